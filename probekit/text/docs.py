@@ -1,9 +1,10 @@
 """The offline corpus: docstrings of installed core dependencies and the standard library.
 
-Nothing of it is copied into the repository; what is read depends on the installed versions, which is why every run
-records a fingerprint of the tokens it saw. Modules are put in the order of a hash of (package, path) and dealt to
-`train` (nine tenths) or `heldout` (one tenth) by the same hash before any file is parsed, so that a model trained on
-one never saw a module of the other, and a docstring that stands in both counts where it comes first.
+Nothing of it is copied into the repository; what is read depends on the installed versions, which is why
+every run records a fingerprint of the tokens it saw. Modules are put in the order of a hash of (package,
+path) and dealt to `train` (nine tenths) or `heldout` (one tenth) by the same hash before any file is
+parsed, so that a model trained on one never saw a module of the other, and a docstring that stands in both
+counts where it comes first.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ Split = Literal["train", "heldout"]
 
 # Core dependencies only (and what torch itself needs): an extra must not change the corpus.
 PACKAGES = (
-    "altair", "click", "datasets", "einops", "huggingface_hub", "jinja2", "networkx", "numba", "numpy", "pandas",
-    "pyarrow", "pydantic", "rich", "scipy", "sklearn", "sympy", "torch", "tqdm", "transformer_lens", "transformers",
-    "typer",
+    "altair", "click", "datasets", "einops", "huggingface_hub", "jinja2", "networkx", "numba", "numpy",
+    "pandas", "pyarrow", "pydantic", "rich", "scipy", "sklearn", "sympy", "torch", "tqdm", "transformer_lens",
+    "transformers", "typer",
 )  # fmt: skip
 STANDARD_LIBRARY = "stdlib"
 HELDOUT_SHARE = 0.1
 MIN_CHARACTERS = 40
-SKIPPED_FOLDERS = frozenset({"tests", "test", "site-packages", "dist-packages", "idlelib", "lib2to3", "__pycache__"})
+SKIPPED_FOLDERS = frozenset(
+    {"tests", "test", "site-packages", "dist-packages", "idlelib", "lib2to3", "__pycache__"}
+)
 
 
 def module_order(package: str, path: str) -> float:

@@ -1,0 +1,365 @@
+"""Turns text, or tokens, into one block of token ids with document bounds and a fingerprint.
+
+Source: the project's document rules. One document a row, cut at `context` (the beginning-of-sequence token
+included), that token first when the model has one, right-padded with -1; neither it nor padding is ever
+counted. There is one tokenization path, `tokenizer(texts, add_special_tokens=False)`, for every
+architecture.
+Axes: doc (row), pos (column; 0 is the first token the model sees), token (running index over counted
+positions).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, Int32
+
+from probekit.errors import DegenerateError, InputError, ShapeError
+from probekit.text import readers
+from probekit.text.docs import Split, docstrings
+
+PADDING = -1
+BATCH_DOCS = 256  # documents handed to the tokenizer at once: enough for its threads, little read in vain
+
+Progress = Callable[[int, int], object]
+TextSource = Callable[[], Iterable[str]]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of a corpus, one document a row."""
+
+    ids: Int32[np.ndarray, "doc pos"]
+    """Token ids; padding on the right is -1. The width is that of the longest row."""
+    lengths: Int[np.ndarray, " doc"]
+    """Tokens of each row, the beginning-of-sequence token included."""
+    bos_id: int | None
+    """Id of the beginning-of-sequence token in column 0 of every row; None when rows start with text."""
+    name: str
+    """Name of the corpus they came from."""
+
+    def __post_init__(self) -> None:
+        """Refuse ids and lengths that contradict each other."""
+        n_docs, n_pos = self.ids.shape
+        if self.lengths.shape != (n_docs,):
+            raise ShapeError(
+                f"tokens of corpus {self.name!r}: {n_docs} rows of ids but {len(self.lengths)} lengths"
+            )
+        inside = np.arange(n_pos) < self.lengths[:, None]
+        if (
+            self.lengths.min(initial=0) < 0
+            or self.lengths.max(initial=0) > n_pos
+            or ((self.ids >= 0) != inside).any()
+        ):
+            raise ShapeError(
+                f"tokens of corpus {self.name!r}: wanted ids ≥ 0 within each row's length and {PADDING} after"
+            )
+
+    @property
+    def n_docs(self) -> int:
+        """Rows."""
+        return self.ids.shape[0]
+
+    @property
+    def n_tokens(self) -> int:
+        """Counted tokens: without beginning-of-sequence tokens and padding."""
+        return int(self.lengths.sum()) - (self.n_docs if self.bos_id is not None else 0)
+
+    @cached_property
+    def counted(self) -> Bool[np.ndarray, "doc pos"]:
+        """Where a counted token stands."""
+        counted = self.ids >= 0
+        if self.bos_id is not None:
+            counted[:, 0] = False
+        return counted
+
+    @cached_property
+    def doc_of_token(self) -> Int32[np.ndarray, " token"]:
+        """Row of each counted token."""
+        return np.nonzero(self.counted)[0].astype(np.int32)
+
+    @cached_property
+    def pos_of_token(self) -> Int32[np.ndarray, " token"]:
+        """Column of each counted token."""
+        return np.nonzero(self.counted)[1].astype(np.int32)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """blake2b of the ids inside the rows, their lengths and the beginning-of-sequence id."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(f"tokens/1 bos={self.bos_id} docs={self.n_docs}\n".encode())
+        digest.update(self.lengths.astype("<i8").tobytes())
+        digest.update(self.ids[self.ids >= 0].astype("<i4").tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts, or tokens, that a model can be shown: made by one of the `from_…` functions or `docs`."""
+
+    name: str
+    """What a report calls it."""
+    source: TextSource | None = field(default=None, repr=False)
+    """Gives the texts from the first one on, each time it is called; None for a corpus of tokens."""
+    given: Int32[np.ndarray, "doc pos"] | None = field(default=None, repr=False)
+    """Ready-made token ids, negative is padding; None for a corpus of texts."""
+    cache_key: str | None = None
+    """Names the exact texts when they are slow to read and worth caching; None otherwise."""
+
+    @classmethod
+    def from_texts(cls, texts: Sequence[str], *, name: str = "texts") -> Corpus:
+        """One document a string, in the order given.
+
+        Args:
+            texts: the documents; kept by reference.
+            name: what a report calls the corpus.
+        """
+        if isinstance(texts, str):
+            raise InputError(
+                "from_texts: got one string, wanted a list of documents; pass [text] or use from_file"
+            )
+        documents = list(texts)
+        for index, text in enumerate(documents):
+            if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InputError(f"from_texts: document {index} is a {type(text).__name__}, wanted a str")
+        if not documents:
+            raise DegenerateError("from_texts: the list is empty, wanted at least one document")
+        return cls(name=name, source=lambda: documents)
+
+    @classmethod
+    def from_tokens(cls, tokens: Any, *, name: str = "tokens") -> Corpus:
+        """Ready-made token ids, used as they are.
+
+        Nothing is added: where column 0 holds the model's beginning-of-sequence id in every row it is that
+        token and is not counted; otherwise no such token is put in front and every position counts.
+
+        Args:
+            tokens: int[doc pos], numpy or torch; a negative number is padding, allowed on the right only.
+            name: what a report calls the corpus.
+        """
+        array = np.asarray(tokens.detach().cpu().numpy() if hasattr(tokens, "detach") else tokens)
+        if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+            raise ShapeError(
+                f"from_tokens: got shape {array.shape} of {array.dtype}, wanted an integer array [doc, pos]"
+            )
+        if array.size == 0:
+            raise DegenerateError(f"from_tokens: the array is empty (shape {array.shape})")
+        if array.max() > np.iinfo(np.int32).max:
+            raise InputError(
+                f"from_tokens: largest id {array.max()}, wanted at most {np.iinfo(np.int32).max}"
+            )
+        ids = np.where(array < 0, PADDING, array).astype(np.int32)
+        gaps = (ids[:, :-1] < 0) & (ids[:, 1:] >= 0)
+        if gaps.any():
+            row = int(np.nonzero(gaps)[0][0])
+            raise InputError(
+                f"from_tokens: row {row} has padding before a token; padding may stand on the right only"
+            )
+        return cls(name=name, given=ids)
+
+    @classmethod
+    def from_file(cls, path: str | Path, doc_sep: str | None = None, *, column: str | None = None) -> Corpus:
+        """A local text file, or a table of texts (.jsonl, .json, .csv, .parquet, .arrow).
+
+        A text file is split at `doc_sep`; without one at `<|endoftext|>` if it is there, else at blank
+        lines, else at newlines, the pieces of the last two merged to at least 1,000 characters. A table has
+        one document a row.
+
+        Args:
+            path: the file.
+            doc_sep: string between documents of a text file, every piece a document of its own.
+            column: text column of a table; by default `text`, or the only column of strings.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise InputError(
+                f"corpus file {str(path)!r} does not exist; pass the path of a text, jsonl or parquet file"
+            )
+        if path.is_dir():
+            raise InputError(
+                f"corpus {str(path)!r} is a folder, wanted a file; use Corpus.from_dataset for a folder"
+            )
+        if path.suffix.lower() in readers.TABLE_SUFFIXES:
+            if doc_sep is not None:
+                raise InputError(
+                    f"corpus {path.name!r} is a table with one document a row; doc_sep= is for text files"
+                )
+            return cls(name=path.name, source=readers.table(path, column))
+        if column is not None:
+            wanted = ", ".join(sorted(readers.TABLE_SUFFIXES))
+            raise InputError(
+                f"column={column!r} given for {path.name!r}; columns exist in {wanted} files only"
+            )
+        documents = readers.text_file(path, doc_sep)
+        return cls(name=path.name, source=lambda: documents)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        name: str,
+        *,
+        split: str | None = None,
+        column: str | None = None,
+        config: str | None = None,
+        revision: str | None = None,
+    ) -> Corpus:
+        """A dataset of the Hugging Face hub, streamed, or a local folder of data files; one document a row.
+
+        Args:
+            name: hub name, or the path of a folder.
+            split: split to read; by default `train` if there is one, else the first.
+            column: text column; by default `text`, or the only column of strings.
+            config: configuration of the dataset, where it has several.
+            revision: branch, tag or commit.
+        """
+        source = readers.dataset(name, split=split, column=column, config=config, revision=revision)
+        return cls(name=Path(name).name if Path(name).is_dir() else name, source=source)
+
+    @classmethod
+    def docs(cls, split: Split = "heldout") -> Corpus:
+        """The offline default: docstrings of the installed core dependencies and the standard library.
+
+        Args:
+            split: `heldout` (default; a tenth of the modules) or `train`, which the bundled model has seen.
+        """
+        if split not in ("train", "heldout"):
+            raise InputError(f"docs corpus: split {split!r} is unknown, wanted 'train' or 'heldout'")
+        return cls(
+            name=f"docs:{split}",
+            source=lambda: docstrings(split),
+            cache_key=readers.docs_key(split),
+        )
+
+    def texts(self) -> Iterator[str]:
+        """The documents as strings, from the first one on, read lazily."""
+        if self.source is None:
+            raise InputError(f"corpus {self.name!r} was made from tokens and has no texts")
+        return iter(self.source())
+
+    def with_texts(self, texts: TextSource | Sequence[str]) -> Corpus:
+        """The same corpus reading its texts from somewhere else, such as a cache.
+
+        Args:
+            texts: a list of documents, or a function that gives them from the first one on at each call.
+        """
+        return Corpus(self.name, texts if callable(texts) else lambda: texts, cache_key=self.cache_key)
+
+    def tokenize(
+        self,
+        tokenizer: Any,
+        *,
+        context: int,
+        max_tokens: int,
+        bos_id: int | None,
+        progress: Progress | None = None,
+    ) -> Tokens:
+        """Token block of the first documents, up to `max_tokens` counted tokens and at least one document.
+
+        Args:
+            tokenizer: a `transformers` tokenizer; None for a corpus of tokens.
+            context: longest row, the beginning-of-sequence token included.
+            max_tokens: most counted tokens; the document that would exceed it and all after it are left out.
+            bos_id: the model's beginning-of-sequence id, or None if it has none.
+            progress: called with (counted tokens so far, max_tokens) now and then.
+        """
+        if context < (1 if bos_id is None else 2):
+            raise InputError(f"context={context} leaves no room for a counted token; raise it")
+        if max_tokens < 1:
+            raise InputError(f"max_tokens={max_tokens}, wanted at least 1")
+        if self.given is not None:
+            rows, bos_id = _cut_given(self.given, context, bos_id)
+        else:
+            if tokenizer is None:
+                raise InputError(
+                    f"corpus {self.name!r} holds text but the model has no tokenizer; "
+                    "pass a model with one, or Corpus.from_tokens"
+                )
+            rows = _encoded_rows(self.texts(), tokenizer, context, bos_id)
+        taken = _take(rows, max_tokens, bos_id, progress)
+        if not taken:
+            raise DegenerateError(
+                f"corpus {self.name!r} has no document with a counted token; pass text that has some"
+            )
+        return _block(taken, bos_id, self.name)
+
+
+def as_corpus(value: Corpus | str | Path | None) -> Corpus:
+    """The corpus that a user means: None or "docs", a file, a folder, a hub name, or a `Corpus` itself.
+
+    Args:
+        value: what the user gave.
+    """
+    if isinstance(value, Corpus):
+        return value
+    if value is None or value == "docs":
+        return Corpus.docs()
+    path = Path(value)
+    if (
+        path.is_file()
+        or path.is_absolute()
+        or (path.suffix.lower() in readers.FILE_SUFFIXES and not path.is_dir())
+    ):
+        return Corpus.from_dataset(str(value)) if path.is_dir() else Corpus.from_file(path)
+    return Corpus.from_dataset(str(value))
+
+
+Row = Int[np.ndarray, " pos"]
+
+
+def _encoded_rows(texts: Iterator[str], tokenizer: Any, context: int, bos_id: int | None) -> Iterator[Row]:
+    """Rows of ids of the texts, tokenized a batch at a time."""
+    head = [] if bos_id is None else [bos_id]
+    while batch := list(itertools.islice(texts, BATCH_DOCS)):
+        encoded = tokenizer(
+            batch,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        for ids in encoded["input_ids"]:
+            yield np.array(head + ids[: context - len(head)], dtype=np.int32)
+
+
+def _cut_given(
+    given: Int32[np.ndarray, "doc pos"], context: int, bos_id: int | None
+) -> tuple[Iterator[Row], int | None]:
+    """Rows of ready-made ids cut at `context`, and `bos_id` if column 0 holds it everywhere, else None."""
+    starts_so = bos_id is not None and bool((given[:, 0] == bos_id).all())
+    rows = (row[row >= 0][:context] for row in given)
+    return rows, bos_id if starts_so else None
+
+
+def _take(rows: Iterator[Row], max_tokens: int, bos_id: int | None, progress: Progress | None) -> list[Row]:
+    """Rows with a counted token, in order, until the next one would exceed `max_tokens`."""
+    n_uncounted = 0 if bos_id is None else 1
+    taken: list[Row] = []
+    n_tokens = 0
+    for row in rows:
+        n_counted = len(row) - n_uncounted
+        if n_counted < 1:
+            continue
+        if taken and n_tokens + n_counted > max_tokens:
+            break
+        taken.append(row)
+        n_tokens += n_counted
+        if progress is not None and len(taken) % BATCH_DOCS == 0:
+            progress(min(n_tokens, max_tokens), max_tokens)
+    if progress is not None:
+        progress(max_tokens, max_tokens)
+    return taken
+
+
+def _block(rows: list[Row], bos_id: int | None, name: str) -> Tokens:
+    """Rows side by side, padded on the right."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    ids = np.full((len(rows), int(lengths.max())), PADDING, dtype=np.int32)
+    ids[np.arange(ids.shape[1]) < lengths[:, None]] = np.concatenate(rows)
+    return Tokens(ids, lengths, bos_id, name)
