@@ -16,8 +16,8 @@ from scipy.special import lambertw
 
 from probekit.errors import InputError
 from probekit.theory.bound import Bound
-from probekit.theory.checks import Number, as_count, as_fraction, as_positive
-from probekit.theory.counting import LN2, log2_binomial, selection_assumptions, selection_bits
+from probekit.theory.checks import Number, as_count, as_positive
+from probekit.theory.counting import LN2, error_share, log2_binomial, selection_assumptions, selection_bits
 
 
 def layer_params(
@@ -55,10 +55,11 @@ def max_selected(
 
     Args:
         n_params: P, the parameters that act at the reading site (`layer_params`).
-        bits: b, bits per parameter: 16 is the storage of bf16 and needs no assumption, 2 is an empirical
-        figure. n_concepts: m; the universe is then all m(m−1)/2 pairs. Give this or `n_universe`. n_universe:
-        M itself. delta: share of the selected set that may be missed or replaced. labelled: whether outputs
-        carry prescribed addresses.
+        bits: b, bits per parameter; 16 is the storage of bf16 and needs no assumption, 2 is empirical.
+        n_concepts: m; the universe is then all m(m−1)/2 pairs. Give this or `n_universe`.
+        n_universe: M itself.
+        delta: share of the selected set that may be missed or replaced.
+        labelled: whether outputs carry prescribed addresses.
 
     Raises:
         InputError: a parameter out of range, or both or neither of `n_concepts` and `n_universe`.
@@ -66,7 +67,7 @@ def max_selected(
     universe = _universe(n_concepts, n_universe)
     per_parameter = as_positive("bits", bits)
     budget = as_count("n_params", n_params) * per_parameter
-    share = as_fraction("delta", delta)
+    share = error_share(delta)
     assumptions = (f"{per_parameter:g} bits per parameter", *selection_assumptions(share, labelled))
     first = _smallest_above(budget, universe, share, labelled)
     if first is None:
@@ -108,7 +109,7 @@ def real_valued_bits(
     selected = as_count("n_selected", n_selected)
     if neurons * inputs < before or selected * inputs < total:
         raise InputError(
-            f"n_inputs: got {inputs:,}, too few to count sign patterns with P_in = {before:,} and P = {total:,}; "
+            f"n_inputs: got {inputs:,}, too few to count patterns with P_in = {before:,}, P = {total:,}; "
             f"wanted at least {max(-(-before // neurons), -(-total // selected)):,}."
         )
     return before * math.log2(8 * math.e * neurons * inputs / before) + total * math.log2(
@@ -163,33 +164,37 @@ def _universe(n_concepts: Number | None, n_universe: Number | None) -> int:
     )
 
 
-def _smallest_above(budget: float, universe: int, delta: float, labelled: bool) -> int | None:
+def _smallest_above(budget: float, universe: int, share: Fraction, labelled: bool) -> int | None:
     """Smallest m' with B_δ(m') > budget, or None if there is none.
 
-    Between two jumps of ⌊δm'⌋ (a tooth) the count rises to one top; the tops rise up to one peak and fall
-    after it.
+    Between two jumps of ⌊δm'⌋ (a tooth) the count rises to one top. With δ = p/q every p-th tooth has the
+    same phase, and over teeth of one phase the tops rise to one peak and fall after it.
     """
-    share = Fraction(repr(delta))
-    # unlabelled: C(M, m') is symmetric and the ball only grows with m', so the peak is not above M/2;
-    # above (1−δ)M the ball holds half of all sets and nothing is left to count
-    limit = universe if labelled else min(universe // 2, math.ceil((1 - share) * universe))
+    # unlabelled: C(M, m') is symmetric and the ball only grows with m', so the peak is not above M/2
+    limit = universe if labelled else universe // 2
+    start = _lambert_start(budget, universe, float(share))
 
     def count(selected: int) -> float:
         return selection_bits(universe, selected, math.floor(share * selected), labelled=labelled)
 
-    def tooth_top(tooth: int) -> int:
-        low = 0 if share == 0 else math.ceil(tooth / share)
-        high = limit if share == 0 else min(limit, math.ceil((tooth + 1) / share) - 1)
-        return _peak(count, low, high)
+    if share == 0:
+        top = _peak(count, 0, limit)
+        return _first_above(count, budget, 0, top, start) if count(top) > budget else None
 
-    teeth = math.floor(share * limit)
-    best = _peak(lambda tooth: count(tooth_top(tooth)), 0, teeth)
-    if count(tooth_top(best)) <= budget:
+    def top_of(tooth: int) -> int:
+        return _peak(count, math.ceil(tooth / share), min(limit, math.ceil((tooth + 1) / share) - 1))
+
+    last, stride, firsts = math.floor(share * limit), share.numerator, list[int]()
+    for phase in range(min(stride, last + 1)):
+        top = lambda step, phase=phase: count(top_of(phase + step * stride))
+        best = _peak(top, 0, (last - phase) // stride)
+        if top(best) > budget:
+            around = (math.floor(share * start) - phase) // stride
+            firsts.append(phase + stride * _first_above(top, budget, -1, best, around))
+    if not firsts:
         return None
-    start = math.floor(share * _lambert_start(budget, universe, delta))
-    tooth = _first_above(lambda t: count(tooth_top(t)), budget, -1, best, start)
-    low = -1 if tooth == 0 else math.ceil(tooth / share) - 1
-    return _first_above(count, budget, low, tooth_top(tooth), _lambert_start(budget, universe, delta))
+    tooth = min(firsts)
+    return _first_above(count, budget, math.ceil(tooth / share) - 1, top_of(tooth), start)
 
 
 def _lambert_start(budget: float, universe: int, delta: float) -> int:

@@ -15,6 +15,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from probekit.errors import InputError
 from probekit.theory.bound import Bound
 from probekit.theory.checks import Number, as_count, as_fraction
 
@@ -53,7 +54,7 @@ def bits_needed(
     the bits.
 
     Valid for every M ≥ m' ≥ 0. It counts choices among *arbitrary* sets: a regular set ("all pairs") needs
-    hardly any bits, whatever its size. δ is taken as the decimal it prints as, so that 0.29·100 is 29.
+    hardly any bits, whatever its size.
 
     Args:
         n_universe: M, the number of candidate features.
@@ -66,8 +67,8 @@ def bits_needed(
     """
     universe = as_count("n_universe", n_universe, at_least=0)
     selected = as_count("n_selected", n_selected, at_least=0, at_most=universe)
-    share = as_fraction("delta", delta)
-    bits = selection_bits(universe, selected, n_errors_allowed(selected, share), labelled=labelled)
+    share = error_share(delta)
+    bits = selection_bits(universe, selected, math.floor(share * selected), labelled=labelled)
     return Bound(bits, vacuous=bits == 0.0, assumptions=selection_assumptions(share, labelled))
 
 
@@ -99,17 +100,26 @@ def permutation_bits(n_features: Number, *, n_outputs: Number | None = None) -> 
     )
 
 
-def n_errors_allowed(n_selected: int, delta: float) -> int:
-    """⌊δ·m'⌋ in exact arithmetic on the decimal that δ prints as."""
-    return math.floor(Fraction(repr(delta)) * n_selected)
+def error_share(delta: Number) -> Fraction:
+    """δ as the fraction meant: 0.1 is 1/10, so that ⌊δm'⌋ has no rounding of its own.
+
+    Raises:
+        InputError: δ outside [0, 1), or no fraction with a denominator of at most 10,000.
+    """
+    share = Fraction(repr(as_fraction("delta", delta))).limit_denominator(10_000)
+    if abs(float(share) - float(delta)) > 1e-12:
+        raise InputError(
+            f"delta: got {delta!r}, wanted at most four decimals, or k/n with n ≤ 10,000. Round it."
+        )
+    return share
 
 
-def selection_assumptions(delta: float, labelled: bool) -> tuple[str, ...]:
+def selection_assumptions(share: Fraction, labelled: bool) -> tuple[str, ...]:
     """The words that go with a count of selections."""
     return (
         "the selected set is an arbitrary one of its size",
         "encodings, dictionary, data and decoder are fixed beforehand",
-        f"error tolerance δ = {delta:g}",
+        f"error tolerance δ = {float(share):g}",
         "labelled outputs" if labelled else "unlabelled outputs",
     )
 

@@ -64,7 +64,7 @@ def test_arrangements_agree_with_fifty_digits(universe: int, selected: int) -> N
 
 def test_permutation_is_stirling() -> None:
     m = 10_000
-    # theory: m log2 m − 1.443 m + O(log m)
+    # m log2 m − 1.443 m + O(log m)
     assert float(bounds.permutation_bits(m)) == pytest.approx(m * math.log2(m) - 1.4427 * m, abs=10)
     assert float(bounds.permutation_bits(m, n_outputs=1)) == pytest.approx(math.log2(m))
     assert float(bounds.permutation_bits(m)) == bounds.log2_factorial(m)
@@ -92,20 +92,26 @@ def test_a_large_error_ball_agrees_with_fifty_digits() -> None:
 
 
 def test_the_peak_lies_below_half_when_errors_are_allowed() -> None:
-    # theory §2.2: M = 1e5, δ = .1: peak 57,417 bits at m' ≈ .37 M; 53,107 at M/2
-    assert float(bounds.bits_needed(100_000, 37_000, delta=0.1)) == pytest.approx(57_417, abs=5)
-    assert float(bounds.bits_needed(100_000, 50_000, delta=0.1)) == pytest.approx(53_107, abs=5)
+    # M = 1e5, δ = .1: the peak of 57,418.4 bits stands near .37 M, at the end of a tooth; 53,107 bits are
+    # left at M/2
+    peak = max(range(35_000, 39_000), key=lambda m: float(bounds.bits_needed(100_000, m, delta=0.1)))
+    assert peak % 10 == 9
+    assert peak == pytest.approx(37_000, abs=500)
+    assert float(bounds.bits_needed(100_000, peak, delta=0.1)) == pytest.approx(57_418.4, abs=0.1)
+    assert float(bounds.bits_needed(100_000, 50_000, delta=0.1)) == pytest.approx(53_107, abs=0.5)
+    assert not bounds.max_selected(n_universe=100_000, n_params=57_418, bits=1, delta=0.1).vacuous
+    assert bounds.max_selected(n_universe=100_000, n_params=57_419, bits=1, delta=0.1).vacuous
 
 
 @pytest.mark.parametrize("labelled", [False, True])
-@pytest.mark.parametrize("delta", [0.0, 0.03, 0.1, 1 / 3, 0.5, 0.7])
+@pytest.mark.parametrize("delta", [0.0, 0.03, 0.1, 0.23, 1 / 3, 0.5, 0.7])
 def test_max_selected_is_the_one_before_the_first_that_does_not_fit(delta: float, labelled: bool) -> None:
-    for universe in (1, 2, 3, 10, 57, 200):
+    for universe in (1, 2, 3, 10, 57, 130):
         needed = [
             float(bounds.bits_needed(universe, m, delta=delta, labelled=labelled))
             for m in range(universe + 1)
         ]
-        for budget in (1, 2, 5, 11, 30, 60, 100, 150, 196, 500, 1500):
+        for budget in (1, 2, 5, 11, 30, 60, 100, 125, 400):
             first = next((m for m, bits in enumerate(needed) if bits > budget), None)
             got = bounds.max_selected(
                 n_universe=universe, n_params=budget, bits=1, delta=delta, labelled=labelled
@@ -142,7 +148,7 @@ def test_max_selected_fits_and_one_more_does_not_at_real_sizes() -> None:
         (1024, 1024, 10**5, 2, "2.7e5"), (1024, 1024, 10**5, 3.6, "5.1e5"), (1024, 1024, 10**5, 16, "2.7e6"),
         (1024, 1024, 10**6, 2, "1.8e5"),
         (512, 2048, 10**3, 2, "vac"), (512, 2048, 10**4, 2, "5.2e5"), (512, 2048, 10**5, 16, "2.7e6"),
-        (768, 3072, 10**3, 2, "vac"), (768, 3072, 10**4, 1, "6.1e5"), (768, 3072, 10**4, 2, "1.4e6"),
+        (768, 3072, 10**3, 2, "vac"), (768, 3072, 10**4, 1, "6.0e5"), (768, 3072, 10**4, 2, "1.4e6"),
         (768, 3072, 10**4, 3.6, "3.2e6"), (768, 3072, 10**4, 16, "vac"), (768, 3072, 10**5, 1, "3.1e5"),
         (768, 3072, 10**5, 2, "6.6e5"), (768, 3072, 10**5, 3.6, "1.3e6"), (768, 3072, 10**5, 16, "6.9e6"),
         (768, 3072, 10**6, 2, "4.4e5"),
@@ -171,7 +177,7 @@ def test_table_of_capacities(d: int, n: int, m: int, bits: float, printed: str) 
     ("n", "natural", "binary"),
     [
         (64, "985", "683"), (256, "1.18e4", "8.2e3"), (1024, "1.51e5", "1.05e5"), (2048, "5.5e5", "3.8e5"),
-        (3072, "1.18e6", "8.2e5"), (6400, "4.7e6", "3.2e6"), (9216, "9.3e6", "6.5e6"),
+        (3072, "1.18e6", "8.1e5"), (6400, "4.7e6", "3.2e6"), (9216, "9.3e6", "6.4e6"),
     ],
 )  # fmt: skip
 def test_table_of_references(n: int, natural: str, binary: str) -> None:
@@ -226,10 +232,13 @@ def test_order_of_the_asymptotic_forms() -> None:
 
 
 def test_smallest_binding_dictionary() -> None:
-    # theory §2.2: GPT-2-small at the output, b = 2: m > ≈ 4 345
+    # GPT-2-small at the output, b = 2
     params = bounds.layer_params(768, 3072, site="output")
     smallest = int(bounds.min_concepts_to_bind(params, 2).value)
     assert smallest == 4345
+    # at the neurons of GPT-2-small, and of a gated 64 × 172 layer
+    assert float(bounds.min_concepts_to_bind(bounds.layer_params(768, 3072), 2)) == 3075
+    assert float(bounds.min_concepts_to_bind(bounds.layer_params(64, 172, gated=True), 2)) == 298
     assert bounds.max_selected(n_concepts=smallest - 1, n_params=params, bits=2).vacuous
     assert not bounds.max_selected(n_concepts=smallest, n_params=params, bits=2).vacuous
 
@@ -249,7 +258,7 @@ def test_real_valued_weights_are_weaker_than_sixteen_bits() -> None:
     )
     assert not real.vacuous
     bits_per_parameter = bounds.log2_binomial(universe, int(real.value)) / params
-    assert 16 < bits_per_parameter < 70  # theory: 40–60 effective bits
+    assert 16 < bits_per_parameter < 70  # 40–60 effective bits at realistic sizes
     allowed = lambda m: bounds.real_valued_bits(
         m, n_params_in=n * (d + 1), n_params=params, n_neurons=n, n_inputs=10**7
     )
@@ -286,12 +295,12 @@ def test_representation_bounds() -> None:
     ("call", "match"),
     [
         (lambda: bounds.asymptotic_features(1), "n_neurons: got 1, wanted at least 2"),
-        (lambda: bounds.asymptotic_features(10, log="10"), "log: got '10'"),
         (lambda: bounds.asymptotic_features(10.5), "n_neurons: got 10.5, wanted a whole number"),
         (lambda: bounds.min_neurons(1), "n_features"),
         (lambda: bounds.log2_binomial(5, 6), "n_selected: got 6, wanted between 0 and 5"),
         (lambda: bounds.bits_needed(5, 2, delta=1.0), "delta"),
         (lambda: bounds.bits_needed(5, 2, delta=-0.1), "delta"),
+        (lambda: bounds.bits_needed(5, 2, delta=0.123456), "four decimals"),
         (lambda: bounds.max_selected(n_params=10, bits=2), "exactly one"),
         (lambda: bounds.max_selected(n_params=10, bits=2, n_concepts=9, n_universe=9), "exactly one"),
         (lambda: bounds.max_selected(n_params=10, bits=0, n_concepts=9), "bits"),
