@@ -1,0 +1,417 @@
+"""Load a transformer with raw weights, and prove its neurons are read where they are.
+
+A host wraps a TransformerLens bridge, never in compatibility mode: neuron activations do not depend on weight
+processing, but MLP inputs and weights do, so one convention is kept for all models.
+BOS: `bos_id` is the tokenizer's own `bos_token_id` if it has one (GPT-2 50256, Pythia 0, Llama 1, nano 0),
+else None (Qwen2); what the architecture's defaults say is not asked.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import struct
+import threading
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from probekit.errors import ConfigError, InputError, ModelError, OutOfMemoryError
+from probekit.model.sites import prove_sites, read_weights, require_sites
+from probekit.model.weights import MlpWeights
+
+NANO_FOLDER = Path(__file__).parent / "nano"
+
+HUB_TIMEOUT_SECONDS = 6.0
+"""How long the hub may take to answer before it counts as out of reach."""
+
+_ALIASES = {
+    "gpt2-small": "gpt2",
+    "pythia-14m": "EleutherAI/pythia-14m",
+    "pythia-70m": "EleutherAI/pythia-70m",
+    "pythia-160m": "EleutherAI/pythia-160m",
+    "pythia-410m": "EleutherAI/pythia-410m",
+}
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.tiktoken",
+)
+
+_STORED_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8}
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A transformer whose MLP sites have been proved."""
+
+    name: str
+    """What the user called it: a hub name, a folder's name, or the bridge's own."""
+    bridge: Any
+    """The TransformerBridge, in evaluation mode."""
+    tokenizer: Any | None
+    """A Hugging Face tokenizer; None for a bridge that has none."""
+    n_layers: int
+    """MLP layers."""
+    d_model: int
+    """Width of the MLP input."""
+    d_mlp: int
+    """Neurons of layer 0."""
+    n_vocab: int
+    """Rows of the embedding: token ids must be below it. A tokenizer may list more, or fewer."""
+    context: int
+    """Positions the model was made for."""
+    activation: str
+    """A key of `probekit.model.weights.ACTIVATIONS`."""
+    gated: bool
+    """Whether neurons are act(gate) · linear."""
+    bos_id: int | None
+    """The token to put first in every document; None for none."""
+    device: torch.device
+    """Where the model computes."""
+    dtype: torch.dtype
+    """What the model computes in; activations are delivered in float32."""
+    bits: int
+    """Bits a weight has where the model is stored."""
+
+    def mlp(self, layer: int) -> MlpWeights:
+        """The weights that act at one layer's neurons, float32.
+
+        Raises:
+            InputError: there is no such layer.
+        """
+        self.check_layer(layer)
+        return read_weights(self.bridge, layer, self.activation, self.bits)
+
+    def check_layer(self, layer: int) -> None:
+        """Refuse a layer the model does not have.
+
+        Raises:
+            InputError: there is no such layer.
+        """
+        if not 0 <= layer < self.n_layers:
+            raise InputError(
+                f"{self.name}: got layer {layer}, but the model has layers 0 to {self.n_layers - 1}; "
+                "choose one of these."
+            )
+
+    def token_string(self, token_id: int) -> str | None:
+        """A token as the tokenizer spells it; None where nobody knows."""
+        if self.tokenizer is None or not 0 <= token_id < len(self.tokenizer):
+            return None
+        return str(self.tokenizer.convert_ids_to_tokens(token_id))
+
+
+def load_host(model: Any, *, device: str = "auto", dtype: torch.dtype | None = None) -> Host:
+    """Load a model and prove its MLP sites.
+
+    Args:
+        model: "nano" (the bundled model), a folder in Hugging Face format, a hub name ("gpt2",
+            "EleutherAI/pythia-70m"), or a TransformerBridge, which is used as it is but put into evaluation
+            mode (its tokenizer may be None).
+        device: "auto" (the accelerator if there is one; a bridge stays where it is), "cpu" or "cuda".
+        dtype: what to compute in. None: on an accelerator what the model is stored in, on a CPU float32,
+            which holds 16-bit weights exactly and is faster there; nano always computes in float32.
+
+    Raises:
+        ModelError: the model cannot be found, has no tokenizer, has no dense MLP layers, or fails the proof.
+        ConfigError: the device is unknown or absent.
+        OutOfMemoryError: the model does not fit.
+    """
+    if isinstance(model, str | Path):
+        return _load_named(str(model), _device(device), dtype)
+    from transformer_lens.model_bridge import TransformerBridge
+
+    if not isinstance(model, TransformerBridge):
+        raise ModelError(
+            f"model: got a {type(model).__name__}, wanted a hub name, a folder or a TransformerBridge. "
+            "Wrap a model "
+            "with TransformerBridge.boot_transformers(folder, hf_model=model, tokenizer=tokenizer)."
+        )
+    if dtype is not None:
+        raise ConfigError(
+            f"dtype: got {dtype} with a TransformerBridge, which is used in the dtype it has; "
+            "convert it beforehand with bridge.to(dtype)."
+        )
+    if device != "auto":
+        model.to(_device(device))
+    name = str(getattr(model.cfg, "model_name", None) or "bridge")
+    return _host(model, name, model.tokenizer, bits=None)
+
+
+def _load_named(name: str, device: torch.device, dtype: torch.dtype | None) -> Host:
+    folder = NANO_FOLDER if name == "nano" else Path(name)
+    shown = folder.resolve().name if name != "nano" else name
+    if not folder.is_dir():
+        if name.startswith((".", "/", "~")) or name.count("/") > 1:
+            raise ModelError(
+                f"{name}: no such folder; wanted one with config.json, the weights and the tokenizer. "
+                "Check the path."
+            )
+        shown = _ALIASES.get(name, name)
+        folder = _fetch(shown)
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder}: no config.json; wanted a model folder in Hugging Face format. "
+            "Write one with model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER)."
+        )
+    tokenizer = _tokenizer(folder)
+    stored = _stored_bits(folder)
+    if dtype is None and (name == "nano" or device.type == "cpu"):
+        dtype = torch.float32
+    bridge = _boot(folder, tokenizer, device, dtype)
+    return _host(bridge, shown, tokenizer, stored)
+
+
+def _boot(folder: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
+    from safetensors import SafetensorError
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import AutoModelForCausalLM
+
+    try:
+        # Loaded here and not by the bridge: only so does one learn of weights that the files lack and that
+        # would otherwise be drawn at random without a word.
+        with _no_progress_bar():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype="auto" if dtype is None else dtype,
+                output_loading_info=True,
+                local_files_only=True,
+            )
+        hf_model, info = loaded
+        missing = sorted(info["missing_keys"])
+        if missing:
+            raise ModelError(
+                f"{folder}: {len(missing)} weights are missing from the files (first: {missing[0]}) and "
+                "would be random; wanted a complete checkpoint. Download or save the model again."
+            )
+        hf_model.requires_grad_(False)
+        # A copy: the bridge adds special tokens to the tokenizer it is given, with ids no embedding has.
+        return TransformerBridge.boot_transformers(
+            str(folder), hf_model=hf_model.to(device), tokenizer=copy.deepcopy(tokenizer), device=device
+        )
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"{folder}: the model does not fit on {device}; choose device='cpu' or dtype=torch.bfloat16."
+        ) from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        ImportError,
+        RuntimeError,
+        AttributeError,
+        SafetensorError,
+    ) as error:
+        raise ModelError(
+            f"{folder}: the model could not be loaded ({type(error).__name__}: {_first_line(error)}). "
+            "Wanted a complete checkpoint of a decoder-only transformer that TransformerLens supports."
+        ) from error
+
+
+def _host(bridge: Any, name: str, tokenizer: Any | None, bits: int | None) -> Host:
+    if getattr(bridge, "compatibility_mode", False):
+        raise ModelError(
+            f"{name}: the bridge is in compatibility mode, so its weights and MLP inputs are processed; "
+            "wanted raw weights. Boot it again and do not call enable_compatibility_mode()."
+        )
+    require_sites(bridge, name)
+    bridge.eval()
+    parameter = next(bridge.original_model.parameters())
+    n_vocab = _embedding_rows(bridge, name)
+    context = int(bridge.cfg.n_ctx)
+    stored = bits if bits is not None else 8 * parameter.element_size()
+    activation = prove_sites(bridge, name, n_vocab, context, stored)
+    first = read_weights(bridge, 0, activation, stored)
+    return Host(
+        name=name,
+        bridge=bridge,
+        tokenizer=tokenizer,
+        n_layers=len(bridge.blocks),
+        d_model=first.d_model,
+        d_mlp=first.n_neurons,
+        n_vocab=n_vocab,
+        context=context,
+        activation=activation,
+        gated=first.gated,
+        bos_id=_bos_id(tokenizer, n_vocab),
+        device=parameter.device,
+        dtype=parameter.dtype,
+        bits=stored,
+    )
+
+
+def _bos_id(tokenizer: Any | None, n_vocab: int) -> int | None:
+    if tokenizer is None or tokenizer.bos_token_id is None:
+        return None
+    # A bridge makes EOS the BOS of a tokenizer that has none; what the tokenizer was built with tells them
+    # apart.
+    if "bos_token" in tokenizer.init_kwargs and tokenizer.init_kwargs["bos_token"] is None:
+        return None
+    return int(tokenizer.bos_token_id) if tokenizer.bos_token_id < n_vocab else None
+
+
+def _embedding_rows(bridge: Any, name: str) -> int:
+    embed = getattr(bridge, "embed", None)
+    weight = getattr(embed, "weight", None)
+    if weight is None:
+        raise ModelError(f"{name}: the model has no token embedding; wanted a language model over token ids.")
+    return int(weight.shape[0])
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind = device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise ConfigError(f"device: got {device!r}, wanted auto, cpu or cuda.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: got 'cuda', but torch sees no CUDA device here; choose cpu or auto.")
+    return torch.device(device)
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    remedy = (
+        f'Add one: AutoTokenizer.from_pretrained(NAME).save_pretrained("{folder}"). '
+        "For tokens you have already, pass a TransformerBridge, which needs none."
+    )
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise ModelError(
+            f"{folder}: no tokenizer, so text cannot become tokens; wanted {_TOKENIZER_FILES[0]} or "
+            f"another of {', '.join(_TOKENIZER_FILES[1:])}. {remedy}"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
+        cause = f"{type(error).__name__}: {_first_line(error)}"
+        raise ModelError(f"{folder}: the tokenizer could not be loaded ({cause}). {remedy}") from error
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        raise ModelError(f"{folder}: the tokenizer is empty, it knows no ordinary token. {remedy}")
+    return tokenizer
+
+
+def _stored_bits(folder: Path) -> int | None:
+    """Bits of the dtype that most weights on disk have; None where no safetensors file tells."""
+    n_weights: Counter[str] = Counter()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            head = file.read(8)
+            n_bytes = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+            if not 0 < n_bytes <= 100_000_000:  # the format's own limit
+                raise ModelError(f"{path}: not a safetensors file; download or save the model again.")
+            try:
+                header: dict[str, Any] = json.loads(file.read(n_bytes))
+            except ValueError as error:
+                raise ModelError(
+                    f"{path}: the header is damaged; download or save the model again."
+                ) from error
+        for name, entry in header.items():
+            if name != "__metadata__":
+                start, stop = entry["data_offsets"]
+                n_weights[entry["dtype"]] += stop - start
+    known = [(count, dtype) for dtype, count in n_weights.items() if dtype in _STORED_BITS]
+    return _STORED_BITS[max(known)[1]] if known else None
+
+
+def _fetch(name: str) -> Path:
+    """The local folder of a hub model: from the cache if it is there, else downloaded."""
+    import httpx  # the hub client's transport, whose errors are no OSError
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    neither = f"{name!r} is neither a folder nor in the local cache"
+    hint = "To use local files, pass the folder that holds config.json, the weights and the tokenizer."
+    try:
+        cached = Path(snapshot_download(name, local_files_only=True))
+        if _complete(cached):
+            return cached
+    except (LocalEntryNotFoundError, OSError):
+        pass
+    except HFValidationError as error:
+        raise ModelError(f"{name!r} is neither a folder nor a hub name. {hint}") from error
+    if constants.HF_HUB_OFFLINE:
+        raise ModelError(f"{neither}, and HF_HUB_OFFLINE is set. {hint}")
+    try:
+        info = _within(HUB_TIMEOUT_SECONDS, lambda: HfApi().model_info(name, timeout=HUB_TIMEOUT_SECONDS))
+        safe = any(file.rfilename.endswith(".safetensors") for file in info.siblings or [])
+        patterns = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.safetensors" if safe else "*.bin"]
+        logging.getLogger(__name__).info("downloading %s", name)
+        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*/*"]))
+    except GatedRepoError as error:
+        raise ModelError(f"{name!r} is gated: accept its terms on the hub and log in. {hint}") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"{neither}, nor on the hub; check the spelling. {hint}") from error
+    except (
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        OSError,
+        RuntimeError,
+        httpx.HTTPError,
+    ) as error:
+        raise ModelError(
+            f"{neither}, and the hub cannot be reached ({type(error).__name__}). {hint}"
+        ) from error
+
+
+def _complete(folder: Path) -> bool:
+    has_weights = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+    return (folder / "config.json").is_file() and has_weights
+
+
+def _within(seconds: float, call: Callable[[], _Result]) -> _Result:
+    """The result of `call`, or TimeoutError: a transport's timeout does not cover name resolution."""
+    outcome: list[_Result | BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:  # noqa: BLE001  carried over to the caller's thread
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        raise TimeoutError(f"no answer in {seconds:g} s")
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+@contextmanager
+def _no_progress_bar() -> Generator[None]:
+    from transformers.utils import logging as hf_logging
+
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
