@@ -1,0 +1,151 @@
+"""Finds the counted tokens at which concepts hold: by vocabulary masks at lags, or by a function of the ids.
+
+Source: base concepts computed from ids alone. A lag looks back inside a document only: never into another
+document, the beginning-of-sequence token or padding.
+Axes: concept, vocab (ids), doc, pos, token (counted tokens in document order), label (one concept at one
+token).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Int32
+
+from probekit.errors import ShapeError
+from probekit.text.corpus import Tokens
+
+Kind = Literal["token", "class", "context", "user"]
+Where = Int32[np.ndarray, " label"]
+
+_SMALL_IDS = 1 << 16  # below it numpy sorts by radix, ten times faster than a comparison sort
+
+
+@dataclass(frozen=True)
+class Column:
+    """What is known of one concept before any token is seen."""
+
+    name: str
+    """Unique within a set."""
+    kind: Kind
+    """token, class, context or user."""
+    lag: int
+    """Tokens it looks back; 0 is the token itself."""
+    description: str
+    """When it holds, in words."""
+
+
+class Block(Protocol):
+    """Some concepts that are labelled together."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Their descriptions."""
+        ...
+
+    def label(self, tokens: Tokens) -> list[Where]:
+        """Sorted counted tokens of each column."""
+        ...
+
+
+def lag_word(lag: int) -> str:
+    """`cur`, `prev`, `prev2`, …
+
+    Args:
+        lag: tokens back.
+    """
+    return ("cur", "prev")[lag] if lag < 2 else f"prev{lag}"
+
+
+def place(lag: int) -> str:
+    """The token `lag` places back, in words.
+
+    Args:
+        lag: tokens back.
+    """
+    return ("the token is:", "the token before is:")[lag] if lag < 2 else f"the token {lag} back is:"
+
+
+@dataclass(frozen=True)
+class VocabBlock:
+    """Concepts that hold where the token `lag` places back is in a set of ids."""
+
+    columns: tuple[Column, ...]
+    """One concept a column."""
+    masks: Bool[np.ndarray, "mask vocab"]
+    """Sets of ids."""
+    mask_of_column: tuple[int, ...]
+    """The set that each column looks up, at its own lag."""
+
+    def label(self, tokens: Tokens) -> list[Where]:
+        """Sorted counted tokens of each column."""
+        n_vocab = self.masks.shape[1]
+        ids = tokens.ids[tokens.counted]
+        if ids.max(initial=0) >= n_vocab:
+            raise ShapeError(
+                f"corpus {tokens.name!r} holds token id {ids.max()} but the vocabulary masks of "
+                f"{self.columns[0].name!r} end at {n_vocab - 1}; give one entry for each id of the model"
+            )
+        left = _tokens_left(tokens)
+        found = [_where(ids, mask, order) for order in [_by_id(ids, n_vocab)] for mask in self.masks]
+        return [
+            _lagged(found[mask], column.lag, left)
+            for column, mask in zip(self.columns, self.mask_of_column, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class FunctionBlock:
+    """One concept computed by a function of the whole token block."""
+
+    columns: tuple[Column, ...]
+    """The one concept."""
+    function: Callable[[Any], Any]
+    """int[doc pos] → bool[doc pos]."""
+
+    def label(self, tokens: Tokens) -> list[Where]:
+        """Sorted counted tokens at which the function says yes."""
+        ids = tokens.ids.view()
+        ids.flags.writeable = False
+        got = self.function(ids)
+        array = np.asarray(got.detach().cpu().numpy() if hasattr(got, "detach") else got)
+        if array.shape != ids.shape or array.dtype != np.bool_:
+            raise ShapeError(
+                f"concept {self.columns[0].name!r}: its function gave shape {array.shape} of {array.dtype}, "
+                f"wanted bool of shape {ids.shape} ([doc, pos])"
+            )
+        return [np.flatnonzero(array[tokens.counted]).astype(np.int32)]
+
+
+def _tokens_left(tokens: Tokens) -> Int32[np.ndarray, " token"]:
+    """How many counted tokens of the same document follow each one."""
+    last = (tokens.lengths - 1).astype(np.int32)
+    return last[tokens.doc_of_token] - tokens.pos_of_token
+
+
+def _by_id(ids: Int32[np.ndarray, " token"], n_vocab: int) -> tuple[np.ndarray, np.ndarray]:
+    """Counted tokens ordered by id, and where each id starts in that order."""
+    keys = ids.astype(np.uint16) if n_vocab <= _SMALL_IDS else ids
+    order = np.argsort(keys, kind="stable").astype(np.int32)
+    return order, np.concatenate([[0], np.cumsum(np.bincount(ids, minlength=n_vocab))])
+
+
+def _where(
+    ids: Int32[np.ndarray, " token"], mask: Bool[np.ndarray, " vocab"], by_id: tuple[np.ndarray, np.ndarray]
+) -> Where:
+    """Counted tokens whose id is in a set, sorted."""
+    members = np.flatnonzero(mask)
+    if len(members) == 1:
+        order, start = by_id
+        return order[start[members[0]] : start[members[0] + 1]]
+    return np.flatnonzero(mask[ids]).astype(np.int32)
+
+
+def _lagged(where: Where, lag: int, left: Int32[np.ndarray, " token"]) -> Where:
+    """Tokens that stand `lag` after the given ones in the same document."""
+    if lag == 0:
+        return where
+    return where[left[where] >= lag] + np.int32(lag)

@@ -1,0 +1,152 @@
+"""Reads concepts from a TOML file.
+
+    defaults = true                        # the default concepts as well
+    context = ["in:quotes", "seen:token"]  # context concepts by name
+
+    [[tokens]]                             # token identity: one concept for each string and lag
+    text = [" the", " a"]                  # surfaces as in the text, each a single token of the model
+    lags = [0, 1]                          # default [0]
+
+    [[class]]                              # a set of tokens: one concept for each lag
+    name = "colour"
+    text = [" red", " blue"]               # surfaces, and / or
+    pattern = "^ ?(green|grey)$"           # a regular expression searched in every surface of the vocabulary
+    lags = [0, 1]
+
+An unknown key, a string that is no single token and a pattern that no token matches are refused.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from probekit.errors import ConfigError, InputError
+from probekit.text.concepts.blocks import Block, Column, VocabBlock, lag_word, place
+from probekit.text.concepts.characters import char_table
+from probekit.text.concepts.context import CONTEXTS, ContextBlock, context_columns
+from probekit.text.concepts.defaults import DEFAULT_FREQUENT, default_blocks
+from probekit.text.concepts.tokens import identity_block
+from probekit.text.concepts.vocabulary import Vocabulary, quoted, read_vocabulary
+from probekit.text.corpus import Tokens
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Lags = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
+class _TokensEntry(_Strict):
+    text: Annotated[list[str], Field(min_length=1)]
+    lags: Lags = [0]
+
+
+class _ClassEntry(_Strict):
+    name: Annotated[str, Field(min_length=1)]
+    text: list[str] = []
+    pattern: str | None = None
+    lags: Lags = [0]
+
+
+class _File(_Strict):
+    defaults: bool = False
+    context: list[str] = []
+    tokens: list[_TokensEntry] = []
+    classes: list[_ClassEntry] = Field(default=[], alias="class")
+
+
+def toml_blocks(path: Path, tokenizer: Any, tokens: Tokens | None) -> tuple[Block, ...]:
+    """Blocks of the concepts that a file lists.
+
+    Args:
+        path: the TOML file.
+        tokenizer: a `transformers` tokenizer.
+        tokens: the tokens to be labelled; only needed for `defaults = true`.
+    """
+    file = _parsed(path)
+    vocabulary = read_vocabulary(tokenizer)
+    ids_of: dict[str, list[int]] = {}
+    for index, surface in enumerate(vocabulary.surfaces):
+        ids_of.setdefault(surface, []).append(index)
+    blocks: list[Block] = []
+    if file.defaults:
+        if tokens is None:
+            raise ConfigError(
+                f"{path.name}: defaults = true needs the corpus; pass the tokens to be labelled"
+            )
+        blocks += default_blocks(tokenizer, tokens, n_frequent=DEFAULT_FREQUENT)
+    for entry in file.tokens:
+        ids = [_ids(path, ids_of, text)[0] for text in entry.text]
+        blocks.append(identity_block(vocabulary, ids, entry.lags))
+    blocks += [_class(path, vocabulary, ids_of, entry) for entry in file.classes]
+    if file.context:
+        unknown = [name for name in file.context if name not in CONTEXTS]
+        if unknown:
+            raise ConfigError(
+                f"{path.name}: unknown context concept {unknown[0]!r}; known: {', '.join(CONTEXTS)}"
+            )
+        blocks.append(ContextBlock(context_columns(iter(file.context)), char_table(vocabulary)))
+    return tuple(blocks)
+
+
+def _parsed(path: Path) -> _File:
+    try:
+        return _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"concepts file {str(path)!r} cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"concepts file {path.name!r} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        what = f"unknown key {where!r}" if first["type"] == "extra_forbidden" else f"{where}: {first['msg']}"
+        raise ConfigError(
+            f"concepts file {path.name!r}: {what}; wanted defaults, context, [[tokens]] with text and lags, "
+            "[[class]] with name, text, pattern and lags"
+        ) from error
+
+
+def _ids(path: Path, ids_of: dict[str, list[int]], text: str) -> list[int]:
+    if not text or text not in ids_of:
+        raise ConfigError(
+            f"concepts file {path.name!r}: {quoted(text)} is not a single token of this tokenizer; "
+            "a word in running text usually starts with a space"
+        )
+    return ids_of[text]
+
+
+def _class(
+    path: Path, vocabulary: Vocabulary, ids_of: dict[str, list[int]], entry: _ClassEntry
+) -> VocabBlock:
+    mask = np.zeros(len(vocabulary), dtype=np.bool_)
+    for text in entry.text:
+        mask[_ids(path, ids_of, text)] = True
+    if entry.pattern is not None:
+        try:
+            pattern = re.compile(entry.pattern)
+        except re.error as error:
+            raise ConfigError(
+                f"concepts file {path.name!r}: class {entry.name!r}: bad pattern: {error}"
+            ) from error
+        mask |= [surface != "" and pattern.search(surface) is not None for surface in vocabulary.surfaces]
+    if not mask.any():
+        raise ConfigError(
+            f"concepts file {path.name!r}: class {entry.name!r} holds no token; give text or a pattern"
+        )
+    columns = tuple(
+        Column(
+            f"{lag_word(lag)}:{entry.name}",
+            "class",
+            lag,
+            f"{place(lag)} in the class {entry.name!r}",
+        )
+        for lag in entry.lags
+    )
+    return VocabBlock(columns, mask[None], (0,) * len(columns))
