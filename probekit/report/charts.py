@@ -1,23 +1,20 @@
 """The figures of a run: frozen results in, SVG text out.
 
-Forms before colours: a filled dot is the layer, a grey bar is its twins (range) with a tick at their mean. One accent colour, one grey; both
-are plain hex values that the page maps to its own palette for dark screens. Every SVG carries a title and a description.
+Forms before colours: a filled dot is the layer, a grey bar is its twins (range) with a tick at their mean;
+one accent, one grey. Every SVG carries a title and a description in words.
 """
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from probekit.errors import ShapeError
 from probekit.report import words
-
-INK, MUTED, GRID, TWIN, ACCENT, PAPER = "#1b1f24", "#5a6472", "#e2e5ea", "#8793a1", "#1f5fbf", "#fffffe"
-"""The palette of the SVG text; the page restyles these very values on dark screens."""
+from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, columns_of, faceted, to_svg
 
 EFFECT_SITES: tuple[tuple[str, str], ...] = (
     ("neurons", "Neurons"),
@@ -42,7 +39,7 @@ TITLES: dict[str, tuple[str, str]] = {
     ),
     "tails": (
         "Both tails of the pair-specific p-values",
-        "filled: share with p ≤ t · open: share with p ≥ 1 − t · grey tick: twins’ mean · thin line: t itself",
+        "filled: share with p ≤ t · open: share with p ≥ 1 − t · grey tick: twins’ mean · thin line: t",
     ),
     "capacity": (
         "Counts against the capacity references",
@@ -62,7 +59,7 @@ def figures(
         layers: one row a layer, the same layers as in the summary.
         pairs: layer number → its tested pairs.
     """
-    del layers  # the summary holds the nested values the figures need; the page checks that both agree
+    same_layers(summary, layers)
     rows = summary["layers"]
     drawn = {
         "ladder": _ladder(rows),
@@ -72,29 +69,31 @@ def figures(
         "capacity": _capacity(rows),
     }
     return {
-        name: _svg(chart, name, _description(name, rows))
+        name: to_svg(chart, name, *TITLES[name], _description(name, rows))
         for name, chart in drawn.items()
         if chart is not None
     }
 
 
-# ------------------------------------------------------------------------------------------------- figures
+# -------------------------------------------------------------------------------- figures
 
 
 def _ladder(rows: Sequence[words.Row]) -> Any:
     import altair as alt
 
-    frame = pd.DataFrame([_rung(row, *rung[:2]) for row in rows for rung in words.RUNGS])
+    frame = pd.DataFrame(
+        [_rung(row, *rung[:2], brief=columns_of(rows) == 3) for row in rows for rung in words.RUNGS]
+    )
     top = float(max(row["n_tested"] for row in rows))
     ticks = [0.0, *[10.0**power for power in range(int(np.log10(max(top, 1))) + 1)]]
     x = alt.X(
         "value:Q",
         scale=alt.Scale(type="symlog", constant=1, domain=[0, top], nice=False),
-        axis=alt.Axis(values=ticks, labelExpr=_THIN, title=None),
+        axis=alt.Axis(values=ticks, labelExpr=THIN, title=None),
     )
     y = alt.Y("rung:N", sort=[label for _, label, _ in words.RUNGS], title=None)
-    columns = _columns(rows)
-    width = {1: 440, 2: 200, 3: 110}[columns]
+    columns = columns_of(rows)
+    width = {1: 440, 2: 235, 3: 150}[columns]
     base = alt.Chart()
     layered = alt.layer(
         base.mark_bar(height=9, color=TWIN, opacity=0.45)
@@ -103,14 +102,14 @@ def _ladder(rows: Sequence[words.Row]) -> Any:
         base.mark_tick(thickness=2, size=15, color=TWIN, opacity=1).encode(x="twin_mean:Q", y=y),
         base.mark_point(filled=True, size=75, color=ACCENT, opacity=1).encode(x=x, y=y),
         base.mark_text(align="right", fontWeight=600, color=INK, fontSize=12).encode(
-            x=alt.value(width + 42), y=y, text="label:N"
+            x=alt.value(width + 48), y=y, text="label:N"
         ),
         base.mark_text(align="left", color=MUTED, fontSize=11).encode(
-            x=alt.value(width + 50), y=y, text="twin_label:N"
+            x=alt.value(width + 56), y=y, text="twin_label:N"
         ),
         data=frame,
     ).properties(width=width, height=26 * len(words.RUNGS))
-    return _faceted(layered, columns, gap=34)
+    return faceted(layered, rows, gap=34)
 
 
 def _groups(rows: Sequence[words.Row]) -> Any:
@@ -131,14 +130,14 @@ def _groups(rows: Sequence[words.Row]) -> Any:
     if not records:
         return None
     frame = pd.DataFrame(records)
-    columns = _columns(rows)
-    width = {1: 460, 2: 220, 3: 130}[columns]
+    columns = columns_of(rows)
+    width = {1: 460, 2: 260, 3: 150}[columns]
     y = alt.Y("kind:N", sort=None, title=None)
     base = alt.Chart()
     layered = alt.layer(
-        base.mark_rule(color=MUTED, strokeWidth=1).encode(x=alt.datum(0)),
+        base.mark_rule(color=TWIN, strokeWidth=1).encode(x=alt.datum(0)),
         base.mark_bar(height=9, color=TWIN, opacity=0.45).encode(
-            x=alt.X("twin_low:Q", title="mean z"), x2="twin_high:Q", y=y
+            x=alt.X("twin_low:Q", title=None, axis=alt.Axis(format="~g", tickCount=5)), x2="twin_high:Q", y=y
         ),
         base.mark_point(filled=True, size=75, color=ACCENT, opacity=1).encode(x="mean_z:Q", y=y),
         base.mark_text(align="left", color=MUTED, fontSize=11).encode(
@@ -146,7 +145,7 @@ def _groups(rows: Sequence[words.Row]) -> Any:
         ),
         data=frame,
     ).properties(width=width, height=26 * frame["kind"].nunique())
-    return _faceted(layered, columns, gap=28)
+    return faceted(layered, rows, gap=28)
 
 
 def _effect(rows: Sequence[words.Row], pairs: Mapping[int, pd.DataFrame]) -> Any:
@@ -156,20 +155,20 @@ def _effect(rows: Sequence[words.Row], pairs: Mapping[int, pd.DataFrame]) -> Any
     if not records:
         return None
     frame = pd.DataFrame(records)
-    columns = _columns(rows)
-    width = {1: 480, 2: 250, 3: 160}[columns]
+    columns = columns_of(rows)
+    width = {1: 500, 2: 330, 3: 210}[columns]
     y = alt.Y("site:N", sort=None, title=None)
     color = alt.Color(
         "own:N", scale=alt.Scale(domain=["layer", "control"], range=[ACCENT, TWIN]), legend=None
     )
     base = alt.Chart()
     layered = alt.layer(
-        base.mark_rule(strokeWidth=1.5).encode(x=alt.X("q05:Q", title="d′"), x2="q95:Q", y=y, color=color),
+        base.mark_rule(strokeWidth=1.5).encode(x=alt.X("q05:Q", title=None), x2="q95:Q", y=y, color=color),
         base.mark_bar(height=9, opacity=0.55).encode(x="q25:Q", x2="q75:Q", y=y, color=color),
         base.mark_tick(thickness=2, size=16, color=INK, opacity=1).encode(x="q50:Q", y=y),
         data=frame,
     ).properties(width=width, height=26 * frame["site"].nunique())
-    return _faceted(layered, columns, gap=28)
+    return faceted(layered, rows, gap=28)
 
 
 def _tails(rows: Sequence[words.Row]) -> Any:
@@ -200,17 +199,15 @@ def _tails(rows: Sequence[words.Row]) -> Any:
     if not records:
         return None
     frame = pd.DataFrame(records)
-    columns = _columns(rows)
+    columns = columns_of(rows)
     y = alt.Y("row:N", sort=None, title=None)
-    x = alt.X(
-        "t:Q",
-        scale=alt.Scale(type="sqrt", nice=False, domainMin=0),
-        axis=alt.Axis(
-            format="~%",
-            title="share of tested pairs (square-root scale)",
-            values=[0, *sorted(frame["t"].unique())],
-        ),
+    axis = alt.Axis(
+        values=[0, *sorted(frame["t"].unique())],
+        labelExpr="datum.value == 0 ? '' : format(datum.value, '.1~%')",
+        labelOverlap=False,
+        title=None,
     )
+    x = alt.X("t:Q", scale=alt.Scale(type="sqrt", nice=False, domainMin=0), axis=axis)
     base = alt.Chart()
     fill = alt.Fill("side:N", scale=alt.Scale(domain=["low", "high"], range=[ACCENT, PAPER]), legend=None)
     layered = alt.layer(
@@ -220,8 +217,8 @@ def _tails(rows: Sequence[words.Row]) -> Any:
             x="share:Q", y=y, fill=fill
         ),
         data=frame,
-    ).properties(width={1: 500, 2: 270, 3: 170}[columns], height=22 * frame["row"].nunique())
-    return _faceted(layered, columns, gap=28)
+    ).properties(width={1: 500, 2: 340, 3: 220}[columns], height=22 * frame["row"].nunique())
+    return faceted(layered, rows, gap=28)
 
 
 def _capacity(rows: Sequence[words.Row]) -> Any:
@@ -233,7 +230,7 @@ def _capacity(rows: Sequence[words.Row]) -> Any:
         "tested": ("square", MUTED),
         "n²/log₂ n": ("triangle-left", MUTED),
         "n²/ln n": ("triangle-right", MUTED),
-        "exact bound, 2 bits": ("diamond", INK),
+        f"exact bound at {words.mean(rows[0]['capacity']['bits_per_param'])} bits": ("diamond", INK),
     }
     points: list[dict[str, Any]] = []
     spans: list[dict[str, Any]] = []
@@ -266,7 +263,7 @@ def _capacity(rows: Sequence[words.Row]) -> Any:
         scale=alt.Scale(type="log", domain=[floor, float(top)], nice=False),
         axis=alt.Axis(
             values=[floor, *[10.0**power for power in range(int(np.log10(top)) + 1)]],
-            labelExpr=f"datum.value < 1 ? '0' : {_THIN}",
+            labelExpr=f"datum.value < 1 ? '0' : {THIN}",
             title="pairs (log scale; 0 drawn at the left edge)",
         ),
     )
@@ -283,14 +280,24 @@ def _capacity(rows: Sequence[words.Row]) -> Any:
     marks = alt.Chart(pd.DataFrame(points)).mark_point(filled=True, size=85, opacity=1)
     return alt.layer(
         lines.encode(x=x, x2="x2:Q", y=y), marks.encode(x=x, y=y, shape=shape, color=color)
-    ).properties(width=620, height=max(60, 30 * len(rows)))
+    ).properties(width=700, height=max(60, 30 * len(rows)))
 
 
-# ---------------------------------------------------------------------------------------------- shared parts
+# -------------------------------------------------------------------------------- shared parts
+
+
+def same_layers(summary: Mapping[str, Any], layers: pd.DataFrame) -> None:
+    """Refuse a summary and a table that speak of different layers."""
+    told, tabled = [row["layer"] for row in summary["layers"]], [int(number) for number in layers["layer"]]
+    if not told or told != tabled:
+        raise ShapeError(
+            f"report: the summary has layers {told}, the layers table has {tabled}; a report needs the same "
+            "layers in both, at least one. Load both from one run directory."
+        )
 
 
 def effect_quantiles(row: words.Row, table: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """The five drawn quantiles of d′ at each site of a layer; neurons and input from the pairs where the summary has none."""
+    """The five drawn quantiles of d′ at each site; where the summary has none, from the pairs."""
     effect: Mapping[str, Any] = row.get("effect") or {}
     levels: Sequence[float] = row.get("effect_levels") or []
     marks = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -309,9 +316,10 @@ def effect_quantiles(row: words.Row, table: pd.DataFrame | None) -> list[dict[st
     return records
 
 
-def _rung(row: words.Row, key: str, label: str) -> dict[str, Any]:
+def _rung(row: words.Row, key: str, label: str, *, brief: bool) -> dict[str, Any]:
     twins = (row["twins"] or {}).get(key) or {}
     low, high = twins.get("low"), twins.get("high")
+    told = words.mean(twins.get("mean")) + ("" if brief else f" ({words.count(low)}–{words.count(high)})")
     return {
         "layer": f"Layer {row['layer']}",
         "rung": label,
@@ -320,77 +328,8 @@ def _rung(row: words.Row, key: str, label: str) -> dict[str, Any]:
         "twin_low": low,
         "twin_high": high,
         "label": words.count(row[key]),
-        "twin_label": f"{words.mean(twins['mean'])} ({words.count(low)}–{words.count(high)})"
-        if twins
-        else "",
+        "twin_label": told if twins else "",
     }
-
-
-def _columns(rows: Sequence[words.Row]) -> int:
-    return 1 if len(rows) == 1 else 2 if len(rows) <= 4 else 3
-
-
-def _faceted(layered: Any, columns: int, *, gap: int) -> Any:
-    import altair as alt
-
-    header = alt.Header(
-        title=None, labelAnchor="start", labelFontSize=13, labelFontWeight=600, labelColor=INK, labelPadding=6
-    )
-    facet = alt.Facet("layer:N", sort=None, title=None, header=header)
-    return layered.facet(facet=facet, columns=columns, spacing={"row": 26, "column": gap})
-
-
-_THIN = "replace(format(datum.value, ','), regexp(',', 'g'), '\u202f')"
-"""A Vega expression: whole numbers with narrow no-break spaces between thousands."""
-
-_CONFIG: dict[str, Any] = {
-    "background": None,
-    "font": "Helvetica, Arial, DejaVu Sans, sans-serif",
-    "view": {"stroke": None},
-    "axis": {
-        "domain": False,
-        "ticks": False,
-        "gridColor": GRID,
-        "labelColor": MUTED,
-        "labelFontSize": 12,
-        "labelPadding": 8,
-        "labelLimit": 220,
-        "titleColor": MUTED,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-    },
-    "axisY": {"labelColor": INK, "grid": False},
-    "legend": {"labelColor": INK, "labelFontSize": 12},
-    "title": {
-        "color": INK,
-        "subtitleColor": MUTED,
-        "fontSize": 15,
-        "subtitleFontSize": 12,
-        "subtitlePadding": 5,
-    },
-}
-
-
-def _svg(chart: Any, name: str, description: str) -> str:
-    """Draw a chart; the root is one image with a title and a description, its marks are silent."""
-    import altair as alt
-    import vl_convert
-
-    title, key = TITLES[name]
-    spec: dict[str, Any] = chart.to_dict()
-    spec["title"] = {"text": title, "subtitle": key, "anchor": "start", "offset": 18, "frame": "group"}
-    spec["config"] = _CONFIG
-    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    svg = vl_convert.vegalite_to_svg(spec, vl_version=version)
-    svg = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", svg)
-    svg = re.sub(r'(id="|url\(#|href="#)', rf"\1{name}-", svg)
-    head = f'<title id="{name}-title">{html.escape(title)}</title><desc id="{name}-desc">{html.escape(description)}</desc>'
-    return re.sub(
-        r"<svg ([^>]*)>",
-        lambda found: f'<svg {found[1]} role="img" aria-labelledby="{name}-title {name}-desc">{head}',
-        svg,
-        count=1,
-    )
 
 
 def _description(name: str, rows: Sequence[words.Row]) -> str:
@@ -407,7 +346,8 @@ def _description(name: str, rows: Sequence[words.Row]) -> str:
             + ", ".join(label for site, label in EFFECT_SITES if (row.get("effect") or {}).get(site))
         ),
         "tails": lambda row: ", ".join(
-            f"p ≤ {tail['t']:g}: {words.percent(tail['low'])}, p ≥ {1 - tail['t']:g}: {words.percent(tail['high'])}"
+            f"p ≤ {tail['t']:g}: {words.percent(tail['low'])}, p ≥ {1 - tail['t']:g}: "
+            f"{words.percent(tail['high'])}"
             for tail in row.get("tails") or []
         ),
         "capacity": lambda row: (

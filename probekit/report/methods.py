@@ -1,4 +1,4 @@
-"""How the numbers of a report came about and what they do not show, in words generated from the run's own settings.
+"""How a report's numbers came about and what they do not show, generated from the run's own settings.
 
 A setting that the run did not record is not named: no default is ever printed as if it had been used.
 """
@@ -22,37 +22,56 @@ def methods(summary: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tup
     return [
         (
             "Text in two halves",
-            f"Whole documents of {corpus.get('name', 'the corpus')} ({words.count(corpus.get('n_docs'))} documents) were divided by a "
-            f"hash: {fit} tokens to fit the readouts, {confirm} others to judge them. No document is in both.",
+            (
+                f"Whole documents of {corpus.get('name', 'the corpus')} "
+                f"({words.count(corpus.get('n_docs'))} documents) were divided by a hash: {fit} tokens to "
+                f"fit the readouts, {confirm} others to judge them. No document is in both."
+            ),
         ),
         (
             "Pairs",
-            f"Two concepts A and B divide the tokens into four quadrants: both, A alone, B alone, neither. A pair is testable when "
-            f"each quadrant holds enough{_support(settings)} in both halves.",
+            (
+                "Two concepts A and B divide the tokens into four quadrants: both, A alone, B alone, "
+                f"neither. A pair is testable when each quadrant holds enough{_support(settings)} in both "
+                "halves."
+            ),
         ),
         (
             "Readout",
-            f"For each pair a linear readout of “A and B” is fitted on {chosen} of the layer, chosen by forward selection after A, B and "
-            f"the mean have been projected out, and scaled so that its interaction contrast κ = μ₁₁ − μ₁₀ − μ₀₁ + μ₀₀ is 1 on the fit "
-            f"half. κ is 0 for anything that only adds A and B up, however well it separates them; accuracy and AUC decide nothing.",
+            (
+                f"For each pair a linear readout of “A and B” is fitted on {chosen} of the layer, chosen by "
+                "forward selection after A, B and the mean have been projected out, and scaled so that its "
+                "interaction contrast κ = μ₁₁ − μ₁₀ − μ₀₁ + μ₀₀ is 1 on the fit half. κ is 0 for anything "
+                "that only adds A and B up, however well it separates them; accuracy and AUC decide "
+                "nothing."
+            ),
         ),
         (
             "Judgement",
-            "On the confirm half κ gets a standard error that treats each document as one observation, and d′ = κ divided by the "
-            "readout’s noise. The same is done at the MLP input and at the pre-activations, which must be beaten.",
+            (
+                "On the confirm half κ gets a standard error that treats each document as one observation, "
+                "and d′ = κ divided by the readout’s noise. The same is done at the MLP input and at the "
+                "pre-activations, which must be beaten."
+            ),
         ),
         ("Twins", _twins(n_twins)),
         (
             "Decision",
-            f"Every pair’s d′ is compared with its own twins’, once as it stands and once after removing what each of its two "
-            f"concepts brings to all of its pairs (median polish). Benjamini–Hochberg{rate} over all testable pairs gives “above twins” "
-            f"and “computed”. Each twin is put in the layer’s place by the same rule, which gives the grey numbers.",
+            (
+                "Every pair’s d′ is compared with its own twins’, once as it stands and once after "
+                "removing what each of its two concepts brings to all of its pairs (median polish). "
+                f"Benjamini–Hochberg{rate} over all testable pairs gives “above twins” and “computed”. Each "
+                "twin is put in the layer’s place by the same rule, which gives the grey numbers."
+            ),
         ),
         (
             "Superposition",
-            "A computed pair is distributed when its readout spreads over at least four neurons in effect and its best neuron carries "
-            "less than half of d′; it is in superposition when moreover half of its weight lies on neurons that carry another "
-            "computed pair with no concept in common.",
+            (
+                "A computed pair is distributed when its readout spreads over at least four neurons in "
+                "effect and its best neuron carries less than half of d′; it is in superposition when "
+                "moreover half of its weight lies on neurons that carry another computed pair with no "
+                "concept in common."
+            ),
         ),
     ]
 
@@ -70,9 +89,10 @@ def _twins(n_twins: int) -> str:
     if n_twins == 0:
         return "No twin could be made for this run, so the only comparison is with the input of the layer."
     return (
-        f"{words.plural(n_twins, 'twin')} of each layer: the same weights fed an input whose principal components have had their signs "
-        f"flipped at random. Every neuron keeps its mean and all pre-activations keep their covariance; what is lost is the "
-        f"alignment of the weights with the meaning of the directions. Twins run through the same code on the same text."
+        f"{words.plural(n_twins, 'twin')} of each layer: the same weights fed an input whose principal "
+        "components have had their signs flipped at random. Every neuron keeps its mean and all "
+        "pre-activations keep their covariance; what is lost is the alignment of the weights with the "
+        "meaning of the directions. Twins run through the same code on the same text."
     )
 
 
@@ -80,14 +100,27 @@ def limits(summary: Mapping[str, Any]) -> list[str]:
     """What the counts do not show."""
     n_twins = summary["layers"][0]["n_twins"] or 0
     return [
-        "A count is a count of tested pairs, from this dictionary of concepts, this text and this kind of readout, whose interaction on "
-        "unseen documents goes beyond the controls named. Other concepts may give other counts.",
+        (
+            "A count is a count of tested pairs, from this dictionary of concepts, this text and this kind "
+            "of readout, whose interaction on unseen documents goes beyond the controls named. Other "
+            "concepts may give other counts."
+        ),
         "It does not show that the model uses a pair: nothing was ablated here.",
-        "“AND-like” means not additive in A and B. OR, XOR and NOR differ from AND by additive terms only; the column “shape” names "
-        "the pattern that the readout’s neurons show.",
-        "ANDs that a concept shares with all its partners are taken out with the concept, so the count of “computed” cannot see them.",
-        f"With {words.plural(n_twins, 'twin')} the intervals describe how much random layers differ among themselves; they are not "
-        f"binomial intervals.",
-        "n²/ln n has an unknown constant and speaks of pairs that weights select freely. ANDs that any layer lets a probe read are "
-        "not bounded by it, a count below it does not confirm it, and a count above it would not refute it.",
+        (
+            "“AND-like” means not additive in A and B. OR, XOR and NOR differ from AND by additive terms "
+            "only; the column “shape” names the pattern that the readout’s neurons show."
+        ),
+        (
+            "ANDs that a concept shares with all its partners are taken out with the concept, so the "
+            "count of “computed” cannot see them."
+        ),
+        (
+            f"With {words.plural(n_twins, 'twin')} the intervals describe how much random layers differ "
+            "among themselves; they are not binomial intervals."
+        ),
+        (
+            "n²/ln n has an unknown constant and speaks of pairs that weights select freely. ANDs that any "
+            "layer lets a probe read are not bounded by it, a count below it does not confirm it, and a "
+            "count above it would not refute it."
+        ),
     ]

@@ -1,7 +1,8 @@
-"""Numbers and sentences of the report: every claim is generated from the summary, and holds when nothing is found.
+"""Numbers and sentences of the report: every claim comes from the summary, and holds when nothing is found.
 
-The wording follows the honest template of the theory notes: a count is a count of tested pairs beyond the listed nulls; n²/ln n is
-an asymptotic reference with its constant assumed; a vacuous bound is called vacuous. Nothing here is drawn or stored.
+A count is a count of tested pairs beyond the listed nulls, never a share of some capacity; n²/ln n (Adler
+and Shavit, arXiv 2409.15318) is an asymptotic reference with its constant
+assumed; a vacuous bound is called vacuous.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 Row = Mapping[str, Any]
 """One entry of `summary["layers"]`."""
@@ -36,16 +39,21 @@ RUNGS: tuple[tuple[str, str, str], ...] = (
 )
 """The rungs of the ladder: key in the layer rows, label, meaning."""
 
+Number = float | int | np.number[Any] | None
+"""What may be printed as a number; None for what was not measured."""
+
 NONE = "–"
 """Stands for what was not measured; never 0."""
 
 
-def count(value: float | None) -> str:
+def count(value: Number) -> str:
     """A whole number with narrow no-break spaces between thousands; a dash for what was not measured."""
-    return NONE if _missing(value) else f"{round(_real(value)):,}".replace(",", "\u202f")
+    return (
+        NONE if _missing(value) else f"{round(_real(value)):,}".replace(",", "\u202f").replace("-", "\u2212")
+    )
 
 
-def real(value: float | None, digits: int = 2) -> str:
+def real(value: Number, digits: int = 2) -> str:
     """A real number at fixed digits with a true minus sign; a dash for what was not measured."""
     if _missing(value):
         return NONE
@@ -53,7 +61,7 @@ def real(value: float | None, digits: int = 2) -> str:
     return text.lstrip("\u2212") if not text.strip("\u22120.") else text
 
 
-def mean(value: float | None) -> str:
+def mean(value: Number) -> str:
     """A mean of counts: one decimal below 100, none above, none for whole numbers."""
     if _missing(value):
         return NONE
@@ -61,12 +69,12 @@ def mean(value: float | None) -> str:
     return count(value) if whole else real(value, 1)
 
 
-def percent(share: float | None, digits: int = 1) -> str:
+def percent(share: Number, digits: int = 1) -> str:
     """A share as a percentage."""
     return NONE if _missing(share) else f"{real(100 * _real(share), digits)}\u202f%"
 
 
-def probability(value: float | None) -> str:
+def probability(value: Number) -> str:
     """A p- or q-value: three decimals, or a power of ten below a thousandth."""
     if _missing(value):
         return NONE
@@ -74,14 +82,14 @@ def probability(value: float | None) -> str:
     return real(number, 3) if number >= 0.001 or number == 0 else f"{number:.0e}".replace("-", "\u2212")
 
 
-def span(low: float | None, high: float | None) -> str:
+def span(low: Number, high: Number) -> str:
     """Two ends of an interval of counts."""
     if _missing(low) or _missing(high):
         return NONE
     return mean(low) if low == high else f"{mean(low)} to {mean(high)}"
 
 
-def plural(number: int, word: str) -> str:
+def plural(number: float | int | np.number[Any], word: str) -> str:
     """The number with its noun."""
     return f"{count(number)} {word}" if number == 1 else f"{count(number)} {word}s"
 
@@ -92,7 +100,7 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def answer(summary: Mapping[str, Any]) -> tuple[str, str, str]:
-    """The answer in three sentences: what was asked, what was found, what that says about the capacity limit."""
+    """The answer in three sentences: what was asked, what was found, what it says of the capacity limit."""
     return _asked(summary), _found(summary["layers"]), _limit(summary["layers"])
 
 
@@ -101,63 +109,91 @@ def _asked(summary: Mapping[str, Any]) -> str:
     model = summary["model"]["name"]
     tested = _spread(row["n_tested"] for row in rows)
     neurons = _spread(row["n_neurons"] for row in rows)
-    where = (
-        f"layer {rows[0]['layer']} of {model} ({neurons} neurons)"
-        if len(rows) == 1
-        else f"the {len(rows)} MLP layers of {model} ({neurons} neurons each)"
-    )
+    n_layers = summary["model"]["n_layers"]
+    if len(rows) == 1:
+        where = f"layer {rows[0]['layer']} of {model} ({neurons} neurons)"
+    else:
+        all_or_some = f"the {len(rows)}" if len(rows) == n_layers else f"{len(rows)} of the {n_layers}"
+        where = f"{all_or_some} MLP layers of {model} ({neurons} neurons each)"
     head = (
-        f"We asked how many features of the form “A and B”, true at a token only where two simpler things are both true, "
-        f"{where} may be said to compute, and tested {tested} such pairs{'' if len(rows) == 1 else ' in each'}"
+        "We asked how many features of the form “A and B”, true at a token only where two simpler things "
+        f"are both true, {where} may be said to compute, and tested {tested} such "
+        f"pairs{'' if len(rows) == 1 else ' in each'}"
     )
     n_twins = rows[0]["n_twins"] or 0
     if n_twins == 0:
         return f"{head}; no random twin of the layer could be made, so nothing below can be called computed."
     return (
-        f"{head}, each against {plural(n_twins, 'random twin')} of the layer: copies that see the same text and respond as "
-        f"strongly, but whose learned directions have been scrambled."
+        f"{head}, each against {plural(n_twins, 'random twin')} of the layer: copies that see the same text "
+        "and respond as strongly, but whose learned directions have been scrambled."
     )
 
 
 def _found(rows: Sequence[Row]) -> str:
     if all(row["n_computed"] is None for row in rows):
-        return "Whether any pair is computed was not decided in this run, so the counts below describe readability only."
-    n_tests = sum(int(row["n_tested"]) for row in rows if row["n_computed"] is not None)
-    finds = [row for row in rows if row["n_computed"]]
-    if not finds:
-        place = "in this layer" if len(rows) == 1 else "in any layer"
         return (
-            f"Nothing was found: of {plural(n_tests, 'test')} not one showed a pair that stands out from the twins for itself "
-            f"{place}, which does not prove that nothing is computed there, only that nothing was strong enough to be told "
-            f"apart from chance and from what its two concepts do alone."
+            "Whether any pair is computed was not decided in this run: the counts speak of readability only."
         )
-    best = max(finds, key=lambda row: (row["n_computed"], -row["layer"]))
-    others = [row for row in finds if row is not best]
-    nothing = len(rows) - len(finds)
+    passed = [row for row in rows if row["n_computed"]]
+    shown = [row for row in passed if not _missing(row["excess_low"]) and row["excess_low"] > 0]
+    if not passed:
+        return _nothing(rows)
+    if not shown:
+        return _doubtful(passed, len(rows))
+    best = max(shown, key=lambda row: (row["n_computed"], -row["layer"]))
+    others = [row for row in shown if row is not best]
+    weak = [row for row in passed if row not in shown]
     text = (
-        f"Layer {best['layer']} reads {count(best['n_computed'])} of {plural(best['n_tested'], 'tested pair')} better than its "
-        f"twins do, in a way specific to the pair (a twin put in the layer’s place gets "
-        f"{mean(_per_twin(best))} on average), {_excess(best)}{_sharing(best)}"
+        f"Layer {best['layer']} reads {count(best['n_computed'])} of "
+        f"{plural(best['n_tested'], 'tested pair')} better than its twins do and in a way specific to the "
+        f"pair, {mean(best['n_excess'])} more than a twin put in its place gets on average (interval "
+        f"{span(best['excess_low'], best['excess_high'])}){_sharing(best)}"
     )
     if others:
-        more = listed([f"layer {row['layer']} ({count(row['n_computed'])})" for row in others[:6]])
-        text += f"; pairs were also found in {more}" + (
-            f" and {len(others) - 6} more layers" if len(others) > 6 else ""
-        )
-    if nothing:
-        text += f"; in {'the other layer' if nothing == 1 and not others else plural(nothing, 'layer')} nothing was found"
+        text += f"; {_named(others)} {'does' if len(others) == 1 else 'do'} so too"
+    if weak:
+        text += f"; the passes in {_named(weak)} are no more than twins may give"
+    n_none = len(rows) - len(passed)
+    if n_none:
+        text += f"; nothing was found in the other {'layer' if n_none == 1 else plural(n_none, 'layer')}"
     return f"{text}."
 
 
-def _excess(row: Row) -> str:
-    low, high = row["excess_low"], row["excess_high"]
-    if _missing(low) or _missing(high):
-        return "but too few twins were drawn to give the excess an interval"
-    if low <= 0:
-        return (
-            f"but the interval of the excess, {span(low, high)}, holds zero, so chance has not been excluded"
+def _nothing(rows: Sequence[Row]) -> str:
+    n_tests = sum(int(row["n_tested"]) for row in rows if row["n_computed"] is not None)
+    where = "" if len(rows) == 1 else " over all layers"
+    return (
+        f"Nothing was found: in {plural(n_tests, 'test')}{where} no pair stood out from the "
+        "twins in a way specific to it, which does not prove that nothing is computed, only that nothing "
+        "was strong enough to be told apart from chance and from what the two concepts do singly."
+    )
+
+
+def _doubtful(passed: Sequence[Row], n_layers: int) -> str:
+    row = max(passed, key=lambda row: (row["n_computed"], -row["layer"]))
+    if _missing(row["excess_low"]) or _missing(row["excess_high"]):
+        doubt = "too few twins were drawn to say how many of them are chance"
+    else:
+        doubt = (
+            f"a twin put in its place gets {mean(_per_twin(row))} on average and the interval of the excess, "
+            f"{span(row['excess_low'], row['excess_high'])}, holds zero"
         )
-    return f"an excess of {mean(row['n_excess'])} pairs over chance (interval {span(low, high)})"
+    rest = f"; {_named([other for other in passed if other is not row])} likewise" if len(passed) > 1 else ""
+    none = (
+        f"; the other {plural(n_layers - len(passed), 'layer')} passed none" if n_layers > len(passed) else ""
+    )
+    return (
+        f"Nothing was found beyond what chance may give: layer {row['layer']} has "
+        f"{plural(row['n_computed'], 'pair')} of {count(row['n_tested'])} that passed every test, but "
+        f"{doubt}{rest}{none}."
+    )
+
+
+def _named(rows: Sequence[Row]) -> str:
+    """Layers with their counts, the first six by name."""
+    parts = [f"layer {row['layer']} ({count(row['n_computed'])})" for row in rows[:6]]
+    more = [f"{len(rows) - 6} more"] if len(rows) > 6 else []
+    return listed([*parts, *more])
 
 
 def _sharing(row: Row) -> str:
@@ -165,11 +201,11 @@ def _sharing(row: Row) -> str:
     if n_superposed is None:
         return ""
     if n_superposed == 0:
-        return ", none of them spread over neurons shared with other pairs"
-    return (
-        f", {count(n_superposed)} of them spread over neurons that also serve other such pairs, which is what “in superposition” "
-        f"means here"
+        return "; none of them is spread over neurons that serve other such pairs too"
+    who = (
+        "it is" if row["n_computed"] == 1 else f"{count(n_superposed)} of the {count(row['n_computed'])} are"
     )
+    return f"; {who} spread over neurons that serve other such pairs too, here called “in superposition”"
 
 
 def _limit(rows: Sequence[Row]) -> str:
@@ -180,59 +216,54 @@ def _limit(rows: Sequence[Row]) -> str:
         )
     row = max(rows, key=lambda row: row["n_tested"])
     capacity = row["capacity"]
-    reference = count(capacity["n2_over_ln_n"])
+    tested, reference = plural(row["n_tested"], "tested pair"), count(capacity["n2_over_ln_n"])
     if capacity["vacuous"]:
-        return (
-            f"About the published capacity limit, of the order n²/log n for n neurons, this run can say nothing: the layer’s weights "
-            f"could hold any choice whatever among {plural(row['n_tested'], 'tested pair')}, so the exact bound is vacuous "
-            f"and no count possible here could have exceeded it" + _reference(row, reference)
+        few = row["n_tested"] < capacity["n2_over_ln_n"]
+        reason = (
+            f"a layer’s weights have room to single out any selection whatever from {tested}, so the exact "
+            "bound excludes nothing (it is vacuous), and no count possible here could have exceeded it"
+            f"{' or' if few else '; for scale,'} n²/ln n = {reference} (constant 1 assumed)"
         )
-    return (
-        f"About the published capacity limit, of the order n²/log n for n neurons, this run can say nothing: only "
-        f"{plural(row['n_tested'], 'pair')} could be tested, fewer than n²/ln n = {reference} (constant 1 assumed), so no count "
-        f"possible here could have exceeded it."
-    )
+    else:
+        reason = (
+            f"with only {tested}, fewer than n²/ln n = {reference} (constant 1 assumed), no count possible "
+            "here could have exceeded it"
+        )
+    return f"{_THEORY}, and this run cannot put that to the test: {reason}."
 
 
-def _reference(row: Row, reference: str) -> str:
-    if row["n_tested"] < row["capacity"]["n2_over_ln_n"]:
-        return f" (nor n²/ln n = {reference}, constant 1 assumed)."
-    return f" (n²/ln n would be {reference}, constant 1 assumed)."
+_THEORY = "Theory puts the most such features that n neurons can compute at the order of n²/log n"
 
 
 def _bound(row: Row, n_unbound: int) -> str:
     capacity = row["capacity"]
-    reference = capacity["n2_over_ln_n"]
-    found = row["n_computed"]
-    if found is None:
-        side = "the count is not decided, so it cannot be set against it"
-    elif found <= reference:
-        side = (
-            f"the count of layer {row['layer']} stays below both, which neither confirms nor tests it"
-            if (capacity["max_selected"] is None or found <= capacity["max_selected"])
-            else f"the count of layer {row['layer']} exceeds the second, {_above()}"
-        )
-    else:
-        side = f"the count of layer {row['layer']} exceeds the first, {_above()}"
-    exact = (
-        f" and the exact bit bound allows {count(capacity['max_selected'])} freely chosen pairs at "
-        f"{mean(capacity['bits_per_param'])} bits a parameter (assumed)"
-        if capacity["max_selected"] is not None
-        else ""
-    )
+    reference, exact = capacity["n2_over_ln_n"], capacity["max_selected"]
     rest = (
         f"; in {plural(n_unbound, 'other layer')} no count possible could have exceeded it"
         if n_unbound
         else ""
     )
-    return (
-        f"The published capacity limit is of the order n²/log n for n neurons: n²/ln n = {count(reference)} with constant 1 "
-        f"assumed{exact}; {side}{rest}."
-    )
+    bits = f"{mean(capacity['bits_per_param'])} bits a weight (assumed)"
+    room = "" if exact is None else f", and the exact bound allows {count(exact)} at {bits}"
+    return f"{_THEORY}: n²/ln n = {count(reference)} with constant 1 assumed{room}; {_side(row)}{rest}."
 
 
-def _above() -> str:
-    return "which means a regular set of pairs, false finds or too small a constant, never a refuted theorem"
+def _side(row: Row) -> str:
+    """On which side of the references the count of a layer lies, and what that does not mean."""
+    found, exact = row["n_computed"], row["capacity"]["max_selected"]
+    if found is None:
+        return "no count was decided that could be set against it"
+    over = [
+        name
+        for name, value in (("n²/ln n", row["capacity"]["n2_over_ln_n"]), ("the exact bound", exact))
+        if value is not None and found > value
+    ]
+    if over:
+        return (
+            f"the count of layer {row['layer']}, {count(found)}, exceeds {listed(over)}, which would mean a "
+            "regular set of pairs, false finds or too small a constant, never a refuted theorem"
+        )
+    return f"the count of layer {row['layer']}, {count(found)}, lies below, which leaves the limit untested"
 
 
 def excluded(summary: Mapping[str, Any]) -> str:
@@ -245,9 +276,9 @@ def excluded(summary: Mapping[str, Any]) -> str:
         )
     share = percent(n_out / concepts["n_pairs"], 1)
     return (
-        f"{count(concepts['n'])} concepts make {plural(concepts['n_pairs'], 'pair')}; {count(n_out)} of them ({share}) could not be "
-        f"tested on this text and {count(concepts['n_testable'])} could. The counts of this report speak of testable pairs only "
-        f"and are not extrapolated to the rest."
+        f"{count(concepts['n'])} concepts make {plural(concepts['n_pairs'], 'pair')}; {count(n_out)} of "
+        f"them ({share}) could not be tested on this text and {count(concepts['n_testable'])} could. The "
+        "counts of this report speak of testable pairs only and are not extrapolated to the rest."
     )
 
 
@@ -263,20 +294,20 @@ def sampled(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _per_twin(row: Row) -> float | None:
+def _per_twin(row: Row) -> Number:
     rate = row["twin_rate"]
     return None if _missing(rate) else rate * row["n_tested"]
 
 
-def _spread(values: Iterable[float]) -> str:
+def _spread(values: Iterable[float | int]) -> str:
     seen = sorted(set(values))
     return count(seen[0]) if len(seen) == 1 else f"{count(seen[0])} to {count(seen[-1])}"
 
 
-def _missing(value: float | None) -> bool:
-    return value is None or not math.isfinite(value)
+def _missing(value: Number) -> bool:
+    return value is None or not math.isfinite(float(value))
 
 
-def _real(value: float | None) -> float:
+def _real(value: Number) -> float:
     assert value is not None
     return float(value)

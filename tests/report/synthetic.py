@@ -1,4 +1,4 @@
-"""A run that never happened, in the schema of design §4: every key the report reads, with numbers of a realistic size.
+"""A run that never happened, with every key that the report reads and numbers of a realistic size.
 
 Layer 0: nothing found. Layer 1: finds. Layer 2: a few passes whose excess interval holds zero.
 `capacity` says which of the three bounds the layers have: "vacuous", "cannot_bind", "binds".

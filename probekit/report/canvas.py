@@ -1,0 +1,87 @@
+"""What all figures share: the palette, the look, panels by layer, from a chart to accessible SVG.
+
+The palette is plain hex values in the SVG, so that a saved file stands alone; the page restyles these very
+values on dark screens.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from probekit.report import words
+
+INK, MUTED, GRID, TWIN, ACCENT, PAPER = "#1b1f24", "#5a6472", "#e2e5ea", "#8793a1", "#1f5fbf", "#fffffe"
+"""The palette of the SVG text; the page restyles these very values on dark screens."""
+
+THIN = "replace(format(datum.value, ','), regexp(',', 'g'), '\u202f')"
+"""A Vega expression: whole numbers with narrow no-break spaces between thousands."""
+
+_CONFIG: dict[str, Any] = {
+    "background": None,
+    "font": "Helvetica, Arial, DejaVu Sans, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "domain": False,
+        "ticks": False,
+        "gridColor": GRID,
+        "labelColor": MUTED,
+        "labelFontSize": 12,
+        "labelPadding": 8,
+        "labelFlush": False,
+        "labelLimit": 220,
+        "titleColor": MUTED,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+    },
+    "axisY": {"labelColor": INK, "grid": False},
+    "legend": {"labelColor": INK, "labelFontSize": 12},
+    "title": {
+        "color": INK,
+        "subtitleColor": MUTED,
+        "fontSize": 15,
+        "subtitleFontSize": 12,
+        "subtitlePadding": 5,
+    },
+}
+
+
+def columns_of(rows: Sequence[words.Row]) -> int:
+    """How many panels stand side by side."""
+    return 1 if len(rows) == 1 else 2 if len(rows) <= 4 else 3
+
+
+def faceted(layered: Any, rows: Sequence[words.Row], *, gap: int) -> Any:
+    """One panel a layer, each with its own horizontal axis on the common scale."""
+    import altair as alt
+
+    header = alt.Header(
+        title=None, labelAnchor="start", labelFontSize=13, labelFontWeight=600, labelColor=INK, labelPadding=6
+    )
+    facet = alt.Facet("layer:N", sort=[f"Layer {row['layer']}" for row in rows], title=None, header=header)
+    panels = layered.facet(facet=facet, columns=columns_of(rows), spacing={"row": 18, "column": gap})
+    return panels.resolve_axis(x="independent")
+
+
+def to_svg(chart: Any, name: str, title: str, key: str, description: str) -> str:
+    """Draw a chart; the root is one image with a title and a description, its marks are silent."""
+    import altair as alt
+    import vl_convert
+
+    spec: dict[str, Any] = chart.to_dict()
+    spec["title"] = {"text": title, "subtitle": key, "anchor": "start", "offset": 18, "frame": "group"}
+    spec["config"] = _CONFIG
+    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    svg = vl_convert.vegalite_to_svg(spec, vl_version=version)
+    svg = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", svg)
+    svg = re.sub(r'(id="|url\(#|href="#)', rf"\1{name}-", svg)
+    head = f'<title id="{name}-title">{html.escape(title)}</title>'
+    head += f'<desc id="{name}-desc">{html.escape(description)}</desc>'
+    return re.sub(
+        r"<svg ([^>]*)>",
+        lambda found: f'<svg {found[1]} role="img" aria-labelledby="{name}-title {name}-desc">{head}',
+        svg,
+        count=1,
+    )

@@ -1,0 +1,323 @@
+"""The report's tables as text: numbers behind the figures, the strongest pairs, what was excluded, records.
+
+Every cell is a string ready to be set, escaped by the page; what follows a line break is set small below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from probekit.report import words
+from probekit.report.charts import effect_quantiles
+
+N_STRONGEST = 12
+"""Pairs a layer shown as the strongest."""
+N_SEARCHABLE = 300
+"""Pairs in the searchable table, over all layers; the whole tables are the run's parquet files."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text, ready to be set."""
+
+    caption: str
+    """What the table holds, in a sentence."""
+    columns: tuple[str, ...]
+    """Column headings; the first column heads its row."""
+    rows: tuple[tuple[str, ...], ...]
+    """Cells as text."""
+    n_text: int = 1
+    """How many leading columns hold words; the rest are numbers, set right."""
+
+
+def ladder_table(summary: Mapping[str, Any]) -> Table:
+    """Every rung of every layer, with its twins' mean and range below."""
+    rows: list[words.Row] = summary["layers"]
+    n_twins = sorted({row["n_twins"] or 0 for row in rows})
+    return Table(
+        f"Pairs on each rung by layer; below each count the mean and the range of its twins "
+        f"({words.listed([words.count(n) for n in n_twins])} a layer).",
+        ("Layer", *(label for _, label, _ in words.RUNGS), "Excess over twins"),
+        tuple(
+            (
+                str(row["layer"]),
+                *(_beside(row, key) for key, _, _ in words.RUNGS),
+                f"{words.mean(row['n_excess'])}\n\n{words.span(row['excess_low'], row['excess_high'])}",
+            )
+            for row in rows
+        ),
+    )
+
+
+def _beside(row: words.Row, key: str) -> str:
+    twins = (row["twins"] or {}).get(key)
+    if not twins:
+        return words.count(row[key])
+    return f"{words.count(row[key])}\n{words.mean(twins['mean'])}\n{words.span(twins['low'], twins['high'])}"
+
+
+def groups_table(rows: Sequence[words.Row]) -> Table:
+    """Each kind of pair of each layer against its twins."""
+    return Table(
+        "Mean standardised z of each kind of pair, and the interval of its twins.",
+        ("Layer", "Kind of pair", "Pairs", "Mean z", "Twins, low", "Twins, high"),
+        tuple(
+            (
+                str(row["layer"]),
+                str(group["kind"]),
+                words.count(group["n_tested"]),
+                words.real(group["mean_z"]),
+                words.real(group["twin_low"]),
+                words.real(group["twin_high"]),
+            )
+            for row in rows
+            for group in row["groups"] or []
+        ),
+        n_text=2,
+    )
+
+
+def effect_table(rows: Sequence[words.Row], pairs: Mapping[int, pd.DataFrame]) -> Table:
+    """The drawn quantiles of d′."""
+    return Table(
+        "Quantiles of d′ over the tested pairs.",
+        ("Layer", "Site", "5 %", "25 %", "Median", "75 %", "95 %"),
+        tuple(
+            (
+                str(row["layer"]),
+                record["site"],
+                *(words.real(record[q]) for q in ("q05", "q25", "q50", "q75", "q95")),
+            )
+            for row in rows
+            for record in effect_quantiles(row, pairs.get(row["layer"]))
+        ),
+        n_text=2,
+    )
+
+
+def tails_table(rows: Sequence[words.Row]) -> Table:
+    """Both tails of the pair-specific p-value."""
+    return Table(
+        "Share of tested pairs in both tails of the pair-specific p-value, layer and twins’ mean.",
+        ("Layer", "t", "p ≤ t", "twins", "p ≥ 1 − t", "twins"),
+        tuple(
+            (
+                str(row["layer"]),
+                f"{tail['t']:g}",
+                *(words.percent(tail[key], 2) for key in ("low", "twin_low_mean", "high", "twin_high_mean")),
+            )
+            for row in rows
+            for tail in row.get("tails") or []
+        ),
+    )
+
+
+def capacity_table(rows: Sequence[words.Row]) -> Table:
+    """Counts beside the references."""
+    return Table(
+        "Counts and capacity references by layer.",
+        (
+            "Layer", "Neurons n", "Tested", "Computed", "Excess over twins", "n²/log₂ n", "n²/ln n",
+            "Exact bound", "Bits a parameter (assumed)", "Parameters", "Can it bind?",
+        ),
+        tuple(
+            (
+                str(row["layer"]),
+                words.count(row["n_neurons"]),
+                words.count(row["n_tested"]),
+                words.count(row["n_computed"]),
+                f"{words.mean(row['n_excess'])} ({words.span(row['excess_low'], row['excess_high'])})",
+                words.count(row["capacity"]["n2_over_log2_n"]),
+                words.count(row["capacity"]["n2_over_ln_n"]),
+                "vacuous" if row["capacity"]["vacuous"] else words.count(row["capacity"]["max_selected"]),
+                words.mean(row["capacity"]["bits_per_param"]),
+                words.count(row["capacity"]["n_params"]),
+                "no" if row["capacity"]["cannot_bind"] else "yes",
+            )
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def capacity_notes(rows: Sequence[words.Row]) -> list[str]:
+    """In which layers the bound is vacuous or cannot bind, in words."""
+    vacuous = [str(row["layer"]) for row in rows if row["capacity"]["vacuous"]]
+    unbound = [
+        str(row["layer"]) for row in rows if row["capacity"]["cannot_bind"] and not row["capacity"]["vacuous"]
+    ]
+    bits = words.mean(rows[0]["capacity"]["bits_per_param"])
+    notes: list[str] = []
+    if vacuous:
+        notes.append(
+            f"Vacuous in {_layers(vacuous)}: at {bits} bits a parameter (assumed) the weights could single "
+            "out any subset of the tested pairs, so the exact bound excludes nothing."
+        )
+    if unbound:
+        notes.append(
+            f"Cannot bind in {_layers(unbound)}: fewer pairs were tested than n²/ln n, so no count possible "
+            "in this run could have exceeded the reference."
+        )
+    return notes
+
+
+def _layers(numbers: Sequence[str]) -> str:
+    return f"layer {numbers[0]}" if len(numbers) == 1 else f"layers {words.listed(numbers)}"
+
+
+def paths_table(paths: Mapping[int, pd.DataFrame] | None) -> Table | None:
+    """Decisions at the other numbers of neurons, for those columns the run has filled."""
+    wanted = {
+        "d_prime": "Median d′",
+        "d_prime_balanced": "Median balanced d′",
+        "above_twins": "Above twins",
+        "computed": "Computed",
+    }
+    tables = {layer: table for layer, table in (paths or {}).items() if len(table) and "k" in table}
+    shown = [column for column in wanted if any(column in table for table in tables.values())]
+    if not shown:
+        return None
+    rows: list[tuple[str, ...]] = []
+    for layer, table in sorted(tables.items()):
+        for k, part in table.groupby("k", sort=True):
+            cells = (_path_cell(part, column) for column in shown)
+            rows.append((str(layer), words.count(float(str(k))), words.count(len(part)), *cells))
+    return Table(
+        "The same readouts with other numbers of neurons k; they decide nothing.",
+        ("Layer", "k", "Pairs", *(wanted[column] for column in shown)),
+        tuple(rows),
+    )
+
+
+def _path_cell(part: pd.DataFrame, column: str) -> str:
+    if column not in part or part[column].isna().all():
+        return words.NONE
+    return (
+        words.real(part[column].median()) if column.startswith("d_prime") else words.count(part[column].sum())
+    )
+
+
+def _ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """Finds first, then by q, then by effect; ties in the order of names."""
+    return table.sort_values(
+        ["computed", "q", "q_above", "d_prime", "a", "b"],
+        ascending=[False, True, True, False, True, True],
+        kind="stable",
+    )
+
+
+_PAIR_COLUMNS = (
+    "A",
+    "B",
+    "Class",
+    "Shape",
+    "κ ± s.e.",
+    "d′",
+    "d′ input",
+    "q",
+    "q twins",
+    "Effective neurons",
+)
+
+
+def _pair_cells(pair: Mapping[Any, Any]) -> tuple[str, ...]:
+    return (
+        str(pair["a"]),
+        str(pair["b"]),
+        verdict(pair),
+        str(pair["shape"] or words.NONE),
+        f"{words.real(pair['kappa'])} ± {words.real(pair['kappa_se'])}",
+        words.real(pair["d_prime"]),
+        words.real(pair["d_prime_input"]),
+        words.probability(pair["q"]),
+        words.probability(pair["q_above"]),
+        words.real(pair["participation"], 1),
+    )
+
+
+def verdict(pair: Mapping[Any, Any]) -> str:
+    """The strongest statement that holds of a pair."""
+    if pair["computed"]:
+        spread = (
+            "in superposition"
+            if pair["superposed"]
+            else "distributed"
+            if pair["distributed"]
+            else "few neurons"
+        )
+        return f"computed, {spread}"
+    if pair["above_twins"]:
+        return "above twins"
+    return "ε-represented" if pair["represented"] else "not shown"
+
+
+def strongest_table(row: words.Row, table: pd.DataFrame) -> tuple[str, Table]:
+    """A layer's first pairs under a heading that says whether they are finds."""
+    found = int(row["n_computed"] or 0)
+    kind = (
+        f"{words.plural(found, 'pair')} computed"
+        if found
+        else "no pair is computed; these came nearest and are not finds"
+    )
+    head = _ranked(table).head(N_STRONGEST)
+    return (
+        f"Layer {row['layer']}: {kind}",
+        Table(
+            f"The first {len(head)} of {words.count(len(table))} tested pairs of layer {row['layer']}.",
+            _PAIR_COLUMNS,
+            tuple(_pair_cells(pair) for pair in head.to_dict("records")),
+            n_text=4,
+        ),
+    )
+
+
+def searchable_table(pairs: Mapping[int, pd.DataFrame]) -> Table:
+    """The first pairs over all layers."""
+    heads = [_ranked(table).head(N_SEARCHABLE) for _, table in sorted(pairs.items())]
+    best = _ranked(pd.concat(heads, ignore_index=True)).head(N_SEARCHABLE) if heads else pd.DataFrame()
+    return Table(
+        f"The first {len(best)} pairs over all layers, by q.",
+        ("Layer", *_PAIR_COLUMNS),
+        tuple((str(pair["layer"]), *_pair_cells(pair)) for pair in best.to_dict("records")),
+        n_text=5,
+    )
+
+
+def untestable_table(summary: Mapping[str, Any]) -> Table | None:
+    """Untestable pairs by reason; nothing where the run kept no reasons."""
+    reasons = summary["concepts"].get("untestable")
+    if not reasons:
+        return None
+    meaning = {
+        "rare": "both together in too few tokens or documents",
+        "nested": "one almost never holds without the other",
+        "exclusive": "they never, or almost never, hold together",
+    }
+    n_pairs = summary["concepts"]["n_pairs"]
+    return Table(
+        "Pairs that could not be tested, by reason.",
+        ("Reason", "Meaning", "Pairs", "Share of all pairs"),
+        tuple(
+            (name, meaning.get(name, ""), words.count(n), words.percent(n / n_pairs))
+            for name, n in reasons.items()
+        ),
+        n_text=2,
+    )
+
+
+def records(provenance: Mapping[str, Any]) -> list[Table]:
+    """What the run says of itself, as tables."""
+    named = (("settings", "Settings"), ("fingerprints", "Fingerprints"), ("versions", "Versions"))
+    return [
+        Table(
+            caption,
+            ("Name", "Value"),
+            tuple((str(name), str(value)) for name, value in sorted(entries.items())),
+            n_text=2,
+        )
+        for key, caption in named
+        if (entries := provenance.get(key))
+    ]
