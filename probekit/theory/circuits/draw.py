@@ -31,7 +31,7 @@ def sign_codes(rng: np.random.Generator, n_inputs: int, n_codes: int) -> Float[n
     return (2.0 * signs - 1.0) / np.sqrt(n_inputs)
 
 
-def encode(
+def input_codes(
     rng: np.random.Generator, n_concepts: int, d_model: Number | None
 ) -> Float[np.ndarray, "input concept"]:
     """The identity for basis-aligned inputs (`d_model` None), else superposed sign codes."""

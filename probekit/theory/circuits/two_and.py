@@ -18,9 +18,8 @@ from jaxtyping import Bool, Int
 
 from probekit.errors import InputError
 from probekit.theory.checks import Number, as_count, as_probability
-from probekit.theory.circuits import draw
 from probekit.theory.circuits.circuit import Circuit
-from probekit.theory.circuits.draw import PairsLike
+from probekit.theory.circuits.draw import PairsLike, chosen_pairs, generator, input_codes, sign_codes, subsets
 from probekit.theory.circuits.predict import Channel, channel_prediction, inverse_of_binomial
 
 Case = Literal["low", "high", "mixed", "general"]
@@ -67,17 +66,17 @@ def two_and(
     neurons = as_count("n_neurons", n_neurons)
     active = as_count("n_active", n_active, at_most=concepts)
     size = as_count("channel", channel, at_most=neurons)
-    rng = draw.generator(seed)
-    chosen = draw.chosen_pairs(rng, pairs, concepts, influence)
+    rng = generator(seed)
+    chosen = chosen_pairs(rng, pairs, concepts, influence)
     if chosen.shape[1] != 2 and case != "low":
         raise InputError(f"pairs: rows of {chosen.shape[1]} concepts need case='low', got case={case!r}.")
     share = None if density is None else as_probability("density", density)
     route, reads = _channels(rng, chosen, concepts, neurons, size, share, case)
     sizes = reads.sum(axis=1)
     readoff = reads / np.maximum(sizes, 1)[:, None]  # an empty meeting of two channels reads 0: a missed pair
-    encode = draw.encode(rng, concepts, d_model)
+    encode = input_codes(rng, concepts, d_model)
     width = None if d_model is None else encode.shape[0]
-    code_out = None if width is None else draw.sign_codes(rng, width, len(chosen))
+    code_out = None if width is None else sign_codes(rng, width, len(chosen))
     prediction = Channel(
         order=chosen.shape[1],
         n_active=active,
@@ -142,7 +141,7 @@ def _output_channels(
     n_neurons: int,
     size: int,
 ) -> tuple[Members, Reads]:
-    members = draw.subsets(rng, len(pairs), size, n_neurons)
+    members = subsets(rng, len(pairs), size, n_neurons)
     route = np.zeros((n_neurons, n_concepts), dtype=np.bool_)
     for concept in pairs.T:
         route[members, concept[:, None]] = True
@@ -182,7 +181,7 @@ def _nested_channels(
     for concept in np.unique(heavy):
         mine = np.flatnonzero(heavy == concept)
         block = rng.choice(n_neurons, size=room, replace=False)
-        members = block[draw.subsets(rng, len(mine), size, room)]
+        members = block[subsets(rng, len(mine), size, room)]
         route[block, concept] = True
         route[members, light[mine][:, None]] = True
         reads[mine[:, None], members] = True

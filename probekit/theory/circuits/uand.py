@@ -18,9 +18,8 @@ from scipy.stats import binom
 
 from probekit.errors import InputError
 from probekit.theory.checks import Number, as_count, as_positive, as_probability
-from probekit.theory.circuits import draw
 from probekit.theory.circuits.circuit import Circuit, patterns
-from probekit.theory.circuits.draw import PairsLike
+from probekit.theory.circuits.draw import PairsLike, generator, input_codes, sign_codes, universal_pairs
 from probekit.theory.circuits.predict import Channel, channel_prediction, inverse_of_binomial
 
 
@@ -59,15 +58,15 @@ def sparse_uand(
         if density is None
         else as_probability("density", density)
     )
-    rng = draw.generator(seed)
-    chosen = draw.universal_pairs(rng, pairs, concepts)
+    rng = generator(seed)
+    chosen = universal_pairs(rng, pairs, concepts)
     order = chosen.shape[1]
     seen = rng.random((neurons, concepts)) < p
     reads = np.logical_and.reduce([seen[:, concept] for concept in chosen.T]).T
     readoff = (
         reads / np.maximum(reads.sum(axis=1), 1)[:, None]
     )  # no common neuron: the pair reads 0 and is missed
-    encode = draw.encode(rng, concepts, d_model)
+    encode = input_codes(rng, concepts, d_model)
     width = None if d_model is None else encode.shape[0]
     prediction = Channel(order, active, concepts, p, inverse_of_binomial(neurons, p**order), width)
     means, sds = channel_prediction(prediction)
@@ -111,8 +110,8 @@ def dense_uand(
     """
     concepts, neurons, active = _sizes(n_concepts, n_neurons, n_active, at_least=2)
     r = as_positive("negative", negative)
-    rng = draw.generator(seed)
-    chosen = _two(draw.universal_pairs(rng, pairs, concepts))
+    rng = generator(seed)
+    chosen = _two(universal_pairs(rng, pairs, concepts))
     signs = np.where(rng.random((neurons, concepts)) < 0.5, 1.0, -1.0)
     weights = np.where(signs > 0, 1.0, -r)
     scale, second = _two_valued_moments(active, r, float(bias))
@@ -121,7 +120,7 @@ def dense_uand(
             f"bias, negative: got {bias} and {negative}, at which no AND is computed. Use 0 and 2."
         )
     readoff = (signs[:, chosen[:, 0]] * signs[:, chosen[:, 1]]).T / (neurons * scale)
-    encode = draw.encode(rng, concepts, d_model)
+    encode = input_codes(rng, concepts, d_model)
     width = None if d_model is None else encode.shape[0]
     means = np.array([1.0, 0.0, 0.0, 0.0])
     sds = np.sqrt((second / scale**2 - means) / neurons)
@@ -173,9 +172,9 @@ def gaussian_uand(
         InputError: a parameter out of range.
     """
     concepts, neurons, active = _sizes(n_concepts, n_neurons, n_active, at_least=2)
-    rng = draw.generator(seed)
-    chosen = _two(draw.universal_pairs(rng, pairs, concepts))
-    encode = draw.encode(rng, concepts, d_model)
+    rng = generator(seed)
+    chosen = _two(universal_pairs(rng, pairs, concepts))
+    encode = input_codes(rng, concepts, d_model)
     width = None if d_model is None else encode.shape[0]
     weights = rng.standard_normal((neurons, encode.shape[0]))
     a, b = chosen.T
@@ -211,7 +210,7 @@ def _circuit(
     input_sd: float = 0.0,
     acts_on_codes: bool = False,
 ) -> Circuit:
-    code_out = None if width is None else draw.sign_codes(rng, width, len(chosen))
+    code_out = None if width is None else sign_codes(rng, width, len(chosen))
     decoded = width is not None and not acts_on_codes
     return Circuit(
         name=name,
