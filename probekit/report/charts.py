@@ -27,7 +27,7 @@ EFFECT_SITES: tuple[tuple[str, str], ...] = (
 TITLES: dict[str, tuple[str, str]] = {
     "ladder": (
         "The ladder of evidence, layer beside twins",
-        "dot: pairs of the layer · grey bar and tick: its random twins, range and mean",
+        "dot, first number: the layer · grey bar, tick, second number: its random twins, range and mean",
     ),
     "groups": (
         "Kinds of pair: mean standardised effect",

@@ -23,9 +23,9 @@ def methods(summary: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tup
         (
             "Text in two halves",
             (
-                f"Whole documents of {corpus.get('name', 'the corpus')} "
-                f"({words.count(corpus.get('n_docs'))} documents) were divided by a hash: {fit} tokens to "
-                f"fit the readouts, {confirm} others to judge them. No document is in both."
+                f"The {words.count(corpus.get('n_docs'))} documents of {corpus.get('name', 'the corpus')} "
+                f"were divided, each as a whole, by a hash: {fit} tokens to fit the readouts, {confirm} "
+                "others to judge them."
             ),
         ),
         (
@@ -49,7 +49,7 @@ def methods(summary: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tup
         (
             "Judgement",
             (
-                "On the confirm half κ gets a standard error that treats each document as one observation, "
+                "On the confirm half κ gets a standard error clustered by document, "
                 "and d′ = κ divided by the readout’s noise. The same is done at the MLP input and at the "
                 "pre-activations, which must be beaten."
             ),
@@ -114,13 +114,20 @@ def limits(summary: Mapping[str, Any]) -> list[str]:
             "ANDs that a concept shares with all its partners are taken out with the concept, so the "
             "count of “computed” cannot see them."
         ),
-        (
-            f"With {words.plural(n_twins, 'twin')} the intervals describe how much random layers differ "
-            "among themselves; they are not binomial intervals."
-        ),
+        *_intervals(n_twins),
         (
             "n²/ln n has an unknown constant and speaks of pairs that weights select freely. ANDs that any "
             "layer lets a probe read are not bounded by it, a count below it does not confirm it, and a "
             "count above it would not refute it."
         ),
+    ]
+
+
+def _intervals(n_twins: int) -> list[str]:
+    """What the intervals mean, where there are twins to give them."""
+    if n_twins == 0:
+        return []
+    return [
+        f"With {words.plural(n_twins, 'twin')} the intervals describe how much random layers differ among "
+        "themselves; they are not binomial intervals."
     ]

@@ -177,9 +177,10 @@ def _facts(pair: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _subtitle(summary: Mapping[str, Any]) -> str:
     model, corpus = summary["model"], summary["corpus"]
+    part = "" if len(summary["layers"]) == model["n_layers"] else f"{len(summary['layers'])} of "
     kind = f"{model['activation']}, gated" if model["gated"] else model["activation"]
     return (
-        f"{len(summary['layers'])} of {words.plural(model['n_layers'], 'MLP layer')}, "
+        f"{part}{words.plural(model['n_layers'], 'MLP layer')}, "
         f"{words.count(model['d_mlp'])} neurons each ({kind}) · text: {corpus.get('name', 'not named')}, "
         f"{words.plural(corpus['n_docs'], 'document')}"
     )

@@ -251,7 +251,7 @@ def verdict(pair: Mapping[Any, Any]) -> str:
         return f"computed, {spread}"
     if pair["above_twins"]:
         return "above twins"
-    return "ε-represented" if pair["represented"] else "not shown"
+    return "ε-represented" if pair["represented"] else "none"
 
 
 def strongest_table(row: words.Row, table: pd.DataFrame) -> tuple[str, Table]:
