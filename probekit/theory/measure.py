@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from probekit.errors import InputError
 from probekit.theory.checks import Number, as_count
-from probekit.theory.circuits.circuit import GATES, Circuit
+from probekit.theory.circuits.circuit import GATES, Circuit, DeepCircuit
 from probekit.theory.circuits.draw import generator
 
 _BLOCK = 512  # samples at a time: bounds memory at block × neurons
@@ -62,9 +62,8 @@ def measure(
         n_inputs: inputs in each pattern.
         n_active: s; the circuit's own by default.
         recoded: read each output as the next layer decodes it from what this one writes.
-        noise_sd: Gaussian noise added to every coordinate of the encoded input, times 1/√d per unit of
-        decoded noise:
-            a decoded read gets this much extra standard deviation when codes are unit vectors.
+        noise_sd: Gaussian noise on every coordinate of the encoded input; as codes are unit vectors, every
+            decoded read gets this much extra standard deviation.
         seed: of the inputs.
 
     Raises:
@@ -149,6 +148,66 @@ def best_threshold(
         worst = np.maximum(worst, (missed + falsely_on) / len(values))
     lowest = np.flatnonzero(worst == worst.min())
     return float(candidates[lowest[len(lowest) // 2]]), float(worst.min())
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredLayer:
+    """The errors of one layer of a deep circuit, at threshold ½."""
+
+    n_true: int
+    """Values that should be 1."""
+    n_false: int
+    """Values that should be 0."""
+    missed: float
+    """Share of the true ones read below ½; NaN when there are none."""
+    falsely_on: float
+    """Share of the false ones read at ½ or above."""
+    rms: float
+    """Root mean square of readout − truth."""
+
+
+def measure_deep(circuit: DeepCircuit, *, n_inputs: Number = 500, seed: int) -> tuple[MeasuredLayer, ...]:
+    """Errors of every layer of a deep circuit, each fed by the layers before it.
+
+    Inputs have the first layer's s concepts on. Half of them hold a witness of a random last output (inputs
+    that switch it on if nothing interferes), as far as s allows; random inputs alone would hardly ever reach
+    the last layer.
+    """
+    rng = generator(seed)
+    first = circuit.layers[0]
+    concepts = np.zeros((as_count("n_inputs", n_inputs), first.n_concepts), dtype=np.bool_)
+    for i, row in enumerate(concepts):
+        on = list[int]()
+        if i % 2 == 0:
+            on = sorted(_witness(circuit, int(rng.integers(circuit.layers[-1].n_outputs))))[: first.n_active]
+        rest = np.setdiff1d(np.arange(first.n_concepts), on)
+        row[on] = True
+        row[rng.choice(rest, size=first.n_active - len(on), replace=False)] = True
+    found = list[MeasuredLayer]()
+    for reads, truth in zip(circuit.read(concepts), circuit.truth(concepts), strict=True):
+        above = reads >= 0.5
+        n_true = int(truth.sum())
+        found.append(
+            MeasuredLayer(
+                n_true=n_true,
+                n_false=truth.size - n_true,
+                missed=float((~above[truth]).mean()) if n_true else float("nan"),
+                falsely_on=float(above[~truth].mean()) if n_true < truth.size else float("nan"),
+                rms=float(np.sqrt(np.mean((reads - truth) ** 2))),
+            )
+        )
+    return tuple(found)
+
+
+def _witness(circuit: DeepCircuit, output: int) -> set[int]:
+    wanted = {output}
+    for layer in reversed(circuit.layers):
+        below = set[int]()
+        for k in wanted:
+            both = not layer.gates or layer.gates[k] == "and"
+            below |= set(layer.pairs[k].tolist() if both else layer.pairs[k, :1].tolist())
+        wanted = below
+    return wanted
 
 
 def _active(circuit: Circuit, n_active: Number | None) -> int:

@@ -49,7 +49,7 @@ class Circuit:
     b_in: Float[np.ndarray, " neuron"]
     """Input biases."""
     w_out: Float[np.ndarray, "out neuron"]
-    """Output weights: `code_out` @ `readoff`."""
+    """Output weights: `code_out` @ `readoff`; the identity for a linear layer."""
     readoff: Float[np.ndarray, "output neuron"]
     """The linear readout of each output."""
     readoff_bias: Float[np.ndarray, " output"]
@@ -161,6 +161,8 @@ class Circuit:
 
     def split_out(self) -> Split:
         """`w_out` as compress ∘ decompress: outputs read off the neurons, then coded."""
+        if self.linear:  # a linear layer's neurons are the code itself
+            return Split(None, self.w_out)
         return Split(self.code_out, self.readoff)
 
     def _check(self, concepts: np.ndarray) -> None:

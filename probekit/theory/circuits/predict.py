@@ -33,13 +33,20 @@ class Channel:
     """Mean of 1/(neurons of a channel)."""
     d_model: int | None
     """Dimensions of the superposed inputs; None when basis-aligned."""
+    noise_sd: float = 0.0
+    """Noise in every decoded read besides that of the codes."""
+    ramp: float | None = None
+    """τ of ramp units; None for plain ReLU neurons at threshold order − 1."""
+
+    @property
+    def read_variance(self) -> float:
+        """Variance of one decoded read: s/d, and the noise given."""
+        return (0.0 if self.d_model is None else self.n_active / self.d_model) + self.noise_sd**2
 
     @property
     def input_sd(self) -> float:
-        """Decoding noise in a pre-activation, √(p·m·s/d): each of a neuron's reads has variance s/d."""
-        if self.d_model is None:
-            return 0.0
-        return float(np.sqrt(self.density * self.n_concepts * self.n_active / self.d_model))
+        """Decoding noise in a pre-activation: √(p·m) reads, each with its variance."""
+        return float(np.sqrt(self.density * self.n_concepts * self.read_variance))
 
 
 def inverse_of_binomial(n: int, p: float) -> float:
@@ -66,22 +73,32 @@ def _one_pattern(channel: Channel, n_on: int) -> tuple[float, float]:
     n_others = channel.n_active - n_on
     hits = np.arange(n_others + 1)
     weights = binom.pmf(hits, n_others, channel.density)
-    level = n_on - (channel.order - 1) + hits
-    own, shared_others, noise = 0.0, 0.0, 0.0
+    own = channel.order * channel.read_variance
     if channel.d_model is not None:
-        read = channel.n_active / channel.d_model
-        # each own read has s (s − 1 if itself on) overlaps; the overlap of two concepts that are on enters
-        # twice
-        own = (channel.order * channel.n_active - n_on + n_on * (n_on - 1)) / channel.d_model
-        noise = own + channel.density * channel.n_concepts * read
-        shared_others = channel.density**2 * channel.n_concepts * read
-    first, second, slope = _relu_moments(level.astype(np.float64), float(np.sqrt(noise)))
+        # a concept that is on does not overlap with itself; the overlap of two that are on enters twice
+        own += n_on * (n_on - 2) / channel.d_model
+    others = channel.density * channel.n_concepts * channel.read_variance
+    level, noise = (n_on + hits).astype(np.float64), float(np.sqrt(own + others))
+    if channel.ramp is None:
+        first, second, slope = _relu_moments(level - (channel.order - 1), noise)
+    else:
+        first, second, slope = _ramp_moments(level, noise, channel.ramp)
     mean = float(weights @ first)
     variance = float(weights @ second) - mean**2
     # neurons of one channel read the same own concepts, and a share p of their other concepts
-    shared = float(weights @ slope) ** 2 * (own + shared_others)
+    shared = float(weights @ slope) ** 2 * (own + channel.density * others)
     inverse = channel.inverse_size
     return mean, float(np.sqrt(inverse * variance + (1.0 - inverse) * shared))
+
+
+def _ramp_moments(
+    level: Float[np.ndarray, " hit"], sd: float, ramp: float
+) -> tuple[Float[np.ndarray, " hit"], Float[np.ndarray, " hit"], Float[np.ndarray, " hit"]]:
+    """E g, E g² and E g' of g(x) = clip((x − ½ + τ)/2τ, 0, 1), from those of its two ReLUs."""
+    low_1, low_2, low_on = _relu_moments((level - 0.5 + ramp) / (2 * ramp), sd / (2 * ramp))
+    high_1, high_2, high_on = _relu_moments((level - 0.5 - ramp) / (2 * ramp), sd / (2 * ramp))
+    # above the ramp the first ReLU is the second plus one, so g² = low² − high² − 2·high
+    return low_1 - high_1, low_2 - high_2 - 2 * high_1, (low_on - high_on) / (2 * ramp)
 
 
 def _relu_moments(

@@ -11,6 +11,7 @@ concept, output.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -103,6 +104,29 @@ def two_and(
         code_out=code_out,
         route=weights,
     )
+
+
+def targeted_and(
+    *,
+    pairs: PairsLike,
+    n_concepts: Number,
+    n_neurons: Number,
+    d_model: Number,
+    channel: Number = 5,
+    influence: Number = 2,
+    n_active: Number = 3,
+    seed: int,
+) -> Circuit:
+    """The targeted superpositional AND of Hänni et al. (arXiv 2408.05451): only the wanted pairs' neurons.
+
+    Input weights restricted to the pairs of a sparse graph, on superposed inputs. At finite size it is the
+    low-influence case of `two_and`, whose arguments it takes; the papers differ in how they count its error.
+    """
+    built = two_and(
+        pairs=pairs, n_concepts=n_concepts, n_neurons=n_neurons, d_model=d_model, channel=channel,
+        influence=influence, case="low", n_active=n_active, seed=seed,
+    )  # fmt: skip
+    return replace(built, name="targeted_and")
 
 
 def influences(pairs: Int[np.ndarray, "output order"], n_concepts: int) -> Int[np.ndarray, " concept"]:
