@@ -19,6 +19,8 @@ from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, column
 EFFECT_SITES: tuple[tuple[str, str], ...] = (
     ("neurons", "Neurons"),
     ("twins", "Twins’ neurons"),
+    ("isotropic", "Isotropic twins"),
+    ("linear", "Linearised layer"),
     ("pre", "Pre-activations"),
     ("input", "MLP input"),
 )
@@ -31,7 +33,7 @@ TITLES: dict[str, tuple[str, str]] = {
     ),
     "groups": (
         "Kinds of pair: mean standardised effect",
-        "dot: mean z of the group in the layer · grey bar: what its twins give in its place",
+        "dot: mean z of the group in the layer · grey bar: interval of its twins’ means",
     ),
     "effect": (
         "Effect sizes d′ over all tested pairs",

@@ -127,7 +127,7 @@ def _intervals(n_twins: int) -> list[str]:
     """What the intervals mean, where there are twins to give them."""
     if n_twins == 0:
         return []
+    drawn = words.plural(n_twins, "twin")
     return [
-        f"With {words.plural(n_twins, 'twin')} the intervals describe how much random layers differ among "
-        "themselves; they are not binomial intervals."
+        f"With {drawn} the intervals tell how much random layers differ among themselves; none is binomial."
     ]

@@ -71,8 +71,9 @@ def render_page(
         "tails": _figure(drawn, "tails", _TAILS, tables.tails_table(rows)),
         "capacity": Figure(TITLES["capacity"][0], drawn["capacity"], _CAPACITY, tables.capacity_table(rows)),
         "capacity_notes": tables.capacity_notes(rows),
-        "other_k": tables.paths_table(paths),
-        "any_found": any(row["n_computed"] for row in rows),
+        "other_k": tables.other_k_table(rows, paths),
+        "spread": tables.spread_table(rows),
+        "nothing_found": all(row["n_computed"] == 0 for row in rows),
         "strongest": [
             tables.strongest_table(row, pairs[row["layer"]]) for row in rows if row["layer"] in pairs
         ],

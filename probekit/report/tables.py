@@ -168,35 +168,83 @@ def _layers(numbers: Sequence[str]) -> str:
     return f"layer {numbers[0]}" if len(numbers) == 1 else f"layers {words.listed(numbers)}"
 
 
-def paths_table(paths: Mapping[int, pd.DataFrame] | None) -> Table | None:
-    """Decisions at the other numbers of neurons, for those columns the run has filled."""
+def other_k_table(rows: Sequence[words.Row], paths: Mapping[int, pd.DataFrame] | None) -> Table | None:
+    """Decisions at every number of neurons: from the layer rows where they hold them, else from the paths."""
+    told = [(row["layer"], entry) for row in rows for entry in row.get("by_k") or []]
+    if told:
+        return Table(
+            "Pairs above twins and computed by number of neurons k, on the pooled and on the balanced d′; "
+            "k = 16 with the pooled d′ decides, the others are shown beside it.",
+            ("Layer", "k", "d′", "Above twins", "Computed", "p_pair ≤ 0.01", "p_pair ≥ 0.99"),
+            tuple(
+                (
+                    str(layer),
+                    str(entry["k"]),
+                    str(entry["form"]),
+                    words.count(entry["n_above_twins"]),
+                    words.count(entry["n_computed"]),
+                    words.percent(entry["share_low_p"], 2),
+                    words.percent(entry["share_high_p"], 2),
+                )
+                for layer, entry in told
+            ),
+            n_text=3,
+        )
+    return _paths_table(paths)
+
+
+def _paths_table(paths: Mapping[int, pd.DataFrame] | None) -> Table | None:
     wanted = {
-        "d_prime": "Median d′",
-        "d_prime_balanced": "Median balanced d′",
-        "above_twins": "Above twins",
-        "computed": "Computed",
-    }
-    tables = {layer: table for layer, table in (paths or {}).items() if len(table) and "k" in table}
-    shown = [column for column in wanted if any(column in table for table in tables.values())]
-    if not shown:
-        return None
-    rows: list[tuple[str, ...]] = []
-    for layer, table in sorted(tables.items()):
-        for k, part in table.groupby("k", sort=True):
-            cells = (_path_cell(part, column) for column in shown)
-            rows.append((str(layer), words.count(float(str(k))), words.count(len(part)), *cells))
-    return Table(
-        "The same readouts with other numbers of neurons k; they decide nothing.",
-        ("Layer", "k", "Pairs", *(wanted[column] for column in shown)),
-        tuple(rows),
+        "d_prime": "Median d′", "d_balanced": "Median balanced d′", "represented": "ε-represented",
+        "beyond_input": "Beyond the input", "above_twins": "Above twins", "computed": "Computed",
+    }  # fmt: skip
+    held = {layer: table for layer, table in (paths or {}).items() if len(table) and "k" in table}
+    shown = [column for column in wanted if any(column in table for table in held.values())]
+    rows = [
+        (
+            str(layer),
+            words.count(float(str(k))),
+            words.count(len(part)),
+            *(_path_cell(part, column) for column in shown),
+        )
+        for layer, table in sorted(held.items())
+        for k, part in table.groupby("k", sort=True)
+    ]
+    columns = ("Layer", "k", "Pairs", *(wanted[column] for column in shown))
+    return (
+        Table("The same readouts with other numbers of neurons k; they decide nothing.", columns, tuple(rows))
+        if rows
+        else None
     )
 
 
 def _path_cell(part: pd.DataFrame, column: str) -> str:
     if column not in part or part[column].isna().all():
         return words.NONE
-    return (
-        words.real(part[column].median()) if column.startswith("d_prime") else words.count(part[column].sum())
+    return words.real(part[column].median()) if column.startswith("d_") else words.count(part[column].sum())
+
+
+_SPREAD = {
+    "n_distributed": "Distributed",
+    "n_superposed": "In superposition",
+    "n_dedicated": "Dedicated",
+    "n_conjunctive": "Conjunctive",
+    "n_distinct": "Distinct",
+    "effective_rank": "Effective rank of readouts",
+    "features_per_neuron": "Pairs a main neuron",
+    "n_above_isotropic": "Above isotropic twins",
+    "n_undecidable": "ε undecidable",
+}
+
+
+def spread_table(rows: Sequence[words.Row]) -> Table:
+    """How the computed pairs share neurons, for those measures that the run has taken."""
+    shown = {key: label for key, label in _SPREAD.items() if any(row.get(key) is not None for row in rows)}
+    return Table(
+        "How the computed pairs are spread over neurons; isotropic twins decide nothing; ε is undecidable "
+        "where a quadrant has too few documents.",
+        ("Layer", *shown.values()),
+        tuple((str(row["layer"]), *(words.mean(row.get(key)) for key in shown)) for row in rows),
     )
 
 
@@ -239,29 +287,32 @@ def _pair_cells(pair: Mapping[Any, Any]) -> tuple[str, ...]:
 
 
 def verdict(pair: Mapping[Any, Any]) -> str:
-    """The strongest statement that holds of a pair."""
-    if pair["computed"]:
-        spread = (
-            "in superposition"
-            if pair["superposed"]
-            else "distributed"
-            if pair["distributed"]
-            else "few neurons"
-        )
+    """The strongest statement that holds of a pair; a flag that could not be decided counts for nothing."""
+    if _holds(pair["computed"]):
+        spread = "few neurons"
+        if _holds(pair["superposed"]):
+            spread = "in superposition"
+        elif _holds(pair["distributed"]):
+            spread = "distributed"
         return f"computed, {spread}"
-    if pair["above_twins"]:
+    if _holds(pair["above_twins"]):
         return "above twins"
-    return "ε-represented" if pair["represented"] else "none"
+    return "ε-represented" if _holds(pair["represented"]) else "none"
+
+
+def _holds(flag: object) -> bool:
+    """Whether a nullable flag is set; unknown is not."""
+    return flag is not None and flag is not pd.NA and bool(flag)
 
 
 def strongest_table(row: words.Row, table: pd.DataFrame) -> tuple[str, Table]:
     """A layer's first pairs under a heading that says whether they are finds."""
-    found = int(row["n_computed"] or 0)
-    kind = (
-        f"{words.plural(found, 'pair')} computed"
-        if found
-        else "no pair is computed; these came nearest and are not finds"
-    )
+    if row["n_computed"] is None:
+        kind = "which of these pairs is computed was not decided"
+    elif row["n_computed"]:
+        kind = f"{words.plural(row['n_computed'], 'pair')} computed"
+    else:
+        kind = "no pair is computed; these came nearest and are not finds"
     head = _ranked(table).head(N_STRONGEST)
     return (
         f"Layer {row['layer']}: {kind}",
@@ -292,9 +343,10 @@ def untestable_table(summary: Mapping[str, Any]) -> Table | None:
     if not reasons:
         return None
     meaning = {
-        "rare": "both together in too few tokens or documents",
-        "nested": "one almost never holds without the other",
-        "exclusive": "they never, or almost never, hold together",
+        "rare": "chance alone would let both hold at too few tokens",
+        "exclusive": "common enough each, yet hardly ever together",
+        "nested": "one hardly ever without the other, or one nearly always",
+        "few documents": "enough tokens, but from too few documents",
     }
     n_pairs = summary["concepts"]["n_pairs"]
     return Table(

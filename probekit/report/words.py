@@ -146,7 +146,7 @@ def _found(rows: Sequence[Row]) -> str:
     text = (
         f"Layer {best['layer']} reads {count(best['n_computed'])} of "
         f"{plural(best['n_tested'], 'tested pair')} better than its twins do and in a way specific to the "
-        f"pair, {mean(best['n_excess'])} more than a twin put in its place gets on average (interval "
+        f"pair, {mean(best['n_excess'])} more than a twin put in its place gets on average (95 % interval "
         f"{span(best['excess_low'], best['excess_high'])}){_sharing(best)}"
     )
     if others:

@@ -20,6 +20,16 @@ RUNGS = (
     "n_superposed",
 )
 LEVELS = [0.05, 0.25, 0.5, 0.75, 0.95]
+FLAGS = (
+    "above_twins",
+    "computed",
+    "represented",
+    "distributed",
+    "superposed",
+    "dedicated",
+    "conjunctive",
+    "decidable",
+)
 HOSTILE = "<script>alert('x')</script>"
 
 COUNTS = {
@@ -75,7 +85,26 @@ def layer_row(
         "share_low_p": 0.010 + own[5] / own[0],
         "share_high_p": 0.011,
         "sensitivity": None,
+        "n_distinct": own[5],
         "effective_rank": 11.0,
+        "features_per_neuron": 1.6,
+        "n_conjunctive": own[5],
+        "n_undecidable": 214,
+        "n_above_isotropic": own[5] + 40,
+        "by_k": [
+            {
+                "k": k,
+                "form": form,
+                "n_above_twins": own[4],
+                "n_computed": own[5],
+                "share_low_p_twin": 0.02,
+                "share_high_p_twin": 0.01,
+                "share_low_p": 0.012,
+                "share_high_p": 0.011,
+            }
+            for k in (16, 64, "all")
+            for form in ("pooled", "balanced")
+        ],
         "statement": f"Layer {number}: {own[5]} of {own[0]} tested pairs computed; {twins} twins.",
     }
     shift = {"none": 0.1, "finds": 2.4, "doubtful": 0.6}[what]
@@ -95,7 +124,9 @@ def layer_row(
         "neurons": [0.12, 0.35, 0.61 + 0.1 * shift, 1.02 + 0.2 * shift, 1.9 + 0.4 * shift],
         "input": [0.02, 0.14, 0.3, 0.52, 1.0],
         "pre": [0.05, 0.2, 0.38, 0.6, 1.1],
+        "linear": [0.03, 0.15, 0.31, 0.55, 1.02],
         "twins": [0.1, 0.31, 0.58, 0.97, 1.8],
+        "isotropic": None,
     }
     row["tails"] = [
         {
@@ -171,8 +202,18 @@ def pair_table(number: int, n_computed: int, n_tested: int = 1140) -> pd.DataFra
             "distributed": computed,
             "superposed": computed & (rng.random(n_tested) < 0.7),
             "inclusion": 1.0,
+            "kind": "token × token, same position",
+            "z": rng.standard_normal(n_tested),
+            "d_balanced": 0.9 * d,
+            "d_prime_pre": rng.gamma(2.0, 0.25, n_tested),
+            "d_prime_linear": rng.gamma(2.0, 0.2, n_tested),
+            "d_prime_twins": rng.gamma(2.0, 0.4, n_tested),
+            "dedicated": False,
+            "conjunctive": computed,
+            "offset": 0.0,
+            "decidable": True,
         }
-    )
+    ).astype(dict.fromkeys(FLAGS, "boolean"))
     return table.iloc[order].reset_index(drop=True)
 
 
@@ -201,7 +242,7 @@ def run(
             "n": 212,
             "n_pairs": 22_366,
             "n_testable": 1_140,
-            "untestable": {"rare": 19_804, "nested": 901, "exclusive": 521},
+            "untestable": {"rare": 19_504, "exclusive": 521, "nested": 901, "few documents": 300},
         },
         "layers": rows,
     }

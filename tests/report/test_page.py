@@ -11,6 +11,7 @@ import pytest
 from synthetic import HOSTILE, examples, provenance, run
 
 from probekit.errors import ShapeError
+from probekit.evidence.tables import PAIR_COLUMNS
 from probekit.report.charts import TITLES
 from probekit.report.page import render_page
 
@@ -163,12 +164,31 @@ def test_what_was_not_measured_is_a_dash_and_never_a_zero() -> None:
     assert "nan" not in re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.S).lower().split()
 
 
-def test_paths_are_tabled_by_k() -> None:
+def test_other_k_come_from_the_layer_rows_or_from_the_paths() -> None:
     summary, layers, pairs = run(("finds",))
     other = pd.concat([pairs[0].assign(k=k, above_twins=k == 64) for k in (1, 64)], ignore_index=True)
     text = render_page(summary, layers, pairs, paths={0: other})
-    table = text[text.index("with other numbers of neurons k") :]
-    assert re.search(r"<th scope=\"row\">0</th><td class=\"n\">64</td><td class=\"n\">1\u202f140</td>", table)
+    assert re.search(r"<td>all</td><td>balanced</td><td class=\"n\">133</td><td class=\"n\">28</td>", text)
+    summary["layers"][0]["by_k"] = None
+    text = render_page(summary, layers, pairs, paths={0: other})
+    assert re.search(r"<th scope=\"row\">0</th><td class=\"n\">64</td><td class=\"n\">1\u202f140</td>", text)
+
+
+def test_flags_that_could_not_be_decided_hold_of_no_pair() -> None:
+    summary, layers, pairs = run(("none",))
+    unknown = ("above_twins", "computed", "superposed")
+    table = pairs[0].assign(**{flag: pd.array([pd.NA] * len(pairs[0]), dtype="boolean") for flag in unknown})
+    summary["layers"][0] |= {"n_twins": 0, "n_computed": None, "n_superposed": None, "twins": None}
+    text = render_page(summary, layers, {0: table}, examples=[])
+    cells = read(text).text["td"]
+    assert not any(cell.startswith("computed") for cell in cells)
+    assert "<NA>" not in cells
+    assert "which of these pairs is computed was not decided" in text
+    assert "No pair is computed" not in text
+
+
+def test_the_synthetic_pairs_follow_the_schema() -> None:
+    assert tuple(run(("none",))[2][0].columns) == PAIR_COLUMNS
 
 
 def test_layers_that_disagree_are_refused() -> None:

@@ -39,7 +39,7 @@ def test_nothing_found_is_said_plainly() -> None:
 def test_a_find_names_layer_count_excess_and_what_the_others_gave() -> None:
     found = sentences("none", "finds", "doubtful")[1]
     assert found.startswith("Layer 1 reads 28 of 1\u202f140 tested pairs better than its twins do")
-    assert "26.8 more than a twin put in its place gets on average (interval 25 to 28)" in found
+    assert "26.8 more than a twin put in its place gets on average (95 % interval 25 to 28)" in found
     assert "21 of the 28 are spread over neurons" in found
     assert "the passes in layer 2 (3) are no more than twins may give" in found
     assert "nothing was found in the other layer" in found
