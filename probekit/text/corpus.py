@@ -23,7 +23,7 @@ from jaxtyping import Bool, Int, Int32
 
 from probekit.errors import DegenerateError, InputError, ShapeError
 from probekit.text import readers
-from probekit.text.docs import Split, docstrings
+from probekit.text.docs import docstrings
 
 PADDING = -1
 BATCH_DOCS = 256  # documents handed to the tokenizer at once: enough for its threads, little read in vain
@@ -47,17 +47,9 @@ class Tokens:
 
     def __post_init__(self) -> None:
         """Refuse ids and lengths that contradict each other."""
-        n_docs, n_pos = self.ids.shape
-        if self.lengths.shape != (n_docs,):
-            raise ShapeError(
-                f"tokens of corpus {self.name!r}: {n_docs} rows of ids but {len(self.lengths)} lengths"
-            )
-        inside = np.arange(n_pos) < self.lengths[:, None]
-        if (
-            self.lengths.min(initial=0) < 0
-            or self.lengths.max(initial=0) > n_pos
-            or ((self.ids >= 0) != inside).any()
-        ):
+        inside = np.arange(self.ids.shape[1]) < self.lengths[:, None]
+        longest = self.lengths.max(initial=0)
+        if inside.shape != self.ids.shape or longest > inside.shape[1] or ((self.ids >= 0) != inside).any():
             raise ShapeError(
                 f"tokens of corpus {self.name!r}: wanted ids ≥ 0 within each row's length and {PADDING} after"
             )
@@ -114,11 +106,11 @@ class Corpus:
     """Names the exact texts when they are slow to read and worth caching; None otherwise."""
 
     @classmethod
-    def from_texts(cls, texts: Sequence[str], *, name: str = "texts") -> Corpus:
+    def from_texts(cls, texts: Sequence[Any], *, name: str = "texts") -> Corpus:
         """One document a string, in the order given.
 
         Args:
-            texts: the documents; kept by reference.
+            texts: the documents, each a str.
             name: what a report calls the corpus.
         """
         if isinstance(texts, str):
@@ -127,7 +119,7 @@ class Corpus:
             )
         documents = list(texts)
         for index, text in enumerate(documents):
-            if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            if not isinstance(text, str):
                 raise InputError(f"from_texts: document {index} is a {type(text).__name__}, wanted a str")
         if not documents:
             raise DegenerateError("from_texts: the list is empty, wanted at least one document")
@@ -223,7 +215,7 @@ class Corpus:
         return cls(name=Path(name).name if Path(name).is_dir() else name, source=source)
 
     @classmethod
-    def docs(cls, split: Split = "heldout") -> Corpus:
+    def docs(cls, split: str = "heldout") -> Corpus:
         """The offline default: docstrings of the installed core dependencies and the standard library.
 
         Args:
@@ -310,7 +302,7 @@ def as_corpus(value: Corpus | str | Path | None) -> Corpus:
     return Corpus.from_dataset(str(value))
 
 
-Row = Int[np.ndarray, " pos"]
+Row = Int[np.ndarray, " _pos"]
 
 
 def _encoded_rows(texts: Iterator[str], tokenizer: Any, context: int, bos_id: int | None) -> Iterator[Row]:

@@ -14,6 +14,7 @@ import hashlib
 import importlib.util
 import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -51,8 +52,9 @@ def _package_root(package: str) -> Path | None:
     return Path(spec.origin).parent if spec is not None and spec.origin else None
 
 
-def modules(split: Split) -> list[Path]:
-    """Module files of one split, in corpus order."""
+@cache
+def _placed_modules() -> tuple[tuple[float, Path], ...]:
+    """Every module file and its place, in corpus order; the packages are walked once a process."""
     placed: list[tuple[float, Path]] = []
     for package in (*PACKAGES, STANDARD_LIBRARY):
         root = _package_root(package)
@@ -61,10 +63,13 @@ def modules(split: Split) -> list[Path]:
         for path in root.rglob("*.py"):
             relative = path.relative_to(root)
             if SKIPPED_FOLDERS.isdisjoint(relative.parts):
-                order = module_order(package, relative.as_posix())
-                if split_of(order) == split:
-                    placed.append((order, path))
-    return [path for _, path in sorted(placed)]
+                placed.append((module_order(package, relative.as_posix()), path))
+    return tuple(sorted(placed))
+
+
+def modules(split: Split) -> list[Path]:
+    """Module files of one split, in corpus order."""
+    return [path for order, path in _placed_modules() if split_of(order) == split]
 
 
 def _docstrings(path: Path) -> Iterator[str]:

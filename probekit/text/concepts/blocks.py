@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int32
@@ -19,7 +19,7 @@ from probekit.errors import ShapeError
 from probekit.text.corpus import Tokens
 
 Kind = Literal["token", "class", "context", "user"]
-Where = Int32[np.ndarray, " label"]
+Where = Int32[np.ndarray, " _label"]  # the underscore: each concept has its own number of labels
 
 _SMALL_IDS = 1 << 16  # below it numpy sorts by radix, ten times faster than a comparison sort
 
@@ -38,6 +38,7 @@ class Column:
     """When it holds, in words."""
 
 
+@runtime_checkable
 class Block(Protocol):
     """Some concepts that are labelled together."""
 

@@ -77,7 +77,9 @@ def _digit(surface: str) -> bool:
 
 def _punctuation(surface: str) -> bool:
     body = surface.strip()
-    return bool(body) and not any(letter.isalnum() or letter.isspace() for letter in body)
+    return bool(body) and all(
+        letter.isprintable() and not letter.isalnum() and letter != " " for letter in body
+    )
 
 
 def _indentation(surface: str) -> bool:
