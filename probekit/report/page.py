@@ -101,7 +101,7 @@ _LADDER = (
 )
 _GROUPS = (
     "Pairs of one kind taken together, as single pairs can be too weak to be told from their twins. A dot "
-    "inside its grey bar is what an unscrambled layer of the same statistics would show."
+    "inside its grey bar is no more than a scrambled layer of the same statistics shows."
 )
 _EFFECT = (
     "d′ is the interaction contrast of the readout in units of its noise on unseen documents. An untrained "
@@ -196,7 +196,9 @@ def _companion(
 ) -> dict[str, Any]:
     drawn = figures(summary, layers, pairs)["ladder"].replace("ladder-", f"ladder-{_slug(title)}-")
     return {
-        "title": title,
+        "title": f"What a find looks like: {title}"
+        if words.finds(summary["layers"])
+        else f"Beside it: {title}",
         "found": words.answer(summary)[1],
         "ladder": Figure(title, drawn, _LADDER, tables.ladder_table(summary)),
         "strongest": [

@@ -129,13 +129,20 @@ def _asked(summary: Mapping[str, Any]) -> str:
     )
 
 
+def finds(rows: Sequence[Row]) -> list[Row]:
+    """Layers whose computed pairs are more than their twins may give: the excess interval lies above zero."""
+    return [
+        row for row in rows if row["n_computed"] and not _missing(row["excess_low"]) and row["excess_low"] > 0
+    ]
+
+
 def _found(rows: Sequence[Row]) -> str:
     if all(row["n_computed"] is None for row in rows):
         return (
             "Whether any pair is computed was not decided in this run: the counts speak of readability only."
         )
     passed = [row for row in rows if row["n_computed"]]
-    shown = [row for row in passed if not _missing(row["excess_low"]) and row["excess_low"] > 0]
+    shown = finds(rows)
     if not passed:
         return _nothing(rows)
     if not shown:

@@ -150,6 +150,12 @@ def test_a_run_without_finds_calls_nothing_a_find() -> None:
     assert text.count("these came nearest and are not finds") == 2
 
 
+def test_a_companion_shows_a_find_only_where_it_has_one() -> None:
+    base = run(("none",))
+    assert "What a find looks like: plant" in render_page(*base, companions=[("plant", *run(("finds",)))])
+    assert "What a find looks like" not in render_page(*base, companions=[("plant", *run(("doubtful",)))])
+
+
 def test_what_was_not_measured_is_a_dash_and_never_a_zero() -> None:
     summary, layers, pairs = run(("finds",))
     row = summary["layers"][0]
