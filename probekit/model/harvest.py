@@ -23,8 +23,8 @@ from probekit.model.host import Host
 from probekit.model.sites import INPUT_SITE, NEURON_SITE
 from probekit.text.corpus import Tokens
 
-# More tokens a forward gain nothing: attention matrices leave the processor's cache (64 documents of 128 tokens
-# ran at 0.6 of the speed of 32 on a five-layer Llama), and blocks cost memory.
+# More tokens a forward gain nothing: attention matrices leave the cache of the processor (64 documents of 128
+# tokens ran at 0.6 of the speed of 32 on a five-layer Llama), and blocks cost memory.
 _MOST_TOKENS = 4_096
 _FEWEST_TOKENS = 512
 _BLOCK_BYTES = 256 * 2**20
@@ -138,8 +138,10 @@ def _forward(
             raise StopAtLayerException(activation)
 
     names = [site.format(layer) for layer in layers for site in (INPUT_SITE, NEURON_SITE)]
-    # Padding becomes a valid id; what it computes is seen by no counted token and dropped.
-    valid = torch.from_numpy(np.maximum(ids, 0).astype(np.int64)).to(host.device)
+    # Padding becomes a valid id. What it computes is dropped, and counted tokens do not see it, except that
+    # attention multiplies it by zero, and 0·NaN is NaN: so it is an id of the document itself.
+    valid_ids = np.maximum(np.where(ids < 0, ids[:, :1], ids), 0).astype(np.int64)
+    valid = torch.from_numpy(valid_ids).to(host.device)
     try:
         with torch.inference_mode():
             host.bridge.run_with_hooks(valid, return_type=None, fwd_hooks=[(name, keep) for name in names])

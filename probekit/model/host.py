@@ -182,27 +182,24 @@ def _boot(folder: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype
     from transformers import AutoModelForCausalLM
 
     try:
-        # Loaded here and not by the bridge: only so does one learn of weights that the files lack and that
-        # would otherwise be drawn at random without a word.
-        with _no_progress_bar():
+        # The libraries draw weights that they then overwrite, from the global generator.
+        with torch.random.fork_rng(devices=[]), _no_progress_bar():
+            # Loaded here, not by the bridge: only so does one learn of weights that the files lack and that
+            # would otherwise stay random without a word.
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype="auto" if dtype is None else dtype,
                 output_loading_info=True,
                 local_files_only=True,
             )
-        hf_model, info = loaded
-        missing = sorted(info["missing_keys"])
-        if missing:
-            raise ModelError(
-                f"{folder}: {len(missing)} weights are missing from the files (first: {missing[0]}) and "
-                "would be random; wanted a complete checkpoint. Download or save the model again."
+            hf_model, info = loaded
+            _require_complete(folder, info)
+            # A copy: the bridge adds special tokens to the tokenizer it is given, with ids no embedding has.
+            bridge = TransformerBridge.boot_transformers(
+                str(folder), hf_model=hf_model.to(device), tokenizer=copy.deepcopy(tokenizer), device=device
             )
-        hf_model.requires_grad_(False)
-        # A copy: the bridge adds special tokens to the tokenizer it is given, with ids no embedding has.
-        return TransformerBridge.boot_transformers(
-            str(folder), hf_model=hf_model.to(device), tokenizer=copy.deepcopy(tokenizer), device=device
-        )
+        bridge.original_model.requires_grad_(False)
+        return bridge
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
             f"{folder}: the model does not fit on {device}; choose device='cpu' or dtype=torch.bfloat16."
@@ -220,6 +217,15 @@ def _boot(folder: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype
             f"{folder}: the model could not be loaded ({type(error).__name__}: {_first_line(error)}). "
             "Wanted a complete checkpoint of a decoder-only transformer that TransformerLens supports."
         ) from error
+
+
+def _require_complete(folder: Path, loading_info: dict[str, Any]) -> None:
+    missing = sorted(loading_info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{folder}: {len(missing)} weights are missing from the files (first: {missing[0]}) and would be "
+            "random; wanted a complete checkpoint. Download or save the model again."
+        )
 
 
 def _host(bridge: Any, name: str, tokenizer: Any | None, bits: int | None) -> Host:
@@ -247,19 +253,18 @@ def _host(bridge: Any, name: str, tokenizer: Any | None, bits: int | None) -> Ho
         context=context,
         activation=activation,
         gated=first.gated,
-        bos_id=_bos_id(tokenizer, n_vocab),
+        bos_id=_bos_id(tokenizer, n_vocab, bridged=tokenizer is bridge.tokenizer),
         device=parameter.device,
         dtype=parameter.dtype,
         bits=stored,
     )
 
 
-def _bos_id(tokenizer: Any | None, n_vocab: int) -> int | None:
+def _bos_id(tokenizer: Any | None, n_vocab: int, *, bridged: bool) -> int | None:
     if tokenizer is None or tokenizer.bos_token_id is None:
         return None
-    # A bridge makes EOS the BOS of a tokenizer that has none; what the tokenizer was built with tells them
-    # apart.
-    if "bos_token" in tokenizer.init_kwargs and tokenizer.init_kwargs["bos_token"] is None:
+    # A bridge gives a tokenizer without BOS its EOS for one; what the tokenizer was built with tells.
+    if bridged and tokenizer.init_kwargs.get("bos_token") is None:
         return None
     return int(tokenizer.bos_token_id) if tokenizer.bos_token_id < n_vocab else None
 

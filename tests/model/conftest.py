@@ -1,0 +1,132 @@
+"""Tiny random transformers of the real classes, saved once as folders, and the hosts made of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from probekit.model.host import Host, load_host
+from probekit.text.corpus import Tokens
+
+N_VOCAB = 64
+CONTEXT = 32
+BOS = 63
+
+
+def _configurations() -> dict[str, Callable[[], Any]]:
+    import transformers as hf
+
+    common: dict[str, Any] = {
+        "vocab_size": N_VOCAB,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "intermediate_size": 48,
+        "max_position_embeddings": CONTEXT,
+        "bos_token_id": BOS,
+        "eos_token_id": BOS,
+        "pad_token_id": BOS,
+    }
+    gpt2: dict[str, Any] = {
+        "vocab_size": N_VOCAB,
+        "n_embd": 16,
+        "n_layer": 2,
+        "n_head": 2,
+        "n_positions": CONTEXT,
+    }
+    gpt2 |= {"bos_token_id": BOS, "eos_token_id": BOS}
+    neox = {key: value for key, value in common.items() if key != "num_key_value_heads"}
+    opt = {key: value for key, value in neox.items() if key != "intermediate_size"}
+    return {
+        "gpt2": lambda: hf.GPT2LMHeadModel(hf.GPT2Config(**gpt2)),
+        "neox": lambda: hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**neox)),
+        "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**common)),
+        "qwen2": lambda: hf.Qwen2ForCausalLM(hf.Qwen2Config(**common)),
+        "gemma2": lambda: hf.Gemma2ForCausalLM(hf.Gemma2Config(head_dim=8, **common)),
+        "phi": lambda: hf.PhiForCausalLM(hf.PhiConfig(**common)),
+        "phi3": lambda: hf.Phi3ForCausalLM(hf.Phi3Config(**common)),
+        "gptj": lambda: hf.GPTJForCausalLM(hf.GPTJConfig(rotary_dim=4, **gpt2)),
+        "opt": lambda: hf.OPTForCausalLM(hf.OPTConfig(ffn_dim=48, word_embed_proj_dim=16, **opt)),
+        "bloom": lambda: hf.BloomForCausalLM(
+            hf.BloomConfig(
+                vocab_size=N_VOCAB, hidden_size=16, n_layer=2, n_head=2, bos_token_id=BOS, eos_token_id=BOS
+            )
+        ),
+        "mixtral": lambda: hf.MixtralForCausalLM(hf.MixtralConfig(num_local_experts=2, **common)),
+        "llama-quick-gelu": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(hidden_act="quick_gelu", **common)),
+    }
+
+
+DENSE = ("gpt2", "neox", "llama", "qwen2", "gemma2", "phi", "phi3", "gptj", "opt", "bloom")
+
+
+@pytest.fixture(params=DENSE)
+def dense(request: pytest.FixtureRequest) -> str:
+    """The name of an architecture with a dense MLP."""
+    return request.param
+
+
+def save_tokenizer(folder: Path, **special: str) -> None:
+    """A word-level tokenizer of the words w0 … w61."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {f"w{word}": word for word in range(N_VOCAB - 2)} | {"<unk>": N_VOCAB - 2, "<s>": BOS}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", **special).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of an architecture with random weights of a size at which activations bend."""
+    made: dict[str, Path] = {}
+    tokenizer_folder = tmp_path_factory.mktemp("tokenizer")
+    save_tokenizer(tokenizer_folder, bos_token="<s>", eos_token="<s>", pad_token="<s>")
+
+    def make(name: str) -> Path:
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name) / name
+            with torch.random.fork_rng():  # transformers draws the initial weights from the global generator
+                model = _configurations()[name]()
+            generator = torch.Generator().manual_seed(len(name))
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+            model.save_pretrained(folder)
+            shutil.copytree(tokenizer_folder, folder, dirs_exist_ok=True)
+            made[name] = folder
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model_host(model_folder: Callable[[str], Path]) -> Callable[[str], Host]:
+    """The host of an architecture; shared, so leave it as it was."""
+    made: dict[str, Host] = {}
+
+    def make(name: str) -> Host:
+        if name not in made:
+            made[name] = load_host(model_folder(name))
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ragged_tokens() -> Tokens:
+    """Seven documents of random words and unequal lengths, beginning with BOS."""
+    generator = np.random.default_rng(0)
+    lengths = np.array([20, 3, 12, 1, 20, 7, 16])
+    ids = generator.integers(0, N_VOCAB - 2, (len(lengths), 20)).astype(np.int32)
+    ids[:, 0] = BOS
+    ids[np.arange(20) >= lengths[:, None]] = -1
+    return Tokens(ids=ids, lengths=lengths, bos_id=BOS, name="ragged")
