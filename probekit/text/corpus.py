@@ -32,7 +32,7 @@ Progress = Callable[[int, int], object]
 TextSource = Callable[[], Iterable[str]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tokens:
     """Token ids of a corpus, one document a row."""
 
@@ -92,7 +92,7 @@ class Tokens:
         return digest.hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corpus:
     """Texts, or tokens, that a model can be shown: made by one of the `from_…` functions or `docs`."""
 

@@ -16,7 +16,7 @@ WORDS = re.findall(
     r"\S+",
     """the a of to and in is was it she he with for that this which value values walking walked quickly nation
     table tables number function returns list string param New York Paris NASA HTTP I you They Her runner
-    older café naïve x y z i n data model if not be can will would may because array axis shape dtype None True""",
+    older café naïve x y z i n data model if not be can will would may because array axis shape dtype None""",
 )
 SHARES = (1 / np.arange(3, len(WORDS) + 3)) / (
     1 / np.arange(3, len(WORDS) + 3)

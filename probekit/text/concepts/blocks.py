@@ -70,7 +70,7 @@ def place(lag: int) -> str:
     return ("the token is:", "the token before is:")[lag] if lag < 2 else f"the token {lag} back is:"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VocabBlock:
     """Concepts that hold where the token `lag` places back is in a set of ids."""
 
@@ -98,7 +98,7 @@ class VocabBlock:
         ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FunctionBlock:
     """One concept computed by a function of the whole token block."""
 

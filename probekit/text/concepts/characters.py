@@ -26,7 +26,7 @@ BRACKETS = {"round": "()", "square": "[]", "curly": "{}"}
 _BACKTICK_RUN = re.compile("`+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CharTable:
     """Numbers of every vocabulary id, by name."""
 

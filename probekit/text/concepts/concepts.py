@@ -23,7 +23,7 @@ from probekit.text.concepts.labels import Labels
 from probekit.text.corpus import Corpus, Tokens
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Concepts:
     """Boolean base concepts; sets add with `+`."""
 

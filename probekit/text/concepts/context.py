@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, Int32
@@ -43,6 +44,7 @@ class Reading:
         """
         self.table = table
         self.counted = counted
+        self._depths: dict[str, Grid] = {}
         self.ids = np.where(counted, ids, table.n_vocab)  # the row after the last id is empty
 
     def of(self, column: str) -> Grid:
@@ -125,6 +127,11 @@ class Reading:
 
     def depth(self, kind: str) -> Grid:
         """Open brackets of a kind after the token; a closing one without partner is passed over."""
+        if kind not in self._depths:
+            self._depths[kind] = self._depth(kind)
+        return self._depths[kind]
+
+    def _depth(self, kind: str) -> Grid:
         net = _running_sum(self.of(f"{kind}_net"))
         lowest = np.minimum.accumulate(_shifted(net, 0) + self.of(f"{kind}_low"), axis=1)
         return net - np.minimum(lowest, 0)
@@ -159,16 +166,13 @@ class Reading:
     @cached_property
     def repetition(self) -> Grid:
         """Tokens since the same id stood in the document; 0 if it never did."""
-        return _distance_to_same(self.ids.astype(np.int64), self.counted)
+        return _distance_to_same([self.ids], self.counted)
 
     @cached_property
     def bigram_repetition(self) -> Grid:
         """Tokens since the same id followed the same id in the document; 0 if it never did."""
-        pair = self.counted.copy()
-        pair[:, 1:] &= self.counted[:, :-1]
-        pair[:, 0] = False
-        key = _shifted(self.ids, 0).astype(np.int64) * (self.table.n_vocab + 1) + self.ids
-        return _distance_to_same(key, pair)
+        second = self.counted & _shifted(self.counted, 0)
+        return _distance_to_same([_shifted(self.ids, 0), self.ids], second)
 
 
 CONTEXTS: dict[str, tuple[Callable[[Reading], Flags], str]] = {
@@ -212,7 +216,7 @@ CONTEXTS: dict[str, tuple[Callable[[Reading], Flags], str]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ContextBlock:
     """Context concepts, all at lag 0."""
 
@@ -259,7 +263,7 @@ def _running_sum(grid: Int[np.ndarray, "doc pos"]) -> Grid:
     return np.cumsum(grid, axis=1, dtype=np.int32)
 
 
-def _shifted(grid: Int[np.ndarray, "doc pos"], first: int) -> Grid:
+def _shifted(grid: Any, first: int) -> Any:
     """The grid one place to the right, `first` in column 0."""
     shifted = np.empty_like(grid)
     shifted[:, 0] = first
@@ -274,14 +278,19 @@ def _filled(codes: Int[np.ndarray, "doc pos"]) -> Grid:
     return np.take_along_axis(codes, source, axis=1).astype(np.int32)
 
 
-def _distance_to_same(key: Int[np.ndarray, "doc pos"], valid: Flags) -> Grid:
-    """Places back to the last valid cell of the row with the same key; 0 where there is none."""
-    n_docs, n_pos = key.shape
+def _distance_to_same(keys: list[Grid], valid: Flags) -> Grid:
+    """Places back to the last valid cell of the row where every key is the same; 0 where there is none."""
     doc, pos = np.nonzero(valid)
-    _, compact = np.unique(key[valid], return_inverse=True)
-    order = np.argsort(doc * (compact.max(initial=0) + 1) + compact, kind="stable")
-    same = (compact[order][1:] == compact[order][:-1]) & (doc[order][1:] == doc[order][:-1])
-    back = np.where(same, pos[order][1:] - pos[order][:-1], 0)
-    distance = np.zeros((n_docs, n_pos), dtype=np.int32)
-    distance[doc[order][1:], pos[order][1:]] = back
+    values = [key[valid] for key in keys]
+    order = np.arange(len(doc))
+    for value in values:
+        for digit in (value & 0xFFFF, value >> 16):  # 16 bits at a time: numpy then sorts by radix
+            if digit.any():
+                order = order[np.argsort(digit[order].astype(np.uint16), kind="stable")]
+    doc, pos = doc[order], pos[order]
+    same = doc[1:] == doc[:-1]
+    for value in values:
+        same &= value[order][1:] == value[order][:-1]
+    distance = np.zeros(valid.shape, dtype=np.int32)
+    distance[doc[1:], pos[1:]] = np.where(same, pos[1:] - pos[:-1], 0)
     return distance

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int32, Int64
 from probekit.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Labels:
     """Column-sparse labels: concept c holds at `tokens[indptr[c]:indptr[c + 1]]`."""
 

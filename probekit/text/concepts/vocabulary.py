@@ -49,7 +49,8 @@ def read_vocabulary(tokenizer: Any) -> Vocabulary:
         )
     tokens: list[str | None] = list(tokenizer.convert_ids_to_tokens(list(range(n_vocab))))
     added = set(tokenizer.get_added_vocab())
-    special = set(tokenizer.all_special_ids)
+    marked = getattr(tokenizer, "added_tokens_decoder", {})
+    special = {*tokenizer.all_special_ids, *(index for index, token in marked.items() if token.special)}
     description = _description(tokenizer)
     family = _family(description, tokens)
     model = description.get("model") or {}
@@ -59,13 +60,13 @@ def read_vocabulary(tokenizer: Any) -> Vocabulary:
     def surface(index: int, token: str | None) -> str:
         if token is None or index in special:
             return ""
+        if family == "sentencepiece":
+            byte = _BYTE.fullmatch(token)
+            return _text(bytes([int(byte[1], 16)])) if byte else token.replace(_SPACE, " ")
         if token in added:
             return token
         if family == "byte-level":
             return _from_byte_letters(token)
-        if family == "sentencepiece":
-            byte = _BYTE.fullmatch(token)
-            return _text(bytes([int(byte[1], 16)])) if byte else token.replace(_SPACE, " ")
         if family == "wordpiece":
             return token.removeprefix(prefix) if token.startswith(prefix) else f" {token}"
         return f"{token.removesuffix(suffix)} " if token.endswith(suffix) else token
