@@ -10,34 +10,22 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import struct
-import threading
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from probekit.errors import ConfigError, InputError, ModelError, OutOfMemoryError
+from probekit.model.hub import fetch, official_name
 from probekit.model.sites import prove_sites, read_weights, require_sites
 from probekit.model.weights import MlpWeights
 
 NANO_FOLDER = Path(__file__).parent / "nano"
-
-HUB_TIMEOUT_SECONDS = 6.0
-"""How long the hub may take to answer before it counts as out of reach."""
-
-_ALIASES = {
-    "gpt2-small": "gpt2",
-    "pythia-14m": "EleutherAI/pythia-14m",
-    "pythia-70m": "EleutherAI/pythia-70m",
-    "pythia-160m": "EleutherAI/pythia-160m",
-    "pythia-410m": "EleutherAI/pythia-410m",
-}
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -50,8 +38,6 @@ _TOKENIZER_FILES = (
 )
 
 _STORED_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8}
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -161,8 +147,8 @@ def _load_named(name: str, device: torch.device, dtype: torch.dtype | None) -> H
                 f"{name}: no such folder; wanted one with config.json, the weights and the tokenizer. "
                 "Check the path."
             )
-        shown = _ALIASES.get(name, name)
-        folder = _fetch(shown)
+        shown = official_name(name)
+        folder = fetch(shown)
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{folder}: no config.json; wanted a model folder in Hugging Face format. "
@@ -331,78 +317,6 @@ def _stored_bits(folder: Path) -> int | None:
                 n_weights[entry["dtype"]] += stop - start
     known = [(count, dtype) for dtype, count in n_weights.items() if dtype in _STORED_BITS]
     return _STORED_BITS[max(known)[1]] if known else None
-
-
-def _fetch(name: str) -> Path:
-    """The local folder of a hub model: from the cache if it is there, else downloaded."""
-    import httpx  # the hub client's transport, whose errors are no OSError
-    from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
-
-    neither = f"{name!r} is neither a folder nor in the local cache"
-    hint = "To use local files, pass the folder that holds config.json, the weights and the tokenizer."
-    try:
-        cached = Path(snapshot_download(name, local_files_only=True))
-        if _complete(cached):
-            return cached
-    except (LocalEntryNotFoundError, OSError):
-        pass
-    except HFValidationError as error:
-        raise ModelError(f"{name!r} is neither a folder nor a hub name. {hint}") from error
-    if constants.HF_HUB_OFFLINE:
-        raise ModelError(f"{neither}, and HF_HUB_OFFLINE is set. {hint}")
-    try:
-        info = _within(HUB_TIMEOUT_SECONDS, lambda: HfApi().model_info(name, timeout=HUB_TIMEOUT_SECONDS))
-        safe = any(file.rfilename.endswith(".safetensors") for file in info.siblings or [])
-        patterns = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.safetensors" if safe else "*.bin"]
-        logging.getLogger(__name__).info("downloading %s", name)
-        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*/*"]))
-    except GatedRepoError as error:
-        raise ModelError(f"{name!r} is gated: accept its terms on the hub and log in. {hint}") from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(f"{neither}, nor on the hub; check the spelling. {hint}") from error
-    except (
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        OSError,
-        RuntimeError,
-        httpx.HTTPError,
-    ) as error:
-        raise ModelError(
-            f"{neither}, and the hub cannot be reached ({type(error).__name__}). {hint}"
-        ) from error
-
-
-def _complete(folder: Path) -> bool:
-    has_weights = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
-    return (folder / "config.json").is_file() and has_weights
-
-
-def _within(seconds: float, call: Callable[[], _Result]) -> _Result:
-    """The result of `call`, or TimeoutError: a transport's timeout does not cover name resolution."""
-    outcome: list[_Result | BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as error:  # noqa: BLE001  carried over to the caller's thread
-            outcome.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not outcome:
-        raise TimeoutError(f"no answer in {seconds:g} s")
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
 
 
 @contextmanager
