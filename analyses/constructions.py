@@ -398,10 +398,15 @@ def deep_table(n_seeds: int, sizes: tuple[int, ...]) -> str:
         rms = np.mean([[layer.rms for layer in one] for one in found], axis=0)
         missed = 100 * np.array([one[-1].missed for one in found])
         falsely = 100 * np.array([one[-1].falsely_on for one in found])
-        lines.append(
-            f"| {2 * d:,}, {d:,} | {d // share:,} | {'yes' if fix else 'no'} | {', '.join(f'{r:.3f}' for r in rms)} | "
-            f"{missed.mean():.2f} ± {missed.std(ddof=1):.2f} | {falsely.mean():.2f} ± {falsely.std(ddof=1):.2f} |"
-        )
+        some = [
+            f"{2 * d:,}, {d:,}",
+            f"{d // share:,}",
+            "yes" if fix else "no",
+            ", ".join(f"{r:.3f}" for r in rms),
+            f"{missed.mean():.2f} ± {missed.std(ddof=1):.2f}",
+            f"{falsely.mean():.2f} ± {falsely.std(ddof=1):.2f}",
+        ]
+        lines.append("| " + " | ".join(some) + " |")
     return "\n".join(lines)
 
 

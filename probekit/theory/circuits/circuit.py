@@ -9,6 +9,7 @@ settings of an output's own concepts, all on first: 11, 10, 01, 00 for a pair).
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -152,6 +153,28 @@ class Circuit:
         for kind in set(self.gates):
             values[:, kinds == kind] = GATES[kind](on[:, kinds == kind])
         return values
+
+    @property
+    def predicted_recoded_sd(self) -> Float[np.ndarray, " pattern"]:
+        """Predicted standard deviation of the readout after the output code, as the next layer decodes it.
+
+        Every other output leaks in through the overlap of two codes: its mean square readout over d. Outputs
+        that share a concept which is on read more than the rest.
+        """
+        if self.code_out is None or self.linear:
+            return self.predicted_sd
+        order = self.pairs.shape[1]
+        on, off = self.n_active, self.n_concepts - self.n_active
+        n_on = self.patterns.sum(axis=1).tolist()
+        likely = [math.perm(on, j) * math.perm(off, order - j) / math.perm(on + off, order) for j in n_on]
+        squares = np.nan_to_num(self.predicted_mean**2 + self.predicted_sd**2)
+        anyone = (self.n_outputs - 1) * float(np.array(likely) @ squares)
+        influence = np.bincount(self.pairs.ravel(), minlength=self.n_concepts)
+        sharing = (influence[self.pairs] - 1).mean(axis=0)
+        one_on = squares[n_on.index(1)] - squares[n_on.index(0)]
+        return np.sqrt(
+            self.predicted_sd**2 + (anyone + self.patterns @ sharing * one_on) / len(self.code_out)
+        )
 
     def split_in(self) -> Split:
         """`w_in` as compress ∘ decompress; exact on every sum of codes where `w_in` acts on the codes."""

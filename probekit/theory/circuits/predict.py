@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from scipy.stats import binom, norm
 
 from probekit.theory.circuits.circuit import patterns
@@ -37,6 +37,8 @@ class Channel:
     """Noise in every decoded read besides that of the codes."""
     ramp: float | None = None
     """τ of ramp units; None for plain ReLU neurons at threshold order − 1."""
+    density_variance: float = 0.0
+    """Variance of p over concepts: a heavy concept reaches many neurons of a channel at once."""
 
     @property
     def read_variance(self) -> float:
@@ -54,6 +56,30 @@ def inverse_of_binomial(n: int, p: float) -> float:
     sizes = np.arange(1, n + 1)
     weights = binom.pmf(sizes, n, p)
     return float((weights / sizes).sum() / weights.sum())
+
+
+def foreign_density(
+    route: Bool[np.ndarray, "neuron concept"],
+    reads: Bool[np.ndarray, "output neuron"],
+    pairs: Int[np.ndarray, "output order"],
+    *,
+    n_outputs: int = 200,
+) -> tuple[float, float]:
+    """Mean and variance over concepts of the share of an output's channel that reads a concept not its own.
+
+    Taken over evenly spaced outputs. The variance is that of the underlying densities: what a channel of few
+    neurons scatters by itself is subtracted.
+    """
+    sizes = reads.sum(axis=1)
+    usable = np.flatnonzero(sizes >= 2)
+    if not len(usable):
+        return float(route.mean()), 0.0
+    rows = usable[np.unique(np.linspace(0, len(usable) - 1, min(n_outputs, len(usable))).astype(np.int64))]
+    shares = reads[rows].astype(np.float64) @ route.astype(np.float64) / sizes[rows][:, None]
+    np.put_along_axis(shares, pairs[rows], np.nan, axis=1)
+    within = shares * (1 - shares) / (sizes[rows][:, None] - 1)
+    variance = np.nanmean(np.nanvar(shares, axis=1) - np.nanmean(within, axis=1))
+    return float(np.nanmean(shares)), max(0.0, float(variance))
 
 
 def channel_prediction(
@@ -81,14 +107,18 @@ def _one_pattern(channel: Channel, n_on: int) -> tuple[float, float]:
     level, noise = (n_on + hits).astype(np.float64), float(np.sqrt(own + others))
     if channel.ramp is None:
         first, second, slope = _relu_moments(level - (channel.order - 1), noise)
+        one_more, _, _ = _relu_moments(level - (channel.order - 1) + 1, noise)
     else:
         first, second, slope = _ramp_moments(level, noise, channel.ramp)
+        one_more, _, _ = _ramp_moments(level + 1, noise, channel.ramp)
     mean = float(weights @ first)
     variance = float(weights @ second) - mean**2
     # neurons of one channel read the same own concepts, and a share p of their other concepts
     shared = float(weights @ slope) ** 2 * (own + channel.density * others)
+    shared += float(weights @ (one_more - first)) ** 2 * n_others * channel.density_variance
     inverse = channel.inverse_size
-    return mean, float(np.sqrt(inverse * variance + (1.0 - inverse) * shared))
+    # rounding may leave a variance just below zero where a ramp is never left
+    return mean, float(np.sqrt(max(0.0, inverse * variance + (1.0 - inverse) * shared)))
 
 
 def _ramp_moments(

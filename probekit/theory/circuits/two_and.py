@@ -21,7 +21,7 @@ from probekit.errors import InputError
 from probekit.theory.checks import Number, as_count, as_probability
 from probekit.theory.circuits.circuit import Circuit
 from probekit.theory.circuits.draw import PairsLike, chosen_pairs, generator, input_codes, sign_codes, subsets
-from probekit.theory.circuits.predict import Channel, channel_prediction, inverse_of_binomial
+from probekit.theory.circuits.predict import Channel, channel_prediction, foreign_density, inverse_of_binomial
 
 Case = Literal["low", "high", "mixed", "general"]
 """Which channels carry the pairs."""
@@ -78,11 +78,13 @@ def two_and(
     encode = input_codes(rng, concepts, d_model)
     width = None if d_model is None else encode.shape[0]
     code_out = None if width is None else sign_codes(rng, width, len(chosen))
+    foreign, foreign_variance = foreign_density(route, reads, chosen)
     prediction = Channel(
         order=chosen.shape[1],
         n_active=active,
         n_concepts=concepts,
-        density=float(route.mean()),
+        density=foreign,
+        density_variance=foreign_variance,
         inverse_size=_inverse_size(case, size, neurons, share, sizes),
         d_model=width,
     )
@@ -100,7 +102,8 @@ def two_and(
         n_active=active,
         predicted_mean=means,
         predicted_sd=sds,
-        predicted_input_sd=prediction.input_sd,
+        # over all neurons, whether or not an output is read there: √(2m'cs/(nd)) in the low case
+        predicted_input_sd=0.0 if width is None else float(np.sqrt(route.sum() / neurons * active / width)),
         code_out=code_out,
         route=weights,
     )
