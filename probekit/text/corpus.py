@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,9 @@ from probekit.text.docs import docstrings
 
 PADDING = -1
 BATCH_DOCS = 256  # documents handed to the tokenizer at once: enough for its threads, little read in vain
+
+# Half a character, as broken JSON may hold; it is no text to a tokenizer.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Progress = Callable[[int, int], object]
 TextSource = Callable[[], Iterable[str]]
@@ -308,7 +312,8 @@ Row = Int[np.ndarray, " _pos"]
 def _encoded_rows(texts: Iterator[str], tokenizer: Any, context: int, bos_id: int | None) -> Iterator[Row]:
     """Rows of ids of the texts, tokenized a batch at a time."""
     head = [] if bos_id is None else [bos_id]
-    while batch := list(itertools.islice(texts, BATCH_DOCS)):
+    readable = (_LONE_SURROGATE.sub("\ufffd", text) for text in texts)
+    while batch := list(itertools.islice(readable, BATCH_DOCS)):
         encoded = tokenizer(
             batch,
             add_special_tokens=False,

@@ -70,6 +70,15 @@ def test_texts_are_read_and_tokenized_lazily() -> None:
     assert next(corpus.texts()) == "abc"
 
 
+def test_half_a_character_is_replaced(all_tokenizers) -> None:
+    tokenizer = all_tokenizers["byte-level"]
+    broken, mended = (
+        Corpus.from_texts([text]).tokenize(tokenizer, context=32, max_tokens=99, bos_id=None)
+        for text in ("a \ud83d b", "a \ufffd b")
+    )
+    assert broken.fingerprint == mended.fingerprint
+
+
 def test_progress_ends_at_the_goal() -> None:
     seen: list[tuple[int, int]] = []
     Corpus.from_texts(["abc"] * 600).tokenize(
