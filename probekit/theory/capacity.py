@@ -141,14 +141,18 @@ def max_selected_real(
         return log2_binomial(universe, n_selected) - allowed
 
     assumptions = ("real weights of any precision", "thresholded outputs", f"{int(n_inputs):,} tested inputs")
-    # the slope log2((M−m')/m') − P/(m' ln 2) of the excess changes sign twice at most: it falls, rises, then
-    # falls
-    if smallest > universe // 2 or excess(universe // 2) <= 0:
-        return Bound(float(universe), True, assumptions)
+    # the slope of the excess has the sign of m'·log2((M−m')/m') − P/ln 2, whose first term rises to one peak
+    # and falls: the excess falls, rises to a top beyond that peak, and falls again
+    steepest = _peak(lambda m: m * math.log2((universe - m) / m), 1, max(1, universe // 2))
     start = max(smallest, 1)
+    if start > universe // 2:
+        return Bound(float(universe), True, assumptions)
     if excess(start) > 0:
         return Bound(float(start - 1), False, assumptions)
-    first = _first_above(excess, 0.0, start, universe // 2, start)
+    top = _peak(excess, max(start, steepest), universe // 2)
+    if excess(top) <= 0:
+        return Bound(float(universe), True, assumptions)
+    first = _first_above(excess, 0.0, start, top, start)
     return Bound(float(first - 1), False, assumptions)
 
 

@@ -266,6 +266,20 @@ def test_real_valued_weights_are_weaker_than_sixteen_bits() -> None:
     assert bounds.log2_binomial(universe, int(real.value) + 1) > allowed(int(real.value) + 1)
 
 
+def test_real_valued_bound_against_a_scan() -> None:
+    sizes = {"n_params_in": 6, "n_params": 9, "n_neurons": 3, "n_inputs": 12}
+    for universe in (30, 200, 400, 2_000):
+        excess = [
+            bounds.log2_binomial(universe, m) - bounds.real_valued_bits(m, **sizes)
+            for m in range(1, universe)
+        ]
+        first = next((m for m, value in enumerate(excess, start=1) if value > 0), None)
+        got = bounds.max_selected_real(n_universe=universe, **sizes)
+        assert got.vacuous == (first is None)
+        assert float(got) == (universe if first is None else first - 1)
+    assert got.vacuous is False
+
+
 def test_fano() -> None:
     exact = float(bounds.bits_needed(10**6, 100))
     assert float(bounds.fano_bits(10**6, 100, p_error=0.0)) == exact - 1
