@@ -73,7 +73,7 @@ CONSTRUCTIONS: dict[str, Construction] = {
         lambda sizes: dense_uand(**sizes),
     ),
     "gaussian-uand": Construction(
-        "every AND: a random Gaussian layer, read by the products of the weights", "Stein's lemma", True, False,
+        "every AND: a random Gaussian layer, read by weight products", "Stein's lemma", True, False,
         lambda sizes: gaussian_uand(**sizes),
     ),
     "two-and-low": Construction(
