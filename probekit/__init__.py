@@ -1,0 +1,59 @@
+"""probekit: how many AND-like features does each MLP layer of a transformer compute in superposition?
+
+    import probekit as pk
+    run = pk.analyze("gpt2")      # or a folder, "nano" (bundled), or a TransformerBridge
+    run.layers                    # one row a layer: the ladder of counts beside its random twins
+    run.report("gpt2.html")
+
+Names are loaded when they are first used: importing torch takes seconds, importing probekit must not.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probekit.errors import ProbekitError as ProbekitError
+    from probekit.model.planted import Planted as Planted
+    from probekit.model.planted import plant as plant
+    from probekit.probes.moments import Moments as Moments
+    from probekit.probes.select import select_readouts as select_readouts
+    from probekit.run.pipeline import analyze as analyze
+    from probekit.run.pipeline import analyze_arrays as analyze_arrays
+    from probekit.run.result import Run as Run
+    from probekit.run.result import load as load
+    from probekit.text.concepts.concepts import Concepts as Concepts
+    from probekit.text.corpus import Corpus as Corpus
+    from probekit.theory import bounds as bounds
+    from probekit.theory import circuits as circuits
+
+_HOME = {
+    "Concepts": "probekit.text.concepts.concepts",
+    "Corpus": "probekit.text.corpus",
+    "Moments": "probekit.probes.moments",
+    "Planted": "probekit.model.planted",
+    "ProbekitError": "probekit.errors",
+    "Run": "probekit.run.result",
+    "analyze": "probekit.run.pipeline",
+    "analyze_arrays": "probekit.run.pipeline",
+    "load": "probekit.run.result",
+    "plant": "probekit.model.planted",
+    "select_readouts": "probekit.probes.select",
+}
+_MODULES = {"bounds": "probekit.theory.bounds", "circuits": "probekit.theory.circuits"}
+
+__all__ = sorted((*_HOME, *_MODULES))  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its home on first use."""
+    if name in _MODULES:
+        return import_module(_MODULES[name])
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'probekit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -91,3 +91,41 @@ def sweep(folder: Path) -> None:
     for debris in Path(folder).rglob(f"*{TEMPORARY_MARK}*"):
         if debris.is_file():
             debris.unlink()
+
+
+def write_table(path: Path, table: Any) -> None:
+    """Put a pandas table at `path` as parquet, the same bytes for the same table."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    pq.write_table(arrow, buffer, compression="zstd")
+    write_bytes(path, buffer.getvalue())
+
+
+def read_table(path: Path) -> Any:
+    """Read a parquet table.
+
+    Raises:
+        CorruptError: the file is not parquet.
+        StoreError: the file cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path).to_pandas()
+    except pa.ArrowInvalid as error:
+        raise CorruptError(f"{path}: not a parquet table ({error}). Re-create the run with --force.") from error
+    except OSError as error:
+        raise StoreError(f"{path}: could not be read ({error.strerror or error}).") from error
+
+
+def remove_tree(path: Path) -> None:
+    """Remove what a run wrote into its directory."""
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)

@@ -108,6 +108,8 @@ class Corpus:
     """Ready-made token ids, negative is padding; None for a corpus of texts."""
     cache_key: str | None = None
     """Names the exact texts when they are slow to read and worth caching; None otherwise."""
+    origin: str | None = None
+    """Where a dataset comes from (name, split, column, revision), which tells it without reading it."""
 
     @classmethod
     def from_texts(cls, texts: Sequence[Any], *, name: str = "texts") -> Corpus:
@@ -216,7 +218,8 @@ class Corpus:
             revision: branch, tag or commit.
         """
         source = readers.dataset(name, split=split, column=column, config=config, revision=revision)
-        return cls(name=Path(name).name if Path(name).is_dir() else name, source=source)
+        origin = f"{name} split={split} column={column} config={config} revision={revision}"
+        return cls(name=Path(name).name if Path(name).is_dir() else name, source=source, origin=origin)
 
     @classmethod
     def docs(cls, split: str = "heldout") -> Corpus:
@@ -245,7 +248,7 @@ class Corpus:
         Args:
             texts: a list of documents, or a function that gives them from the first one on at each call.
         """
-        return Corpus(self.name, texts if callable(texts) else lambda: texts, cache_key=self.cache_key)
+        return Corpus(self.name, texts if callable(texts) else lambda: texts, cache_key=self.cache_key, origin=self.origin)
 
     def tokenize(
         self,

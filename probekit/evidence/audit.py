@@ -1,0 +1,88 @@
+"""The capacity audit: what a count can and cannot say about the limit of Adler & Shavit (arXiv 2409.15318).
+
+The finite statement is log2 C(M, m′) ≤ P·b: naming m′ of the M tested pairs takes that many bits, the P weights that
+act at the site hold b bits each. What is bounded is the description length of the selected set given the inputs, the
+dictionary and the rule, never the number of ANDs some probe can read. The asymptotic references n²/ln n and n²/log2 n
+are printed with the words "constant 1 assumed".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from probekit.theory import bounds
+
+ASSUMED_BITS = 2.0
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """One layer's capacity references and the verdict on its count."""
+
+    n2_over_ln_n: float
+    """Asymptotic reference n²/ln n, constant 1 assumed."""
+    n2_over_log2_n: float
+    """Asymptotic reference n²/log2 n, constant 1 assumed."""
+    max_selected: float | None
+    """Largest m′ with log2 C(M, m′) ≤ P·b at b = 2 (assumed); None when vacuous."""
+    max_selected_stored: float | None
+    """The same at the bits of the stored weights; None when vacuous."""
+    bits_per_param: float
+    """b of `max_selected`."""
+    bits_stored: float
+    """Bits of the stored weights."""
+    n_params: int
+    """P: weights and biases that act at the neurons."""
+    universe: int
+    """M: tested pairs."""
+    vacuous: bool
+    """No count of tested pairs could exceed P·b bits at b = 2."""
+    cannot_bind: bool
+    """Vacuous, or fewer pairs tested than n²/ln n: no count possible in this run could have exceeded the reference."""
+    bits_needed: float
+    """log2 C(M, m′) at m′ = the lower limit of the excess."""
+    bits_held: float
+    """P·b at b = 2."""
+    min_neurons: float
+    """√(m′ log2 m′) for that m′: the order of neurons pairwise AND needs, constant 1 assumed."""
+    min_params: float
+    """m′ log2 m′ for that m′: the order of parameters it needs, constant 1 assumed."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For summary.json."""
+        return dict(self.__dict__)
+
+
+def audit(
+    *, n_neurons: int, n_params: int, bits_stored: float, n_tested: int, excess_low: float
+) -> Capacity:
+    """Check one layer's excess against the finite bit bound and print the references beside it.
+
+    Args:
+        n_neurons: width of the layer.
+        n_params: weights and biases that act at the neurons.
+        bits_stored: bits of one stored weight.
+        n_tested: tested pairs, the universe M.
+        excess_low: lower limit of the excess over the twins, m′.
+    """
+    reference = bounds.asymptotic_features(n_neurons)
+    assumed = bounds.max_selected(n_universe=n_tested, n_params=n_params, bits=ASSUMED_BITS)
+    stored = bounds.max_selected(n_universe=n_tested, n_params=n_params, bits=bits_stored)
+    m = int(max(0, min(excess_low, n_tested)))
+    return Capacity(
+        n2_over_ln_n=float(reference),
+        n2_over_log2_n=float(bounds.asymptotic_features(n_neurons, log="2")),
+        max_selected=None if assumed.vacuous else float(assumed),
+        max_selected_stored=None if stored.vacuous else float(stored),
+        bits_per_param=ASSUMED_BITS,
+        bits_stored=bits_stored,
+        n_params=n_params,
+        universe=n_tested,
+        vacuous=assumed.vacuous,
+        cannot_bind=assumed.vacuous or n_tested < float(reference),
+        bits_needed=float(bounds.bits_needed(n_tested, m)) if m else 0.0,
+        bits_held=n_params * ASSUMED_BITS,
+        min_neurons=float(bounds.min_neurons(m)) if m > 1 else 0.0,
+        min_params=float(bounds.min_params(m)) if m > 1 else 0.0,
+    )

@@ -1,0 +1,151 @@
+"""The census of one layer: a ladder of counts beside its twins, both tails, groups of pairs, the excess.
+
+Never one number. Every rung is counted for the layer and for each twin put in its place. The excess is the number of
+computed pairs less the twins' mean, with a prediction interval from the R twin-level counts: under the null the layer is
+one more twin, so its count scatters like theirs (variance s²(1 + 1/R), t with R − 1 degrees of freedom), and s² is never
+taken below (total of the twins' counts + 1)/R, since R empty twins do not prove a rate of zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from probekit.evidence.decide import Decision
+from probekit.evidence.nulls import Standardised
+from probekit.evidence.spread import Classes, Spread
+
+RUNGS = ("significant_raw", "represented", "beyond_input", "above_twins", "computed", "distributed", "superposed")
+TAILS = (0.001, 0.01, 0.05, 0.1)
+TAIL_SHOWN = 0.01
+EFFECT_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def rung_counts(decision: Decision, spread: Spread | None, classes: Classes | None) -> dict[str, int | None]:
+    """Number of pairs on every rung; None where the rung was not measured."""
+    computed = decision.computed
+    return {
+        "significant_raw": int(decision.raw.sum()),
+        "represented": int(decision.represented.sum()),
+        "beyond_input": int(decision.beyond_input.sum()),
+        "above_twins": None if decision.above_twins is None else int(decision.above_twins.sum()),
+        "computed": None if computed is None else int(computed.sum()),
+        "distributed": None if computed is None or spread is None else int((computed & spread.distributed).sum()),
+        "superposed": None if classes is None else int(classes.superposed.sum()),
+    }
+
+
+def twin_ladder(twin_counts: Sequence[dict[str, int | None]]) -> dict[str, dict[str, float] | None]:
+    """Mean and range of the twins' counts on every rung."""
+    ladder: dict[str, dict[str, float] | None] = {}
+    for rung in RUNGS:
+        held = [float(c[rung] or 0) for c in twin_counts if c[rung] is not None]
+        ladder[f"n_{rung}"] = (
+            {"mean": float(np.mean(held)), "low": min(held), "high": max(held)} if held else None
+        )
+    return ladder
+
+
+def excess_interval(n_computed: int, twin_computed: Sequence[int]) -> tuple[float, float, float]:
+    """Excess of the layer over its twins and its 95 % prediction interval.
+
+    Returns:
+        (excess, low, high).
+    """
+    counts = np.asarray(twin_computed, float)
+    n_twins = len(counts)
+    excess = n_computed - counts.mean()
+    variance = max(counts.var(ddof=1), (counts.sum() + 1) / n_twins)
+    reach = stats.t.ppf(0.975, n_twins - 1) * np.sqrt(variance * (1 + 1 / n_twins))
+    return float(excess), float(excess - reach), float(excess + reach)
+
+
+def tail_table(
+    p: Float[np.ndarray, " pair"], twin_p: Sequence[Float[np.ndarray, " pair"]]
+) -> list[dict[str, float]]:
+    """Share of pairs with p ≤ t and with p ≥ 1 − t, beside the twins' means."""
+    rows: list[dict[str, float]] = []
+    for t in TAILS:
+        low = [float((other <= t).mean()) for other in twin_p]
+        high = [float((other >= 1 - t).mean()) for other in twin_p]
+        rows.append(
+            {
+                "t": t, "low": float((p <= t).mean()), "high": float((p >= 1 - t).mean()),
+                "twin_low_mean": float(np.mean(low)), "twin_high_mean": float(np.mean(high)),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def group_table(z: Standardised, group: Sequence[str]) -> list[dict[str, Any]]:
+    """Mean standardised z of each group of pairs beside the twin-level means (their 95 % prediction interval).
+
+    Groups show what single pairs cannot: a pair's d′ scatters by a third between twins, a group's mean hardly does.
+    """
+    labels = np.asarray(group)
+    rows: list[dict[str, Any]] = []
+    for name in sorted(set(group)):
+        inside = labels == name
+        theirs = z.twins[:, inside].mean(1)
+        n_twins = len(theirs)
+        reach = stats.t.ppf(0.975, n_twins - 1) * theirs.std(ddof=1) * np.sqrt(1 + 1 / n_twins)
+        rows.append(
+            {
+                "kind": name, "n_tested": int(inside.sum()), "mean_z": float(z.layer[inside].mean()),
+                "twin_low": float(theirs.mean() - reach), "twin_high": float(theirs.mean() + reach),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def effect_quantiles(d_prime: Float[np.ndarray, " any"]) -> list[float]:
+    """Quantiles of d′ at `EFFECT_LEVELS`."""
+    return [float(v) for v in np.quantile(d_prime, EFFECT_LEVELS)] if d_prime.size else []
+
+
+def statement(row: dict[str, Any]) -> str:
+    """One paragraph on the layer, generated from its counts (wording of theory §6)."""
+    where = f"Layer {row['layer']} ({row['n_neurons']:,} neurons), {row['n_tested']:,} tested pairs: "
+    if row["n_computed"] is None:
+        return where + (
+            f"{row['n_significant_raw']:,} have a significant interaction, but no twin was run, so nothing is said about "
+            "computation."
+        )
+    twins = row["twins"]["n_computed"]
+    parts = [
+        f"{row['n_significant_raw']:,} have a significant interaction (random twins: "
+        f"{row['twins']['n_significant_raw']['mean']:,.0f}), {row['n_above_twins']:,} stand above their twins, "
+        f"{row['n_computed']:,} are computed pair-specifically (twins in its place: {twins['mean']:.2f} on average, at "
+        f"most {twins['high']:.0f})."
+    ]
+    low, high = row["excess_low"], row["excess_high"]
+    if row["n_computed"] == 0:
+        parts.append(
+            f"No pair-specific computation was found; {row['n_twins']} twins leave room for at most "
+            f"{max(high, 0):.0f} at this power."
+        )
+    else:
+        parts.append(f"Excess over the twins {row['n_excess']:.1f} (95 % interval {low:.1f} to {high:.1f}).")
+        if row["n_superposed"] and row["n_distinct"] > row["effective_rank"]:
+            parts.append(
+                f"{row['n_superposed']:,} are in superposition, and the {row['n_distinct']:,} distinct readouts exceed "
+                f"their effective rank {row['effective_rank']:.1f}."
+            )
+        else:
+            parts.append("Distributed readouts are not shown to exceed the neurons they use.")
+    capacity = row["capacity"]
+    if capacity["cannot_bind"]:
+        parts.append(
+            f"No count possible in this run could have exceeded n²/ln n = {capacity['n2_over_ln_n']:,.0f} (constant 1 "
+            "assumed): too few pairs were tested for the reference to bind."
+        )
+    else:
+        parts.append(
+            f"Naming the excess takes at least {capacity['bits_needed']:,.0f} bits; the layer's "
+            f"{capacity['n_params']:,} weights hold {capacity['bits_held']:,.0f} at b = 2 (assumed)."
+        )
+    return where + " ".join(parts)

@@ -1,0 +1,134 @@
+"""The schema of the tables a run writes: the one owner of column names, types and the rows of summary.json.
+
+`pairs/layer-LL.parquet` has one row a tested pair at the deciding k; `paths/layer-LL.parquet` one row a pair and other
+k. What was not measured is null, never 0; flags are booleans, never null, except those that need twins when none ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from probekit.evidence.contrast import Contrast
+from probekit.evidence.decide import Decision, Tested
+from probekit.evidence.spread import Classes, Spread
+from probekit.probes.refit import Readouts
+
+SCHEMA = "probekit.summary/1"
+PAIR_COLUMNS = (
+    "layer", "a", "b", "n11", "n10", "n01", "n00", "k", "neurons", "weights", "kappa", "kappa_se", "d_prime",
+    "d_prime_input", "eps95", "mean11", "mean10", "mean01", "mean00", "best_neuron_d_prime", "participation", "shape",
+    "p_twin", "p_pair", "p_lin", "q_above", "q", "above_twins", "computed", "represented", "distributed", "superposed",
+    "inclusion", "kind", "z", "d_balanced", "d_prime_pre", "d_prime_linear", "d_prime_twins", "dedicated", "conjunctive",
+    "offset", "decidable",
+)  # fmt: skip
+PATH_COLUMNS = (
+    "layer", "a", "b", "k", "kappa", "kappa_se", "d_prime", "d_balanced", "eps95", "mean11", "mean10", "mean01", "mean00",
+    "sd11", "sd10", "sd01", "sd00", "significant_raw", "represented", "beyond_input", "p_twin", "p_pair", "above_twins",
+    "computed",
+)  # fmt: skip
+
+
+def pair_table(
+    *,
+    layer: int,
+    names: Sequence[str],
+    tested: Tested,
+    n_natural: np.ndarray,
+    k: int,
+    readouts: Readouts,
+    neurons: Contrast,
+    input_site: Contrast | None,
+    pre: Contrast | None,
+    linear: Contrast | None,
+    twins: Sequence[Contrast],
+    best: Contrast,
+    spread: Spread,
+    decision: Decision,
+    classes: Classes | None,
+    kind: Sequence[str],
+    inclusion: float,
+) -> pd.DataFrame:
+    """One row a tested pair: the deciding readout, its rivals, its p-values and its classes."""
+    n_pairs = len(tested.pairs)
+    nothing = np.full(n_pairs, np.nan)
+    no_flag = pd.array([pd.NA] * n_pairs, dtype="boolean")
+    used = [row >= 0 for row in readouts.neurons]
+
+    def flag(values: np.ndarray | None) -> object:
+        return no_flag if values is None else pd.array(values, dtype="boolean")
+
+    columns: dict[str, object] = {
+        "layer": np.full(n_pairs, layer, np.int32),
+        "a": [names[i] for i in tested.pairs[:, 0]],
+        "b": [names[i] for i in tested.pairs[:, 1]],
+        **{f"n{q}": n_natural[:, i] for i, q in enumerate(("11", "10", "01", "00"))},
+        "k": np.full(n_pairs, k, np.int32),
+        "neurons": [row[u].astype(np.int32).tolist() for row, u in zip(readouts.neurons, used, strict=True)],
+        "weights": [row[u].astype(float).tolist() for row, u in zip(readouts.weights, used, strict=True)],
+        "kappa": neurons.kappa,
+        "kappa_se": neurons.kappa_se,
+        "d_prime": neurons.d_prime,
+        "d_prime_input": nothing if input_site is None else input_site.d_prime,
+        "eps95": nothing if neurons.eps95 is None else neurons.eps95,
+        **{f"mean{q}": neurons.mean[:, i] for i, q in enumerate(("11", "10", "01", "00"))},
+        "best_neuron_d_prime": best.d_prime,
+        "participation": spread.participation,
+        "shape": spread.shape,
+        "p_twin": nothing if decision.p_twin is None else decision.p_twin,
+        "p_pair": nothing if decision.p_pair is None else decision.p_pair,
+        "p_lin": decision.p_lin,
+        "q_above": nothing if decision.q_above is None else decision.q_above,
+        "q": nothing if decision.q_computed is None else decision.q_computed,
+        "above_twins": flag(decision.above_twins),
+        "computed": flag(decision.computed),
+        "represented": flag(decision.represented),
+        "distributed": flag(spread.distributed),
+        "superposed": flag(None if classes is None else classes.superposed),
+        "inclusion": np.full(n_pairs, inclusion),
+        "kind": list(kind),
+        "z": nothing if decision.z is None else decision.z.layer,
+        "d_balanced": neurons.d_balanced,
+        "d_prime_pre": nothing if pre is None else pre.d_prime,
+        "d_prime_linear": nothing if linear is None else linear.d_prime,
+        "d_prime_twins": np.stack([t.d_prime for t in twins]).mean(0) if twins else nothing,
+        "dedicated": flag(None if classes is None else classes.dedicated & (decision.computed == True)),  # noqa: E712
+        "conjunctive": flag(spread.conjunctive),
+        "offset": readouts.offset,
+        "decidable": flag(neurons.decidable),
+    }
+    return pd.DataFrame(columns)[list(PAIR_COLUMNS)]
+
+
+def path_rows(
+    *, layer: int, names: Sequence[str], tested: Tested, k: int, contrast: Contrast, decision: Decision
+) -> pd.DataFrame:
+    """One row a pair for a readout of another size, with its own decisions."""
+    n_pairs = len(tested.pairs)
+    nothing = np.full(n_pairs, np.nan)
+    no_flag = pd.array([pd.NA] * n_pairs, dtype="boolean")
+    columns: dict[str, object] = {
+        "layer": np.full(n_pairs, layer, np.int32),
+        "a": [names[i] for i in tested.pairs[:, 0]],
+        "b": [names[i] for i in tested.pairs[:, 1]],
+        "k": np.full(n_pairs, k, np.int32),
+        "kappa": contrast.kappa,
+        "kappa_se": contrast.kappa_se,
+        "d_prime": contrast.d_prime,
+        "d_balanced": contrast.d_balanced,
+        "eps95": nothing if contrast.eps95 is None else contrast.eps95,
+        **{f"mean{q}": contrast.mean[:, i] for i, q in enumerate(("11", "10", "01", "00"))},
+        **{f"sd{q}": contrast.sd[:, i] for i, q in enumerate(("11", "10", "01", "00"))},
+        "significant_raw": decision.raw,
+        "represented": decision.represented,
+        "beyond_input": decision.beyond_input,
+        "p_twin": nothing if decision.p_twin is None else decision.p_twin,
+        "p_pair": nothing if decision.p_pair is None else decision.p_pair,
+        "above_twins": no_flag if decision.above_twins is None else pd.array(decision.above_twins, dtype="boolean"),
+        "computed": no_flag if decision.computed is None else pd.array(decision.computed, dtype="boolean"),
+    }
+    return pd.DataFrame(columns)[list(PATH_COLUMNS)]
+
+

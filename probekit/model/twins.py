@@ -1,0 +1,146 @@
+"""Random twins of an MLP layer: what it would do on the same inputs if its weights had not been learned.
+
+* PC-sign twin (the default): x̃ = μ + U diag(±1) Uᵀ (x − μ), U the eigenvectors of the input covariance, one sign vector a
+  twin, the same for gate and linear half. Every pre-activation keeps its mean and the whole pre-activation covariance is
+  kept, so what the twin reads well for reasons of second moments the layer may not claim. The input's linear
+  readability is untouched: x̃ is an orthogonal image of x.
+* Isotropic twin: Gaussian rows of the same norm, bias moved to the same firing rate. It flags any layer that merely avoids
+  high-variance directions, so it is reported and decides nothing.
+* Linearised layer: each neuron replaced by its least-squares line in its own pre-activations (a plane in a gated layer).
+
+The frame (μ, U) and the firing rates are taken on a calibration sample of inputs. Axes: token neuron input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from probekit.model.weights import MlpWeights
+
+RATE_TOKENS = 8_192
+"""Tokens on which firing rates are matched: a rate is then known to half a percent."""
+
+
+@dataclass(frozen=True)
+class InputFrame:
+    """Mean and principal directions of a layer's inputs."""
+
+    mean: Float[Tensor, " input"]
+    """Mean input, fp32."""
+    directions: Float[Tensor, "input input"]
+    """Eigenvectors of the covariance in columns, fp32."""
+    variance: Float[Tensor, " input"]
+    """Variance along each direction."""
+
+    @classmethod
+    def of(cls, inputs: Float[Tensor, "token input"]) -> InputFrame:
+        """The frame of a sample, in fp64."""
+        x = inputs.double()
+        mean = x.mean(0)
+        centred = x - mean
+        variance, directions = torch.linalg.eigh(centred.T @ centred / len(x))
+        return cls(mean.float(), directions.float(), variance.clamp_min(0).float())
+
+
+@dataclass(frozen=True)
+class PcSignTwins:
+    """R covariance-preserving twins of one layer."""
+
+    weights: MlpWeights
+    """The layer's own weights."""
+    frame: InputFrame
+    """Frame of its inputs."""
+    signs: Float[Tensor, "twin input"]
+    """±1 along each principal direction."""
+
+    @classmethod
+    def draw(cls, weights: MlpWeights, frame: InputFrame, n_twins: int, rng: np.random.Generator) -> PcSignTwins:
+        """Draw R sign vectors."""
+        signs = rng.integers(0, 2, size=(n_twins, weights.d_model)) * 2.0 - 1.0
+        return cls(weights, frame, torch.from_numpy(signs).float().to(weights.device))
+
+    def twin_inputs(self, inputs: Float[Tensor, "token input"], twin: int) -> Float[Tensor, "token input"]:
+        """x̃ of one twin."""
+        frame = self.frame
+        return frame.mean + ((inputs - frame.mean) @ frame.directions * self.signs[twin]) @ frame.directions.T
+
+    def neurons(self, inputs: Float[Tensor, "token input"]) -> Iterator[Float[Tensor, "token neuron"]]:
+        """Neurons of each twin in turn; the rotation into the frame is shared by all."""
+        frame, weights = self.frame, self.weights
+        rotated = (inputs - frame.mean) @ frame.directions
+        into_frame = frame.directions.T @ weights.weight.T
+        bias = weights.weight @ frame.mean + weights.bias
+        for sign in self.signs:
+            yield weights.activate((rotated * sign) @ into_frame + bias)
+
+
+def isotropic_twin(
+    weights: MlpWeights, sample: Float[Tensor, "token input"], rng: np.random.Generator
+) -> MlpWeights:
+    """Gaussian rows of the same norms; the (gate's) bias keeps each neuron's share of positive pre-activations."""
+    few = sample[:RATE_TOKENS]
+
+    def fresh(rows: Tensor) -> Tensor:
+        drawn = torch.from_numpy(rng.standard_normal(tuple(rows.shape))).float().to(rows.device)
+        return drawn * (rows.norm(dim=1) / drawn.norm(dim=1)).unsqueeze(1)
+
+    def same_rate(new: Tensor, old: Tensor, old_bias: Tensor) -> Tensor:
+        rate = ((few @ old.T + old_bias) > 0).float().mean(0)
+        drawn = (few @ new.T).sort(dim=0).values
+        place = ((1 - rate) * (len(few) - 1)).long().clamp(0, len(few) - 1)
+        return -drawn.gather(0, place.unsqueeze(0))[0]
+
+    w_in = fresh(weights.w_in)
+    if weights.w_gate is None or weights.b_gate is None:
+        return MlpWeights(
+            w_in, same_rate(w_in, weights.w_in, weights.b_in), activation=weights.activation, bits=weights.bits
+        )
+    w_gate = fresh(weights.w_gate)
+    return MlpWeights(
+        w_in, weights.b_in, w_gate, same_rate(w_gate, weights.w_gate, weights.b_gate), weights.activation, weights.bits
+    )
+
+
+@dataclass(frozen=True)
+class LinearLayer:
+    """An affine map standing in for a layer."""
+
+    weight: Float[Tensor, "neuron input"]
+    """What each linearised neuron reads."""
+    bias: Float[Tensor, " neuron"]
+    """Its constant."""
+
+    def neurons(self, inputs: Float[Tensor, "token input"]) -> Float[Tensor, "token neuron"]:
+        """Linearised neurons."""
+        return inputs @ self.weight.T + self.bias
+
+
+def linearised(weights: MlpWeights, sample: Float[Tensor, "token input"]) -> LinearLayer:
+    """Least-squares line of each neuron in its own pre-activations over the sample."""
+    pre = weights.pre(sample).double()
+    target = weights.activate(pre.float()).double()
+    target_mean = target.mean(0)
+    target = target - target_mean
+    n = weights.n_neurons
+    first = pre[:, :n] - pre[:, :n].mean(0)
+    s11, t1 = (first**2).sum(0), (first * target).sum(0)
+    if weights.w_gate is None:
+        slope = torch.where(s11 > 0, t1 / s11.clamp_min(1e-30), 0.0)
+        weight = slope.unsqueeze(1) * weights.w_in.double()
+    else:
+        second = pre[:, n:] - pre[:, n:].mean(0)
+        s22, s12, t2 = (second**2).sum(0), (first * second).sum(0), (second * target).sum(0)
+        determinant = s11 * s22 - s12**2
+        safe = determinant > 1e-12 * s11 * s22
+        determinant = torch.where(safe, determinant, 1.0)
+        on_gate = torch.where(safe, (s22 * t1 - s12 * t2) / determinant, 0.0)
+        on_linear = torch.where(safe, (s11 * t2 - s12 * t1) / determinant, 0.0)
+        weight = on_gate.unsqueeze(1) * weights.w_gate.double() + on_linear.unsqueeze(1) * weights.w_in.double()
+    bias = target_mean - weight @ sample.double().mean(0)
+    return LinearLayer(weight.float(), bias.float())

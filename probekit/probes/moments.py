@@ -1,0 +1,223 @@
+"""Shared moments: one pass over the activations serves every probe.
+
+From G = Σ x xᵀ, the sums over each concept and over each pair's quadrant 11, and exact counts, follow every least-squares
+readout, every quadrant mean and every document-fold error, for any number of pairs and at a cost that does not depend on
+the number of tokens. Rows are shifted by a fixed vector (the mean of the first tile) before fp32 products are summed in
+fp64: the shift buys two digits, the accumulator alone none. The fold algebra is that of Engstrøm (arXiv 2401.13185).
+Axes: token neuron concept pair fold segment, where segments are the pairs followed by the concepts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+from probekit.errors import DegenerateError, InputError, NonFiniteError, ShapeError
+from probekit.probes.pairs import LabelColumns, all_pairs, splitmix64
+from probekit.probes.tiles import TILE, add_segments, segments
+
+Array = np.ndarray | torch.Tensor
+
+
+@dataclass(frozen=True)
+class FrozenMoments:
+    """What a stream left behind, about its own mean."""
+
+    n_tokens: int
+    """Tokens seen."""
+    mean: Float[np.ndarray, " neuron"]
+    """Mean activation."""
+    gram: Float[np.ndarray, "neuron neuron"]
+    """Σ (x − mean)(x − mean)ᵀ, fp64."""
+    concept_sums: Float[np.ndarray, "concept neuron"]
+    """Σ (x − mean) over each concept's tokens."""
+    pair_sums: Float[np.ndarray, "pair neuron"]
+    """Σ (x − mean) over each pair's quadrant 11."""
+    n_concept: Int[np.ndarray, " concept"]
+    """Tokens of each concept."""
+    n_pair: Int[np.ndarray, " pair"]
+    """Tokens in each pair's quadrant 11."""
+    pairs: Int[np.ndarray, "pair 2"]
+    """Concept indices of each pair."""
+
+    def partialled(self) -> tuple[np.ndarray, ...]:
+        """Coefficients that take 1, A and B out of the neurons and of the AND target (Frisch–Waugh).
+
+        Returns:
+            (a_unit, b_unit, b_on_a, y_on_a, y_on_b), each [pair]: with S the concept sums, v1 = S_A·a_unit,
+            v2 = (S_B − b_on_a·S_A)·b_unit are the unit directions of A and of B beyond A, and the residual of the AND
+            target's cross-moment is C − y_on_a·v1 − y_on_b·v2.
+        """
+        n = float(self.n_tokens)
+        n_a, n_b = (self.n_concept[self.pairs[:, side]].astype(float) for side in (0, 1))
+        n_ab = self.n_pair.astype(float)
+        s_aa, s_ab, s_bb = n_a * (1 - n_a / n), n_ab - n_a * n_b / n, n_b * (1 - n_b / n)
+        b_on_a = s_ab / s_aa
+        rest = s_bb - s_ab * b_on_a
+        a_unit, b_unit = 1 / np.sqrt(s_aa), 1 / np.sqrt(rest)
+        y_a, y_b = n_ab * (1 - n_a / n), n_ab * (1 - n_b / n)
+        return a_unit, b_unit, b_on_a, y_a * a_unit, (y_b - b_on_a * y_a) * b_unit
+
+
+class Moments:
+    """Streams activations and labels into moments; `freeze` ends it.
+
+    Args:
+        n_neurons: columns of the activations.
+        n_concepts: columns of the labels.
+        pairs: concept pairs whose sums are kept; None keeps all of them.
+        n_folds: document folds kept apart, for errors on documents a fit has not seen.
+    """
+
+    def __init__(
+        self,
+        n_neurons: int,
+        n_concepts: int,
+        *,
+        pairs: Int[np.ndarray, "pair 2"] | None = None,
+        n_folds: int = 1,
+    ) -> None:
+        if n_neurons < 1 or n_concepts < 2 or n_folds < 1:
+            raise InputError(
+                f"Moments: got n_neurons={n_neurons}, n_concepts={n_concepts}, n_folds={n_folds}; "
+                "wanted at least one neuron, two concepts and one fold."
+            )
+        self.pairs = all_pairs(n_concepts) if pairs is None else np.asarray(pairs, np.int32)
+        if self.pairs.ndim != 2 or self.pairs.shape[1] != 2 or (self.pairs.size and self.pairs.max() >= n_concepts):
+            raise ShapeError(f"Moments: pairs must be [pair, 2] below {n_concepts}, got {self.pairs.shape}.")
+        n_segments = len(self.pairs) + n_concepts
+        self.n_neurons, self.n_concepts, self.n_folds = n_neurons, n_concepts, n_folds
+        self._shift: torch.Tensor | None = None
+        self._gram = np.zeros((n_folds, n_neurons, n_neurons))
+        self._total = np.zeros((n_folds, n_neurons))
+        self._sums = np.zeros((n_folds, n_segments, n_neurons))
+        self._n_tokens = np.zeros(n_folds, np.int64)
+        self._n_segment = np.zeros((n_folds, n_segments), np.int64)
+        self._rows: list[torch.Tensor] = []
+        self._labels: list[np.ndarray] = []
+        self._docs: list[np.ndarray] = []
+        self._n_waiting = 0
+
+    def update(self, activations: Array, labels: Array, docs: Array) -> None:
+        """Add a block of any length.
+
+        Args:
+            activations: Float[token neuron].
+            labels: Bool[token concept].
+            docs: Int[token], the document of each token.
+
+        Raises:
+            ShapeError: an axis does not fit.
+            NonFiniteError: an activation is NaN or infinite.
+        """
+        rows = torch.as_tensor(activations).detach().to("cpu", torch.float32)
+        truth = np.asarray(torch.as_tensor(labels).detach().cpu()).astype(bool)
+        doc = np.asarray(torch.as_tensor(docs).detach().cpu())
+        wanted = f"activations [token, {self.n_neurons}], labels [token, {self.n_concepts}], docs [token]"
+        if (
+            rows.ndim != 2
+            or rows.shape[1] != self.n_neurons
+            or truth.shape != (len(rows), self.n_concepts)
+            or doc.shape != (len(rows),)
+        ):
+            got = f"{tuple(rows.shape)}, {truth.shape} and {doc.shape}"
+            raise ShapeError(f"Moments.update: got shapes {got}; wanted {wanted}, equally many tokens in each.")
+        require_finite(rows, "activations")
+        self._rows.append(rows)
+        self._labels.append(truth)
+        self._docs.append(doc)
+        self._n_waiting += len(rows)
+        while self._n_waiting >= TILE:
+            self._flush(TILE)
+
+    def _flush(self, n_tokens: int) -> None:
+        rows = torch.cat(self._rows)
+        truth, doc = np.concatenate(self._labels), np.concatenate(self._docs)
+        columns = LabelColumns.from_dense(truth[:n_tokens])
+        fold = fold_of(doc[:n_tokens], self.n_folds)
+        self.add_tile(rows[:n_tokens], fold, *segments(columns, self.pairs))
+        self._rows, self._labels, self._docs = [rows[n_tokens:]], [truth[n_tokens:]], [doc[n_tokens:]]
+        self._n_waiting -= n_tokens
+
+    def add_tile(
+        self,
+        rows: torch.Tensor,
+        fold: Int[np.ndarray, " token"],
+        ptr: Int[np.ndarray, " segments_and_one"],
+        tokens: Int[np.ndarray, " entry"],
+    ) -> None:
+        """Add one tile whose token lists are known (`probekit.probes.tiles.segments`)."""
+        if self._shift is None:
+            self._shift = rows.mean(0)
+        shifted = rows - self._shift
+        for f in range(self.n_folds):
+            part = shifted if self.n_folds == 1 else shifted[torch.from_numpy(fold == f)]
+            self._gram[f] += (part.T @ part).cpu().numpy()
+            self._total[f] += part.sum(0, dtype=torch.float64).cpu().numpy()
+            self._n_tokens[f] += len(part)
+        add_segments(shifted.cpu().numpy(), fold, ptr, tokens, self._sums)
+        n_segments = len(ptr) - 1
+        of_segment = np.repeat(np.arange(n_segments), np.diff(ptr))
+        held = np.bincount(fold[tokens] * n_segments + of_segment, minlength=self.n_folds * n_segments)
+        self._n_segment += held.reshape(self.n_folds, n_segments)
+
+    def freeze(self, folds: Bool[np.ndarray, " fold"] | None = None) -> FrozenMoments:
+        """The moments of all tokens seen, or of the chosen folds only.
+
+        Raises:
+            DegenerateError: no token has been seen.
+        """
+        if self._n_waiting:
+            self._flush(self._n_waiting)
+        chosen = np.ones(self.n_folds, bool) if folds is None else folds
+        n_tokens = int(self._n_tokens[chosen].sum())
+        if n_tokens == 0 or self._shift is None:
+            raise DegenerateError("Moments: no token has been seen; call update with at least one block first.")
+        offset = self._total[chosen].sum(0) / n_tokens
+        n_segment = self._n_segment[chosen].sum(0)
+        sums = self._sums[chosen].sum(0) - n_segment[:, None] * offset
+        n_pairs = len(self.pairs)
+        return FrozenMoments(
+            n_tokens=n_tokens,
+            mean=self._shift.cpu().double().numpy() + offset,
+            gram=self._gram[chosen].sum(0) - n_tokens * np.outer(offset, offset),
+            concept_sums=sums[n_pairs:],
+            pair_sums=sums[:n_pairs],
+            n_concept=n_segment[n_pairs:],
+            n_pair=n_segment[:n_pairs],
+            pairs=self.pairs,
+        )
+
+    @property
+    def shift(self) -> torch.Tensor:
+        """The fixed vector taken from every row, fp32 [neuron]."""
+        if self._shift is None:
+            raise DegenerateError("Moments: no token has been seen; call update with at least one block first.")
+        return self._shift
+
+
+def fold_of(doc: Int[np.ndarray, " token"], n_folds: int) -> Int[np.ndarray, " token"]:
+    """The fold of each token, by a hash of its document."""
+    if n_folds == 1:
+        return np.zeros(len(doc), np.int64)
+    return (splitmix64(doc.astype(np.uint64)) % np.uint64(n_folds)).astype(np.int64)
+
+
+def require_finite(rows: torch.Tensor, name: str) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        NonFiniteError: with the count and the first place.
+    """
+    finite = torch.isfinite(rows)
+    if not bool(finite.all()):
+        token, neuron = (int(v) for v in (~finite).nonzero()[0])
+        n_bad = int((~finite).sum())
+        raise NonFiniteError(
+            f"{name}: {n_bad:,} of {rows.numel():,} values are NaN or infinite (first at token {token}, column "
+            f"{neuron}). Probes need finite input; check the model's dtype (fp16 overflows at 65,504) or drop these "
+            "tokens."
+        )

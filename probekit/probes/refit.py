@@ -1,0 +1,224 @@
+"""Quadrant-balanced refit of a readout on its support, and the dense readouts.
+
+Rare positives would be crushed by a fit on the natural distribution, so the four quadrants weigh the same. Among all
+readouts w·h + b with AND slope κ(w) = 1 on the fit half the refit takes the one with the least balanced mean square
+error to A∧B: where the signal is weak this is the direction of best κ over noise, where it is strong it also flattens
+the quadrants 10, 01 and 00, which is what ε asks for. Labels never enter the readout.
+
+Dense readouts (all neurons, or the whole input) come from the moments: ridge on the AND target with 1, A, B partialled
+out, its strength chosen by the squared error on documents left out. Axes: pair k neuron input quadrant fold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from probekit.probes.moments import FrozenMoments, Moments
+from probekit.probes.pairs import SIGNS, TokenSample
+
+JITTER = 1e-6
+"""Relative ridge on the balanced covariance: far below its sampling error, enough for collinear neurons."""
+RIDGE_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Dense ridge strengths, as multiples of the mean variance of a column."""
+DEFAULT_RIDGE = 1e-2
+"""The strength taken where no document folds were kept."""
+
+
+CHUNK = 256
+"""Entries gathered at a time: small enough for the first-level cache, long enough for vector sums."""
+
+
+@numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _support_moments(columns, shift, start, low, high, token, weight, support, means, outer):  # pragma: no cover
+    n_support = support.shape[1]
+    for p in numba.prange(len(support)):
+        part = np.zeros((n_support, n_support), np.float32)
+        x = np.empty((n_support, CHUNK), np.float32)
+        for q in range(4):
+            line = np.zeros(n_support, np.float32)
+            square = np.zeros((n_support, n_support), np.float32)
+            last = high[4 * p + q]
+            for first in range(low[4 * p + q], last, CHUNK):
+                n = min(CHUNK, last - first)
+                for i in range(n_support):
+                    column = max(support[p, i], 0)
+                    keep = np.float32(support[p, i] >= 0)
+                    total = np.float32(0.0)
+                    for e in range(n):
+                        value = keep * (columns[column, token[first + e] - start] - shift[column])
+                        x[i, e] = value
+                        total += value
+                    line[i] += total
+                for i in range(n_support):
+                    for j in range(i + 1):
+                        total = np.float32(0.0)
+                        for e in range(n):
+                            total += x[i, e] * x[j, e]
+                        square[i, j] += total
+            for i in range(n_support):
+                means[p, q, i] += line[i]
+                for j in range(i + 1):
+                    part[i, j] += weight[p, q] * square[i, j]
+        for i in range(n_support):
+            for j in range(i):
+                outer[p, i, j] += part[i, j]
+                outer[p, j, i] += part[i, j]
+            outer[p, i, i] += part[i, i]
+
+
+@dataclass(frozen=True)
+class Readouts:
+    """One linear readout a pair: r(t) = Σ_k weights·h[neurons] + offset."""
+
+    neurons: Int[np.ndarray, "pair k"]
+    """Neurons used, in order of selection; −1 where unused."""
+    weights: Float[np.ndarray, "pair k"]
+    """Weights on the activations themselves; all 0 where no readout with κ = 1 exists."""
+    offset: Float[np.ndarray, " pair"]
+    """Constant added, chosen on the fit half."""
+
+
+class BalancedMoments:
+    """Streams the sampled tokens of the fit half into balanced moments on each pair's support."""
+
+    def __init__(self, support: Int[np.ndarray, "pair k"], shift: torch.Tensor, sample: TokenSample) -> None:
+        n_pairs, k = support.shape
+        self.support = support
+        self.sample = sample
+        self._shift = shift.cpu().numpy()
+        self._weight = (0.25 / np.maximum(sample.n_sampled, 1)).astype(np.float32)
+        self._means = np.zeros((n_pairs, 4, k))
+        self._outer = np.zeros((n_pairs, k, k))
+
+    def add_tile(
+        self, columns: Float[np.ndarray, "neuron token"], start: int, low: np.ndarray, high: np.ndarray
+    ) -> None:
+        """Add the sampled tokens of one tile, neuron-major; `TokenSample.between` gives low and high."""
+        _support_moments(
+            columns, self._shift, start, low, high, self.sample.token, self._weight, self.support, self._means,
+            self._outer,
+        )  # fmt: skip
+
+    def quadrant_means(self) -> Float[np.ndarray, "pair quadrant k"]:
+        """Mean activation in each quadrant, less the shift."""
+        return self._means / np.maximum(self.sample.n_sampled, 1)[:, :, None]
+
+    def deviations(self) -> Float[np.ndarray, "pair k"]:
+        """Balanced standard deviation of each neuron of the support."""
+        middle = self.quadrant_means().mean(1)
+        return np.sqrt(np.maximum(np.einsum("pkk->pk", self._outer) - middle**2, 0.0))
+
+    def fit(self, k: int) -> Readouts:
+        """The readout on the first k neurons of each path."""
+        k = min(k, self.support.shape[1])
+        means, support = self.quadrant_means()[:, :, :k], self.support[:, :k]
+        middle = means.mean(1)
+        total = self._outer[:, :k, :k] - middle[:, :, None] * middle[:, None, :]
+        contrast = np.einsum("q,pqk->pk", SIGNS, means)
+        toward = 0.25 * (means[:, 0] - middle)
+        variance = np.einsum("pkk->pk", total)
+        ridge = JITTER * variance.mean(1, keepdims=True)
+        diagonal = np.einsum("pkk->pk", total)
+        diagonal += ridge + np.where(diagonal <= 0, 1.0, 0.0)  # a silent neuron gets no weight, not a singular matrix
+        both = np.linalg.solve(total, np.stack([toward, contrast], axis=2))
+        slope = np.einsum("pk,pk->p", contrast, both[:, :, 1])
+        fits = slope > 0
+        pull = np.where(fits, (1 - np.einsum("pk,pk->p", contrast, both[:, :, 0])) / np.where(fits, slope, 1.0), 0.0)
+        weights = np.where(fits[:, None] & (support >= 0), both[:, :, 0] + pull[:, None] * both[:, :, 1], 0.0)
+        held = np.maximum(support, 0)
+        offset = 0.25 - np.einsum("pk,pk->p", weights, middle + self._shift[held])
+        return Readouts(support, weights, offset)
+
+    def best_neuron(self, k: int) -> Readouts:
+        """The single neuron of the first k with the largest κ over its balanced deviation on the fit half."""
+        contrast = np.einsum("q,pqk->pk", SIGNS, self.quadrant_means()[:, :, :k])
+        spread = self.deviations()[:, :k]
+        score = np.abs(contrast) / np.where(spread > 0, spread, np.inf)
+        best = score.argmax(1)[:, None]
+        kappa = np.take_along_axis(contrast, best, 1)
+        weights = np.where(np.take_along_axis(score, best, 1) > 0, 1 / np.where(kappa == 0, 1.0, kappa), 0.0)
+        neurons = np.take_along_axis(self.support[:, :k], best, 1)
+        middle = np.take_along_axis(self.quadrant_means().mean(1), best, 1) + self._shift[np.maximum(neurons, 0)]
+        return Readouts(neurons, weights, 0.25 - (weights * middle)[:, 0])
+
+
+@dataclass(frozen=True)
+class DenseReadouts:
+    """Readouts over all columns: r(t) = weights·x + offset, scaled to κ = 1 on the fit half."""
+
+    weights: Float[np.ndarray, "pair input"]
+    """Weights on the columns themselves."""
+    offset: Float[np.ndarray, " pair"]
+    """Constant added, chosen on the fit half."""
+    ridge: Float[np.ndarray, " pair"]
+    """Chosen strength, as a multiple of the mean column variance."""
+
+
+def _residual_targets(moments: FrozenMoments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cross-moments of the AND target and the two partialled directions, each [pair, column]."""
+    a_unit, b_unit, b_on_a, y_on_a, y_on_b = (c[:, None] for c in moments.partialled())
+    s_a, s_b = moments.concept_sums[moments.pairs[:, 0]], moments.concept_sums[moments.pairs[:, 1]]
+    v1, v2 = s_a * a_unit, (s_b - b_on_a * s_a) * b_unit
+    return moments.pair_sums - y_on_a * v1 - y_on_b * v2, v1, v2
+
+
+def _ridge_weights(moments: FrozenMoments, strengths: tuple[float, ...]) -> list[np.ndarray]:
+    """Ridge weights [pair, column] for each strength; A and B are taken out by Woodbury, not pair by pair."""
+    target, v1, v2 = _residual_targets(moments)
+    values, vectors = np.linalg.eigh(moments.gram)
+    mean_variance = max(np.trace(moments.gram) / len(values), np.finfo(float).tiny)
+    rotated = [part @ vectors for part in (target, v1, v2)]
+    weights: list[np.ndarray] = []
+    for strength in strengths:
+        inverse = 1.0 / (np.maximum(values, 0.0) + strength * mean_variance)
+        t, u1, u2 = (part * inverse for part in rotated)
+        # (G − V Vᵀ + λ)⁻¹ y with V = [v1 v2]: correct by the 2 × 2 system (I − Vᵀ G_λ⁻¹ V)
+        s11, s12, s22 = ((rotated[i] * u).sum(1) for i, u in ((1, u1), (1, u2), (2, u2)))
+        b1, b2 = (rotated[1] * t).sum(1), (rotated[2] * t).sum(1)
+        m11, m22 = 1.0 - s11, 1.0 - s22
+        determinant = m11 * m22 - s12 * s12
+        determinant = np.where(np.abs(determinant) < 1e-12, np.inf, determinant)
+        c1, c2 = (m22 * b1 + s12 * b2) / determinant, (s12 * b1 + m11 * b2) / determinant
+        weights.append((t + c1[:, None] * u1 + c2[:, None] * u2) @ vectors.T)
+    return weights
+
+
+def quadrant_means(moments: FrozenMoments) -> Float[np.ndarray, "pair quadrant neuron"]:
+    """Mean of each column in each quadrant, about the overall mean, from the sums alone."""
+    both = moments.pair_sums
+    s_a, s_b = moments.concept_sums[moments.pairs[:, 0]], moments.concept_sums[moments.pairs[:, 1]]
+    n_ab = moments.n_pair
+    n_a, n_b = moments.n_concept[moments.pairs[:, 0]], moments.n_concept[moments.pairs[:, 1]]
+    n = np.stack([n_ab, n_a - n_ab, n_b - n_ab, moments.n_tokens - n_a - n_b + n_ab], axis=1)
+    sums = np.stack([both, s_a - both, s_b - both, both - s_a - s_b], axis=1)
+    return sums / np.maximum(n, 1)[:, :, None]
+
+
+def dense_readouts(moments: Moments, strengths: tuple[float, ...] = RIDGE_GRID) -> DenseReadouts:
+    """Ridge readouts of every pair over all columns, strength chosen pair by pair on left-out document folds."""
+    n_pairs = len(moments.pairs)
+    error = np.zeros((len(strengths), n_pairs))
+    if moments.n_folds > 1:
+        for fold in range(moments.n_folds):
+            held_out = np.arange(moments.n_folds) == fold
+            test = moments.freeze(held_out)
+            target, v1, v2 = _residual_targets(test)
+            for row, w in enumerate(_ridge_weights(moments.freeze(~held_out), strengths)):
+                fitted = ((w @ test.gram) * w).sum(1) - (w * v1).sum(1) ** 2 - (w * v2).sum(1) ** 2
+                error[row] += fitted - 2 * (w * target).sum(1)
+    else:
+        error[[strength != DEFAULT_RIDGE for strength in strengths]] = np.inf
+    best = np.argmin(np.where(np.isfinite(error), error, np.inf), axis=0)
+    whole = moments.freeze()
+    candidates = np.stack(_ridge_weights(whole, strengths))
+    weights = candidates[best, np.arange(n_pairs)]
+    means = quadrant_means(whole)
+    kappa = np.einsum("q,pqn,pn->p", SIGNS, means, weights)
+    weights = np.where((kappa > 0)[:, None], weights / np.where(kappa == 0, 1.0, kappa)[:, None], 0.0)
+    middle = means.mean(1) + whole.mean
+    return DenseReadouts(weights, 0.25 - (weights * middle).sum(1), np.array(strengths)[best])

@@ -1,0 +1,160 @@
+"""Batched forward selection: a nested path of k-sparse supports for every pair, from moments alone.
+
+For each pair the target is A∧B with 1, A and B partialled out of target and neurons (Frisch–Waugh): a neuron is chosen
+for what it adds beyond any additive function of A and B. Forward regression by pivoted Cholesky: at each step the neuron
+with the largest drop in residual sum of squares, r²/d, joins; the support of size k is the first k of the path. The
+cost, n·k² + O(n·k) a pair, does not depend on the number of tokens. Axes: pair neuron k.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from jaxtyping import Float, Int
+
+from probekit.errors import InputError, ShapeError
+from probekit.probes.moments import FrozenMoments, Moments
+
+# A neuron whose variance is explained up to this share by those already chosen carries rounding, not signal (fp32).
+COLLINEAR = 1e-5
+
+
+@numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+def _forward(gram, concept_sums, pair_sums, pairs, coefficients, k, support, gain):  # pragma: no cover - compiled
+    n_neurons = gram.shape[0]
+    for p in numba.prange(len(pairs)):
+        chosen = np.zeros((k + 2, n_neurons), np.float32)
+        rest = np.empty(n_neurons, np.float32)
+        variance = np.empty(n_neurons, np.float32)
+        floor = np.empty(n_neurons, np.float32)
+        a, b = pairs[p, 0], pairs[p, 1]
+        a_unit, b_unit, b_on_a = coefficients[0, p], coefficients[1, p], coefficients[2, p]
+        y_on_a, y_on_b = coefficients[3, p], coefficients[4, p]
+        for i in range(n_neurons):
+            v1 = concept_sums[a, i] * a_unit
+            v2 = (concept_sums[b, i] - b_on_a * concept_sums[a, i]) * b_unit
+            chosen[0, i], chosen[1, i] = v1, v2
+            rest[i] = pair_sums[p, i] - y_on_a * v1 - y_on_b * v2
+            floor[i] = COLLINEAR * gram[i, i]
+            variance[i] = gram[i, i] - v1 * v1 - v2 * v2
+        for step in range(k):
+            best = -1
+            best_score = np.float32(0.0)
+            for i in range(n_neurons):
+                if variance[i] > floor[i]:
+                    score = rest[i] * rest[i] / variance[i]
+                    if score > best_score:
+                        best_score = score
+                        best = i
+            if best < 0:
+                break
+            support[p, step] = best
+            gain[p, step] = best_score
+            column = chosen[step + 2]
+            for i in range(n_neurons):
+                column[i] = gram[best, i]
+            for s in range(step + 2):
+                weight = chosen[s, best]
+                for i in range(n_neurons):
+                    column[i] -= weight * chosen[s, i]
+            root = np.float32(1.0) / np.sqrt(variance[best])
+            pull = rest[best] * root
+            for i in range(n_neurons):
+                column[i] *= root
+                rest[i] -= pull * column[i]
+                variance[i] -= column[i] * column[i]
+            variance[best] = 0.0
+
+
+def forward_select(moments: FrozenMoments, k: int) -> Int[np.ndarray, "pair k"]:
+    """Supports in order of selection; −1 where no neuron is left that adds anything.
+
+    Args:
+        moments: frozen moments with the pairs to select for.
+        k: length of the path, clipped to the number of neurons.
+    """
+    k = min(k, len(moments.mean))
+    support = np.full((len(moments.pairs), k), -1, np.int32)
+    gain = np.zeros((len(moments.pairs), k), np.float32)
+    coefficients = np.stack(moments.partialled()).astype(np.float32)
+    _forward(
+        moments.gram.astype(np.float32),
+        moments.concept_sums.astype(np.float32),
+        moments.pair_sums.astype(np.float32),
+        moments.pairs,
+        coefficients,
+        k,
+        support,
+        gain,
+    )
+    return support
+
+
+def least_squares_weights(
+    moments: FrozenMoments, support: Int[np.ndarray, "pair k"]
+) -> Float[np.ndarray, "pair k"]:
+    """Least-squares weights of A∧B on each support, with 1, A and B partialled out; 0 at unused places."""
+    a_unit, b_unit, b_on_a, y_on_a, y_on_b = moments.partialled()
+    held = np.maximum(support, 0)
+    side_a, side_b = moments.pairs[:, 0], moments.pairs[:, 1]
+    s_a = np.take_along_axis(moments.concept_sums[side_a], held, 1)
+    s_b = np.take_along_axis(moments.concept_sums[side_b], held, 1)
+    v1, v2 = s_a * a_unit[:, None], (s_b - b_on_a[:, None] * s_a) * b_unit[:, None]
+    target = np.take_along_axis(moments.pair_sums, held, 1) - y_on_a[:, None] * v1 - y_on_b[:, None] * v2
+    gram = moments.gram[held[:, :, None], held[:, None, :]]
+    gram = gram - v1[:, :, None] * v1[:, None, :] - v2[:, :, None] * v2[:, None, :]
+    unused = support < 0
+    gram[unused[:, :, None] | unused[:, None, :]] = 0.0
+    diagonal = np.einsum("pkk->pk", gram)
+    # relative jitter 1e-8: far below the fp32 rounding of the products that went into the moments
+    diagonal += np.where(unused, 1.0, 1e-8 * diagonal)
+    return np.linalg.solve(gram, np.where(unused, 0.0, target)[:, :, None])[:, :, 0]
+
+
+def select_readouts(
+    moments: Moments | FrozenMoments, pairs: Int[np.ndarray, "pair 2"] | None = None, *, k: int = 16
+) -> tuple[Int[np.ndarray, "pair k"], Float[np.ndarray, "pair k"]]:
+    """k-sparse readouts of A∧B for many pairs at once, from one pass of moments.
+
+    Args:
+        moments: moments whose pairs include the ones asked for.
+        pairs: pairs of concept indices; None takes all that the moments hold.
+        k: neurons a readout may use.
+
+    Returns:
+        neurons Int[pair k] in order of selection (−1: unused) and weights Float[pair k] of the least-squares AND
+        readout with 1, A and B partialled out.
+
+    Raises:
+        InputError: k < 1, or a pair the moments do not hold.
+        ShapeError: pairs are not [pair, 2].
+    """
+    if k < 1:
+        raise InputError(f"select_readouts: k={k}; wanted at least 1.")
+    frozen = moments.freeze() if isinstance(moments, Moments) else moments
+    if pairs is not None:
+        frozen = take_pairs(frozen, np.asarray(pairs))
+    support = forward_select(frozen, k)
+    return support, least_squares_weights(frozen, support)
+
+
+def take_pairs(moments: FrozenMoments, pairs: Int[np.ndarray, "pair 2"]) -> FrozenMoments:
+    """The same moments for some of their pairs, in the order asked for.
+
+    Raises:
+        ShapeError: pairs are not [pair, 2].
+        InputError: a pair the moments do not hold.
+    """
+    if pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise ShapeError(f"pairs: got shape {pairs.shape}; wanted [pair, 2] concept indices.")
+    place = {tuple(sorted(pair)): row for row, pair in enumerate(moments.pairs.tolist())}
+    rows: list[int] = []
+    for a, b in pairs.tolist():
+        row = place.get((min(a, b), max(a, b)))
+        if row is None:
+            raise InputError(f"pair ({a}, {b}) is not among the {len(place):,} pairs these moments hold.")
+        rows.append(row)
+    return FrozenMoments(
+        moments.n_tokens, moments.mean, moments.gram, moments.concept_sums, moments.pair_sums[rows],
+        moments.n_concept, moments.n_pair[rows], moments.pairs[rows],
+    )  # fmt: skip

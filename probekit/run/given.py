@@ -1,0 +1,111 @@
+"""Arrays that a caller brings along, checked before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probekit.errors import DegenerateError, InputError, ShapeError
+from probekit.model.weights import MlpWeights
+from probekit.probes.moments import require_finite
+from probekit.run.identity import of_array
+
+
+@dataclass(frozen=True)
+class GivenArrays:
+    """Activations, labels and documents that fit together."""
+
+    neurons: Tensor
+    """Neuron outputs, fp32 [token neuron]."""
+    labels: np.ndarray
+    """Labels, bool [token concept]."""
+    doc: np.ndarray
+    """Document of each token, renumbered from 0."""
+    pos: np.ndarray
+    """Position of each token in its document."""
+    inputs: Tensor | None
+    """MLP inputs, fp32 [token input]."""
+    weights: MlpWeights | None
+    """The layer's weights."""
+    names: list[str]
+    """Names of the concepts."""
+
+    @classmethod
+    def check(
+        cls,
+        neurons: Any,
+        labels: Any,
+        docs: Any,
+        inputs: Any,
+        weights: tuple[Any, ...] | None,
+        activation: str,
+        names: Sequence[str] | None,
+    ) -> GivenArrays:
+        """Refuse what does not fit.
+
+        Raises:
+            ShapeError: a rank or an axis is wrong.
+            NonFiniteError: a value is NaN or infinite.
+            DegenerateError: no token, or fewer than two concepts.
+            InputError: labels are not boolean, documents not in order, names not one a concept.
+        """
+        rows = _floats(neurons, "neurons", 2)
+        truth = np.asarray(torch.as_tensor(labels).detach().cpu())
+        if truth.ndim != 2 or len(truth) != len(rows):
+            raise ShapeError(f"labels: got shape {truth.shape}, wanted [token={len(rows):,}, concept].")
+        if truth.dtype != bool and not np.isin(truth, (0, 1)).all():
+            raise InputError(f"labels: got values other than 0 and 1 (dtype {truth.dtype}); wanted booleans.")
+        if len(rows) == 0 or truth.shape[1] < 2:
+            raise DegenerateError(f"labels: {truth.shape[1]} concepts on {len(rows)} tokens; wanted at least two concepts.")
+        document = np.asarray(torch.as_tensor(docs).detach().cpu())
+        if document.shape != (len(rows),):
+            raise ShapeError(f"docs: got shape {document.shape}, wanted [token={len(rows):,}].")
+        if document.dtype.kind not in "iu" or (np.diff(document.astype(np.int64)) < 0).any():
+            raise InputError("docs: wanted whole numbers that never fall; sort the tokens by document.")
+        starts = np.concatenate([[True], document[1:] != document[:-1]])
+        doc = np.cumsum(starts) - 1
+        pos = np.arange(len(doc)) - np.flatnonzero(starts)[doc]
+        x = None if inputs is None else _floats(inputs, "inputs", 2)
+        if x is not None and len(x) != len(rows):
+            raise ShapeError(f"inputs: got {len(x):,} tokens, wanted {len(rows):,} as in neurons.")
+        mlp = _weights(weights, activation, rows, x)
+        held = [f"c{i}" for i in range(truth.shape[1])] if names is None else [str(n) for n in names]
+        if len(held) != truth.shape[1] or len(set(held)) != len(held):
+            raise InputError(f"names: got {len(held)} ({len(set(held))} different), wanted {truth.shape[1]} different ones.")
+        return cls(rows, truth.astype(bool), doc, pos, x, mlp, held)
+
+    def digest(self) -> str:
+        """Identity of everything given."""
+        parts = [self.neurons.numpy(), self.labels, self.doc]
+        parts += [] if self.inputs is None else [self.inputs.numpy()]
+        parts += [] if self.weights is None else [self.weights.weight.numpy(), self.weights.bias.numpy()]
+        return of_array(np.frombuffer("".join(of_array(part) for part in parts).encode(), np.uint8))
+
+
+def _floats(values: Any, name: str, rank: int) -> Tensor:
+    tensor = torch.as_tensor(values).detach().to("cpu", torch.float32)
+    if tensor.ndim != rank:
+        raise ShapeError(f"{name}: got shape {tuple(tensor.shape)}, wanted rank {rank} [token, column].")
+    require_finite(tensor, name)
+    return tensor.contiguous()
+
+
+def _weights(
+    weights: tuple[Any, ...] | None, activation: str, rows: Tensor, inputs: Tensor | None
+) -> MlpWeights | None:
+    if weights is None:
+        return None
+    if len(weights) not in (2, 4):
+        raise InputError(f"weights: got {len(weights)} arrays, wanted (w_in, b_in) or (w_in, b_in, w_gate, b_gate).")
+    gate = {} if len(weights) == 2 else {"w_gate": weights[2], "b_gate": weights[3]}
+    mlp = MlpWeights.from_arrays(weights[0], weights[1], activation=activation, device="cpu", **gate)
+    if mlp.n_neurons != rows.shape[1]:
+        raise ShapeError(f"weights: w_in has {mlp.n_neurons} neurons, neurons has {rows.shape[1]} columns.")
+    if inputs is not None and mlp.d_model != inputs.shape[1]:
+        raise ShapeError(f"weights: w_in reads {mlp.d_model} inputs, inputs has {inputs.shape[1]} columns.")
+    return mlp

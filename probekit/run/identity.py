@@ -1,0 +1,122 @@
+"""Who a run is: a hash of everything its result depends on, computed before anything heavy is imported."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from probekit.run import store
+from probekit.run.study import Settings
+
+DISTRIBUTION = "probekit-superposition"
+_EDGE = 2**20
+_PACKAGES = ("torch", "transformers", "transformer-lens", "numpy", "scipy", "numba", "tokenizers", "datasets")
+
+
+def package_version() -> str:
+    """The installed version of probekit."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on; absent packages are left out."""
+    found: dict[str, str] = {"probekit": package_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _file_parts(path: Path) -> Iterable[bytes]:
+    """Name, size and both ends of a file: weights of many gigabytes are told apart without being read."""
+    size = path.stat().st_size
+    yield f"{path.name} {size}\n".encode()
+    with path.open("rb") as file:
+        yield file.read(_EDGE)
+        if size > _EDGE:
+            file.seek(max(_EDGE, size - _EDGE))
+            yield file.read(_EDGE)
+
+
+def of_path(path: Path) -> str:
+    """Digest of a file, or of the files of a folder."""
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
+    return _digest(part for file in files for part in _file_parts(file))
+
+
+def of_array(values: np.ndarray) -> str:
+    """Digest of an array's type, shape and bytes."""
+    head = f"{values.dtype} {values.shape}\n".encode()
+    return _digest([head, np.ascontiguousarray(values).tobytes()])
+
+
+def of_model(model: Any) -> str:
+    """What a model is called, and a digest of it where it lies on this machine."""
+    if isinstance(model, str | Path):
+        path = Path(model)
+        if str(model) == "nano":
+            path = Path(__file__).parents[1] / "model" / "nano"
+        return f"{path.name}@{of_path(path)}" if path.exists() else str(model)
+    state = model.state_dict() if hasattr(model, "state_dict") else {}
+    parts = (
+        f"{name} {tuple(tensor.shape)}\n".encode() + tensor.detach().float().cpu().numpy().tobytes()
+        for name, tensor in sorted(state.items())
+    )
+    return f"{type(model).__name__}@{_digest(parts)}"
+
+
+def of_corpus(corpus: Any) -> str:
+    """What a corpus is called, and a digest of what it would give."""
+    if corpus is None or corpus == "docs":
+        return "docs:heldout"
+    if isinstance(corpus, str | Path):
+        path = Path(corpus)
+        return f"{path.name}@{of_path(path)}" if path.exists() else str(corpus)
+    if corpus.given is not None:
+        return f"{corpus.name}@{of_array(corpus.given)}"
+    if corpus.cache_key is not None:
+        return f"{corpus.name}@{corpus.cache_key}"
+    if corpus.origin is not None:
+        return corpus.origin
+    return f"{corpus.name}@{_digest(text.encode('utf-8', 'surrogatepass') for text in corpus.texts())}"
+
+
+def of_concepts(concepts: Any) -> str:
+    """What the concepts are; a set built in Python is told by its names and descriptions."""
+    if concepts is None or concepts == "default":
+        return "default"
+    if isinstance(concepts, str | Path):
+        path = Path(concepts)
+        return f"{path.name}@{of_path(path)}" if path.exists() else str(concepts)
+    return _digest(f"{n}\t{d}\n".encode() for n, d in zip(concepts.names, concepts.descriptions, strict=True))
+
+
+def science(
+    model: str, corpus: str, concepts: str, settings: Settings, *, layers: list[int] | None, pairs: Any
+) -> dict[str, Any]:
+    """The [science] record of run.json and its identity."""
+    record: dict[str, Any] = {
+        "model": model, "corpus": corpus, "concepts": concepts, "layers": layers,
+        "pairs": None if pairs is None else sorted([str(a), str(b)] for a, b in pairs),
+        "settings": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(settings).items()},
+        "probekit": package_version(),
+    }  # fmt: skip
+    return {"science": record, "identity": _digest([store.canonical_json(record).encode()])}

@@ -1,0 +1,184 @@
+"""From a layer's measurements to its tables and its row of summary.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from probekit.evidence import census
+from probekit.evidence.audit import audit
+from probekit.evidence.contrast import Contrast
+from probekit.evidence.decide import Decision, adjusted, decide, decide_twins, twin_p_values
+from probekit.evidence.nulls import MIN_TWINS
+from probekit.evidence.spread import classify
+from probekit.evidence.tables import pair_table, path_rows
+from probekit.run.measure import DECIDING_K, LayerMeasure
+from probekit.run.study import PlannedStudy
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One layer, decided."""
+
+    layer: int
+    """Layer index."""
+    row: dict[str, Any]
+    """Its row of summary.json."""
+    pairs: pd.DataFrame
+    """One row a tested pair at the deciding k."""
+    paths: pd.DataFrame
+    """One row a pair and other k."""
+
+
+def judge(
+    measure: LayerMeasure,
+    planned: PlannedStudy,
+    *,
+    names: Sequence[str],
+    kinds: Sequence[str],
+    n_params: int,
+    bits_stored: float,
+) -> LayerResult:
+    """Decide every pair of a layer and count."""
+    tested = planned.tested
+    neurons = measure.by_k[DECIDING_K]
+    twins = measure.twins.get(DECIDING_K, [])
+    linear = [site for site in (measure.pre, measure.input_site) if site is not None]
+    decision = decide(neurons, twins, linear, tested)
+    computed = decision.computed
+    classes = (
+        None
+        if computed is None
+        else classify(
+            computed, measure.spread, measure.readouts, tested.pairs, planned.duplicate_of, measure.n_neurons
+        )
+    )
+    natural = planned.study.confirm.sample.n_natural
+    table = pair_table(
+        layer=measure.layer, names=names, tested=tested, n_natural=natural, k=DECIDING_K, readouts=measure.readouts,
+        neurons=neurons, input_site=measure.input_site, pre=measure.pre, linear=measure.linear, twins=twins,
+        best=measure.best, spread=measure.spread, decision=decision, classes=classes, kind=kinds,
+        inclusion=planned.inclusion,
+    )  # fmt: skip
+    paths = [
+        path_rows(
+            layer=measure.layer, names=names, tested=tested, k=k if k else measure.n_neurons, contrast=contrast,
+            decision=decide(contrast, measure.twins.get(k, []), linear, tested),
+        )
+        for k, contrast in measure.by_k.items()
+        if k != DECIDING_K
+    ]  # fmt: skip
+    row: dict[str, Any] = {
+        "layer": measure.layer,
+        "n_neurons": measure.n_neurons,
+        "n_tested": len(tested.pairs),
+        "n_twins": len(twins),
+        **{f"n_{name}": n for name, n in census.rung_counts(decision, measure.spread, classes).items()},
+        "n_dedicated": None if classes is None else int((classes.dedicated & computed).sum()),
+        "n_distinct": None if classes is None else classes.n_distinct,
+        "effective_rank": None if classes is None else classes.effective_rank,
+        "features_per_neuron": None if classes is None else classes.features_per_neuron,
+        "n_conjunctive": None if computed is None else int((computed & measure.spread.conjunctive).sum()),
+        "n_undecidable": int((~neurons.decidable).sum()),
+        "n_above_isotropic": _above_isotropic(measure, decision, planned),
+        "effect_levels": list(census.EFFECT_LEVELS),
+        "effect": {
+            "neurons": census.effect_quantiles(neurons.d_prime),
+            "input": None if measure.input_site is None else census.effect_quantiles(measure.input_site.d_prime),
+            "pre": None if measure.pre is None else census.effect_quantiles(measure.pre.d_prime),
+            "linear": None if measure.linear is None else census.effect_quantiles(measure.linear.d_prime),
+            "twins": census.effect_quantiles(np.concatenate([t.d_prime for t in twins])) if twins else None,
+            "isotropic": census.effect_quantiles(np.concatenate([t.d_prime for t in measure.isotropic]))
+            if measure.isotropic
+            else None,
+        },
+        "by_k": _by_k(measure, planned),
+        "n_nonnull_low": None,
+        "sensitivity": None,
+    }
+    row |= _against_twins(measure, planned, decision, kinds)
+    capacity = audit(
+        n_neurons=measure.n_neurons, n_params=n_params, bits_stored=bits_stored, n_tested=len(tested.pairs),
+        excess_low=row["excess_low"] or 0.0,
+    )  # fmt: skip
+    row["capacity"] = capacity.as_dict()
+    row["statement"] = census.statement(row)
+    return LayerResult(measure.layer, row, table, pd.concat(paths, ignore_index=True))
+
+
+def _above_isotropic(measure: LayerMeasure, decision: Decision, planned: PlannedStudy) -> int | None:
+    if len(measure.isotropic) < MIN_TWINS:
+        return None
+    d_isotropic = np.stack([t.d_prime for t in measure.isotropic])
+    _, p, _ = twin_p_values(measure.by_k[DECIDING_K].d_prime, d_isotropic, planned.tested)
+    return int((adjusted(np.maximum(p, decision.p_lin)) <= planned.tested.q).sum())
+
+
+def _against_twins(
+    measure: LayerMeasure, planned: PlannedStudy, decision: Decision, kinds: Sequence[str]
+) -> dict[str, Any]:
+    """Everything that sets the layer beside its twins; nulls where none ran."""
+    twins = measure.twins.get(DECIDING_K, [])
+    if not twins or decision.z is None or decision.p_pair is None:
+        nothing = ("twin_rate", "n_excess", "excess_low", "excess_high", "share_low_p", "share_high_p")
+        return {"twins": None, "groups": [], "tails": [], **dict.fromkeys(nothing)}
+    in_place = decide_twins(twins, measure.input_site, planned.tested)
+    counts: list[dict[str, int | None]] = []
+    for twin, spread, readouts in zip(in_place, measure.twin_spreads, measure.twin_readouts, strict=True):
+        assert twin.computed is not None
+        classes = classify(
+            twin.computed, spread, readouts, planned.tested.pairs, planned.duplicate_of, measure.n_neurons
+        )
+        counts.append(census.rung_counts(twin, spread, classes))
+    twin_computed = [int(c["computed"] or 0) for c in counts]
+    n_tested = len(planned.tested.pairs)
+    assert decision.computed is not None
+    excess, low, high = census.excess_interval(int(decision.computed.sum()), twin_computed)
+    tails = census.tail_table(decision.p_pair, [t.p_pair for t in in_place if t.p_pair is not None])
+    shown = next(row for row in tails if row["t"] == census.TAIL_SHOWN)
+    return {
+        "twins": census.twin_ladder(counts),
+        "groups": census.group_table(decision.z, kinds),
+        "tails": tails,
+        "twin_rate": float(np.mean(twin_computed)) / n_tested,
+        "n_excess": excess,
+        "excess_low": low,
+        "excess_high": high,
+        "share_low_p": shown["low"],
+        "share_high_p": shown["high"],
+    }
+
+
+def _by_k(measure: LayerMeasure, planned: PlannedStudy) -> list[dict[str, Any]]:
+    """Decisions at every size for which twins were confirmed, on the pooled and on the balanced d′."""
+    rows: list[dict[str, Any]] = []
+    linear = [site for site in (measure.pre, measure.input_site) if site is not None]
+    for k, twins in measure.twins.items():
+        for form in ("pooled", "balanced"):
+            rows.append({"k": k or "all", "form": form, **_counts(measure.by_k[k], twins, linear, planned, form)})
+    return rows
+
+
+def _counts(
+    neurons: Contrast, twins: list[Contrast], linear: list[Contrast], planned: PlannedStudy, form: str
+) -> dict[str, Any]:
+    def values(contrast: Contrast) -> np.ndarray:
+        return contrast.d_prime if form == "pooled" else contrast.d_balanced
+
+    tested = planned.tested
+    _, p_twin, p_pair = twin_p_values(values(neurons), np.stack([values(t) for t in twins]), tested)
+    p_lin = decide(neurons, [], linear, tested).p_lin
+    above = adjusted(np.maximum(p_twin, p_lin)) <= tested.q
+    computed = adjusted(np.maximum(np.maximum(p_twin, p_pair), p_lin)) <= tested.q
+    return {
+        "n_above_twins": int(above.sum()),
+        "n_computed": int(computed.sum()),
+        "share_low_p_twin": float((p_twin <= census.TAIL_SHOWN).mean()),
+        "share_high_p_twin": float((p_twin >= 1 - census.TAIL_SHOWN).mean()),
+        "share_low_p": float((p_pair <= census.TAIL_SHOWN).mean()),
+        "share_high_p": float((p_pair >= 1 - census.TAIL_SHOWN).mean()),
+    }

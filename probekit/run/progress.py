@@ -1,0 +1,52 @@
+"""Progress of the long steps: a bar with a rate when somebody watches, silence when nobody does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+Report = Callable[[str, int, int], None]
+"""Called with (what is running, tokens done, tokens in all)."""
+
+
+class Bars:
+    """tqdm bars, one a step; usable as a `Report` and as a context that closes the last one."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._what = ""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Move the bar of `what`, opening it when the step changes."""
+        from tqdm.auto import tqdm
+
+        if self._bar is None or what != self._what or done < self._bar.n:
+            self.close()
+            self._what = what
+            self._bar = tqdm(total=total, desc=what, unit="tok", unit_scale=True, leave=False, dynamic_ncols=True)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """End the open bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+def watched() -> bool:
+    """Whether somebody looks at the terminal."""
+    return sys.stderr.isatty()

@@ -1,0 +1,55 @@
+"""Write the report and the figures of a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from probekit.report.charts import figures
+from probekit.report.page import render_page
+from probekit.run import store
+from probekit.run.result import EXAMPLES, REPORT, Run
+
+
+def publish(run: Run, path: Path | None, companions: tuple[Run, ...] = ()) -> Path:
+    """Render a run to one HTML file, and its figures beside it when that is the run's own report.
+
+    Returns:
+        The path of the report.
+    """
+    own = path is None
+    target = run.path / REPORT if path is None else path
+    tables = _pairs(run)
+    examples = run.path / EXAMPLES
+    page = render_page(
+        run.summary,
+        run.layers,
+        tables,
+        paths={row["layer"]: run.paths(row["layer"]) for row in run.summary["layers"]},
+        examples=store.read_json(examples) if examples.exists() else [],
+        provenance={
+            "command": run.record.get("command"),
+            "settings": run.record["science"]["settings"],
+            "versions": run.record["versions"],
+            "fingerprints": {
+                "identity": run.record["identity"],
+                "model": run.record["science"]["model"],
+                "corpus": run.record["science"]["corpus"],
+                "tokens": run.summary["corpus"]["fingerprint"],
+            },
+        },
+        companions=[_companion(other) for other in companions],
+    )
+    store.write_text(target, page)
+    if own:
+        for name, svg in figures(run.summary, run.layers, tables).items():
+            store.write_text(run.path / "figures" / f"{name}.svg", svg)
+    return target
+
+
+def _pairs(run: Run) -> dict[int, Any]:
+    return {row["layer"]: run.pairs(row["layer"]) for row in run.summary["layers"]}
+
+
+def _companion(run: Run) -> tuple[str, dict[str, Any], Any, dict[int, Any]]:
+    return run.summary["model"]["name"], run.summary, run.layers, _pairs(run)

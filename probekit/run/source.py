@@ -1,0 +1,95 @@
+"""Where a run's activations come from: a transformer read through its hooks, or arrays from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probekit.model.weights import MlpWeights
+
+if TYPE_CHECKING:
+    from probekit.model.host import Host
+    from probekit.text.corpus import Tokens
+
+Half = Literal["fit", "confirm"]
+LayerBlock = dict[int, tuple[Tensor | None, Tensor]]
+"""Layer → (MLP inputs [token input] or None, neurons [token neuron])."""
+
+
+class Source(Protocol):
+    """Activations of one half of the documents, block by block, re-iterable."""
+
+    def blocks(self, half: Half, layers: list[int]) -> Iterator[LayerBlock]:
+        """Blocks in token order; every layer of a block has the same tokens."""
+        ...
+
+    def weights(self, layer: int) -> MlpWeights | None:
+        """The weights that act at the layer's neurons, if known."""
+        ...
+
+    def has_inputs(self, layer: int) -> bool:
+        """Whether blocks carry the layer's MLP inputs."""
+        ...
+
+
+class ModelSource:
+    """Activations harvested from a model."""
+
+    def __init__(self, host: Host, tokens: Tokens, docs: dict[Half, np.ndarray]) -> None:
+        self.host = host
+        self.tokens = tokens
+        self.docs = docs
+        self._weights: dict[int, MlpWeights] = {}
+
+    def blocks(self, half: Half, layers: list[int]) -> Iterator[LayerBlock]:
+        """Forward one half, all layers at once."""
+        from probekit.model.harvest import harvest
+
+        for block in harvest(self.host, self.tokens, self.docs[half], layers):
+            yield dict(block.sites)
+
+    def weights(self, layer: int) -> MlpWeights | None:
+        """The layer's weights, read once."""
+        if layer not in self._weights:
+            self._weights[layer] = self.host.mlp(layer)
+        return self._weights[layer]
+
+    def has_inputs(self, layer: int) -> bool:
+        """Always: the hook on the MLP input gives them."""
+        return True
+
+
+class ArraySource:
+    """Activations given as arrays; the only layer is 0."""
+
+    def __init__(
+        self,
+        neurons: Tensor,
+        inputs: Tensor | None,
+        weights: MlpWeights | None,
+        rows: dict[Half, np.ndarray],
+        block: int = 16_384,
+    ) -> None:
+        self._neurons, self._inputs, self._mlp = neurons, inputs, weights
+        self._rows = rows
+        self._block = block
+
+    def blocks(self, half: Half, layers: list[int]) -> Iterator[LayerBlock]:
+        """Slices of the arrays."""
+        rows = self._rows[half]
+        for start in range(0, len(rows), self._block):
+            chosen = torch.from_numpy(rows[start : start + self._block])
+            inputs = None if self._inputs is None else self._inputs[chosen].float()
+            yield {0: (inputs, self._neurons[chosen].float())}
+
+    def weights(self, layer: int) -> MlpWeights | None:
+        """The weights given, if any."""
+        return self._mlp
+
+    def has_inputs(self, layer: int) -> bool:
+        """Whether inputs were given."""
+        return self._inputs is not None

@@ -1,0 +1,211 @@
+"""From labels to a study: halves by document hash, testable pairs, the pairs tested, the tokens they are read on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt64
+
+from probekit.errors import DegenerateError, InputError
+from probekit.evidence.contrast import N_BATCHES, ConfirmPlan
+from probekit.evidence.decide import Tested
+from probekit.probes.pairs import (
+    MIN_DOCS,
+    LabelColumns,
+    QuadrantCounts,
+    all_pairs,
+    count_quadrants,
+    sample_tokens,
+    splitmix64,
+    testable_pairs,
+)
+from probekit.run.measure import DECIDING_K, HalfPlan, Study
+from probekit.run.source import Half
+
+DUPLICATE_CORRELATION = 0.95
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a result depends on beyond model, corpus and concepts: the [science] section of a configuration."""
+
+    max_tokens: int = 300_000
+    """Counted tokens of the corpus that are used."""
+    context: int = 128
+    """Tokens of a document that are read, the start mark included."""
+    max_pairs: int = 2_000
+    """More testable pairs than this are sampled uniformly."""
+    min_support: int = 60
+    """Tokens that every quadrant of a testable pair must hold in both halves."""
+    twins: int = 20
+    """PC-sign twins a layer; 0 runs none."""
+    q: float = 0.05
+    """Level of the false discovery rate."""
+    seed: int = 0
+    """Seed of the twins and of the sample of pairs."""
+    twin_ks: tuple[int, ...] = (DECIDING_K,)
+    """Sizes at which twins are confirmed; 0 stands for all neurons."""
+
+    def __post_init__(self) -> None:
+        limits: dict[str, tuple[float, float]] = {
+            "max_tokens": (1, np.inf), "context": (2, np.inf), "max_pairs": (1, np.inf), "min_support": (2, np.inf),
+            "twins": (0, np.inf), "seed": (0, 2**63),
+        }  # fmt: skip
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value < high:
+                raise InputError(f"{name}: got {value!r}, wanted a whole number ≥ {low:.0f}.")
+        if not 0 < self.q < 1:
+            raise InputError(f"q: got {self.q!r}, wanted a false discovery rate between 0 and 1, such as 0.05.")
+        if 0 < self.twins < 4:
+            raise InputError(
+                f"twins: got {self.twins}; wanted 0 (no twin, no claim about computation) or at least 4, since each twin "
+                "is standardised by the others while one of them stands for the layer."
+            )
+
+
+@dataclass(frozen=True)
+class PlannedStudy:
+    """A study with what the report says about how its pairs came about."""
+
+    study: Study
+    """What the passes need."""
+    tested: Tested
+    """What the decision needs."""
+    n_testable: int
+    """Testable pairs, before sampling."""
+    excluded: dict[str, int]
+    """Untestable pairs by reason."""
+    inclusion: float
+    """Probability with which a testable pair was tested."""
+    duplicate_of: Int[np.ndarray, " concept"]
+    """Representative of each concept; duplicates share one."""
+    docs: dict[Half, Int[np.ndarray, " doc"]]
+    """Documents of each half, in order."""
+    rows: dict[Half, Int[np.ndarray, " token"]]
+    """Token indices of each half, in order."""
+
+
+def is_fit(doc_key: UInt64[np.ndarray, " doc"], seed: int) -> np.ndarray:
+    """Whether each document belongs to the fit half, by a hash of its key and the seed."""
+    return (splitmix64(doc_key ^ splitmix64(np.array([seed], np.uint64))) & np.uint64(1)) == 0
+
+
+def plan_study(
+    labels: LabelColumns,
+    doc: Int[np.ndarray, " token"],
+    pos: Int[np.ndarray, " token"],
+    doc_key: UInt64[np.ndarray, " doc"],
+    settings: Settings,
+    chosen: Int[np.ndarray, "pair 2"] | None = None,
+) -> PlannedStudy:
+    """Split, count, choose and sample.
+
+    Args:
+        labels: labels of all counted tokens.
+        doc: document of each token, non-decreasing.
+        pos: position of each token in its document.
+        doc_key: hash of each document's content; equal documents fall into the same half.
+        settings: the science settings.
+        chosen: pairs asked for by the user; None takes all testable ones.
+
+    Raises:
+        DegenerateError: no pair is testable, or one half has no document.
+    """
+    fit_doc = is_fit(doc_key, settings.seed)
+    masks: dict[Half, np.ndarray] = {"fit": fit_doc[doc], "confirm": ~fit_doc[doc]}
+    parts = {half: labels.take(mask) for half, mask in masks.items()}
+    counts = {half: count_quadrants(parts[half], doc[mask]) for half, mask in masks.items()}
+    index, excluded, n_testable = _testable(counts, labels.n_concepts, settings, chosen)
+    rng = np.random.default_rng([settings.seed, 7])
+    if n_testable > settings.max_pairs:
+        index = np.sort(rng.choice(index, settings.max_pairs, replace=False))
+    pairs = all_pairs(labels.n_concepts)[index]
+    plans: dict[Half, HalfPlan] = {}
+    for half, mask in masks.items():
+        key = doc_key[doc[mask]]
+        token_hash = splitmix64(key ^ splitmix64(pos[mask].astype(np.uint64)))
+        plans[half] = HalfPlan(half, parts[half], key, sample_tokens(parts[half], pairs, doc[mask], token_hash))
+    # shifted bits: the low ones already chose the half
+    batch = (splitmix64(plans["confirm"].doc_key >> np.uint64(1)) % np.uint64(N_BATCHES)).astype(np.int64)
+    study = Study(
+        pairs=pairs, fit=plans["fit"], confirm=plans["confirm"], plan=ConfirmPlan.of(plans["confirm"].sample, batch),
+        n_twins=settings.twins, seed=settings.seed, twin_ks=settings.twin_ks,
+    )  # fmt: skip
+    return PlannedStudy(
+        study=study,
+        tested=Tested(pairs, labels.n_concepts, plans["confirm"].sample.n_natural[:, 0], settings.q),
+        n_testable=n_testable,
+        excluded=excluded,
+        inclusion=len(pairs) / n_testable,
+        duplicate_of=duplicates(labels),
+        docs={"fit": np.flatnonzero(fit_doc), "confirm": np.flatnonzero(~fit_doc)},
+        rows={half: np.flatnonzero(mask) for half, mask in masks.items()},
+    )
+
+
+def _testable(
+    counts: dict[Half, QuadrantCounts], n_concepts: int, settings: Settings, chosen: np.ndarray | None
+) -> tuple[np.ndarray, dict[str, int], int]:
+    found = testable_pairs(counts["fit"], counts["confirm"], min_support=settings.min_support)
+    index = found.index
+    if chosen is not None:
+        low, high = np.sort(chosen, axis=1).T
+        wanted = low * n_concepts - low * (low + 1) // 2 + high - low - 1
+        index = np.intersect1d(index, wanted)
+    if not len(index):
+        best = max(
+            (int(np.minimum(counts["fit"].n_tokens[p], counts["confirm"].n_tokens[p]).min()) for p in range(len(
+                counts["fit"].n_tokens))), default=0,
+        )  # fmt: skip
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in found.excluded.items() if n)
+        raise DegenerateError(
+            f"No testable pair: of {n_concepts * (n_concepts - 1) // 2:,} pairs of concepts none has {settings.min_support} "
+            f"tokens from {MIN_DOCS} documents in every quadrant of both halves ({reasons or 'no pair asked for'}; the best "
+            f"pair's emptiest quadrant holds {best:,}). Raise max_tokens, use a longer corpus or broader concepts, or lower "
+            "min_support."
+        )
+    return index, found.excluded, len(index)
+
+
+def duplicates(labels: LabelColumns) -> Int[np.ndarray, " concept"]:
+    """Representative of each concept: the first whose labels correlate above 0.95 with it, through any chain."""
+    matrix = labels.matrix().astype(np.int64)
+    together = np.asarray((matrix.T @ matrix).todense()).astype(float)
+    n, size = float(labels.n_tokens), together.diagonal()
+    covariance = together / n - np.outer(size, size) / n**2
+    spread = np.sqrt(np.maximum(covariance.diagonal(), 0.0))
+    scale = np.outer(spread, spread)
+    correlation = np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), 0.0)
+    representative = np.arange(labels.n_concepts)
+    for a, b in zip(*np.nonzero(np.triu(correlation > DUPLICATE_CORRELATION, 1)), strict=True):
+        low, high = sorted((representative[a], representative[b]))
+        representative[representative == high] = low
+    return representative
+
+
+def pair_kinds(
+    kinds: Sequence[str], lags: Sequence[int], pairs: Int[np.ndarray, "pair 2"]
+) -> list[str]:
+    """A word for each pair: the kinds of its concepts, and whether they are of one position."""
+    words: list[str] = []
+    for a, b in pairs.tolist():
+        left, right = sorted((kinds[a], kinds[b]))
+        reach = abs(lags[a] - lags[b])
+        words.append(f"{left} × {right}" + (f", lag {reach}" if reach else ", same position"))
+    return words
+
+
+def counts_of(planned: PlannedStudy) -> dict[str, Any]:
+    """The `concepts` section of summary.json."""
+    n = planned.tested.n_concepts
+    return {
+        "n": n,
+        "n_pairs": n * (n - 1) // 2,
+        "n_testable": planned.n_testable,
+        "n_tested": len(planned.tested.pairs),
+        "untestable": planned.excluded,
+    }
