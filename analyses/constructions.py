@@ -1,6 +1,6 @@
 """Predicted and measured error of every construction, and the width each of them needs.
 
-    python analyses/constructions.py                 # about twelve minutes on one core; writes
+    python analyses/constructions.py                 # about a quarter of an hour on one core; writes
     results/constructions.md python analyses/constructions.py --quick --out /tmp/constructions.md
 
 Four tables: the error of each construction at three sizes or more (five seeds, 2,000 inputs in each pattern),
@@ -12,6 +12,7 @@ named at the top of the file.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import math
 import time
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import norm
 from scipy.stats import t as student
 from tqdm import tqdm
 
@@ -38,7 +41,7 @@ from probekit.theory.circuits import (
     two_and,
 )
 from probekit.theory.circuits.draw import generator, subsets
-from probekit.theory.circuits.predict import Channel, channel_prediction
+from probekit.theory.circuits.predict import Channel, channel_prediction, inverse_of_binomial
 from probekit.theory.measure import measure, measure_deep
 
 S = 3
@@ -197,6 +200,10 @@ def _forms(entry: Entry, circuit: Circuit) -> tuple[str, str]:
     return "–", "–"  # universal: no selection, so no bound of this kind
 
 
+Moments = tuple[np.ndarray, np.ndarray]
+"""Predicted mean and sd of the readout in each pattern."""
+
+
 @dataclass(frozen=True)
 class Scaling:
     """Widths needed by one construction as the number of its outputs grows."""
@@ -208,86 +215,123 @@ class Scaling:
     """(load, n, seed) → circuit."""
     outputs: Callable[[int], int]
     """m' of a load."""
-    start: Callable[[int], float]
-    """A first guess of n."""
-    forms: Callable[[float], str]
-    """The theory's exponent over the range, given the mean of ln m'."""
+    predict: Callable[[int, int], Moments]
+    """(load, n) → moments, without building the circuit."""
+    theory: Callable[[float], str]
+    """The theory's exponent, given the mean of ln m' over the loads."""
+    selects: bool = False
+    """Whether the outputs are an arbitrary choice, to which the bounds on n apply."""
+
+
+def _pairs(m: int) -> int:
+    return math.comb(m, 2)
+
+
+def _of(circuit: Circuit) -> Moments:
+    return circuit.predicted_mean, circuit.predicted_sd
+
+
+def _low_moments(m: int, n: int, size: int, *, superposed: bool) -> Moments:
+    """Every concept in two pairs, each with a channel of `size` neurons."""
+    return channel_prediction(Channel(2, S, m, 1 - (1 - size / n) ** 2, 1 / size, n if superposed else None))
+
+
+def _high_moments(m: int, n: int) -> Moments:
+    q = math.sqrt(min(12, n / 4) / n)
+    return channel_prediction(Channel(2, S, m, q, inverse_of_binomial(n, q**2), n))
+
+
+def _permutation_moments(m: int, n: int) -> Moments:
+    on = np.array([1.0, 0.0])
+    return on, np.sqrt(2 * (S - on) / n + (m - 1) * S / n**2)
 
 
 def _half(log_m: float) -> str:
     upper, lower = 0.5 + 1 / log_m, 0.5 + 0.5 / log_m
-    return f"√m' ln m': {upper:.2f}; at fixed c (n ∝ √m'): 0.50; lower bound √(m' ln m'): {lower:.2f}"
+    return f"√m' ln m': {upper:.2f}; √m' at fixed c: 0.50; lower bound √(m' ln m'): {lower:.2f}"
 
 
 SCALINGS = (
     Scaling(
         "sparse U-AND, basis", "all pairs of m = 16 … 256", (16, 32, 64, 128, 256),
         lambda m, n, seed: sparse_uand(
-            n_concepts=m, n_neurons=n, n_active=S, pairs=min(math.comb(m, 2), 2_000), seed=seed
+            n_concepts=m, n_neurons=n, n_active=S, pairs=min(_pairs(m), 2_000), seed=seed
         ),
-        lambda m: math.comb(m, 2), lambda m: 300, lambda log_m: "polylog(m): 0",
+        _pairs,
+        lambda m, n: _of(sparse_uand(n_concepts=8, n_neurons=n, n_active=S, pairs=1, seed=0)),
+        lambda log_m: "polylog(m): 0",
     ),
     Scaling(
         "dense U-AND {1,−2}, basis", "all pairs of m = 16 … 256", (16, 32, 64, 128, 256),
         lambda m, n, seed: dense_uand(
-            n_concepts=m, n_neurons=n, n_active=S, pairs=min(math.comb(m, 2), 2_000), seed=seed
+            n_concepts=m, n_neurons=n, n_active=S, pairs=min(_pairs(m), 2_000), seed=seed
         ),
-        lambda m: math.comb(m, 2), lambda m: 160, lambda log_m: "K/ε²: 0",
+        _pairs,
+        lambda m, n: _of(dense_uand(n_concepts=8, n_neurons=n, n_active=S, pairs=1, seed=0)),
+        lambda log_m: "K/ε²: 0",
     ),
     Scaling(
         "Gaussian layer, superposed (d = n)", "all pairs of m = 64 … 1024", (64, 256, 1024),
         lambda m, n, seed: gaussian_uand(
             n_concepts=m, n_neurons=n, n_active=S, d_model=n, pairs=2_000, seed=seed
         ),
-        lambda m: math.comb(m, 2), lambda m: 1_300, lambda log_m: "independent of m: 0",
+        _pairs,
+        lambda m, n: _of(gaussian_uand(n_concepts=8, n_neurons=n, n_active=S, d_model=n, pairs=1, seed=0)),
+        lambda log_m: "independent of m: 0",
     ),
     Scaling(
         "2-AND low, basis, c = 5", "m' = m", (256, 512, 1024, 2048, 4096),
         lambda m, n, seed: two_and(pairs=m, n_concepts=m, n_neurons=n, seed=seed),
-        lambda m: m, lambda m: 64, _half,
+        lambda m: m,
+        lambda m, n: _low_moments(m, n, 5, superposed=False),
+        lambda log_m: "collisions s·t·c/n only: 0 (each neuron has m input wires, so P = n·m)",
     ),
     Scaling(
-        "2-AND low, superposed (d = n), c = 5", "m' = m", (256, 512, 1024, 2048, 4096),
+        "2-AND low, superposed (d = n), c = 5", "m' = m", (256, 512, 1024, 2048, 4096, 8192),
         lambda m, n, seed: two_and(pairs=m, n_concepts=m, n_neurons=n, d_model=n, seed=seed),
-        lambda m: m, lambda m: math.sqrt(12 * m * 5 * S), _half,
+        lambda m: m,
+        lambda m, n: _low_moments(m, n, 5, superposed=True),
+        _half,
+        selects=True,
     ),
     Scaling(
-        "2-AND low, superposed (d = n), c = log2 m'", "m' = m", (256, 512, 1024, 2048),
+        "2-AND low, superposed (d = n), c = log2 m'", "m' = m", (256, 512, 1024, 2048, 4096),
         lambda m, n, seed: two_and(
             pairs=m, n_concepts=m, n_neurons=n, d_model=n, channel=round(math.log2(m)), seed=seed
         ),
-        lambda m: m, lambda m: math.sqrt(12 * m * math.log2(m) * S), _half,
+        lambda m: m,
+        lambda m, n: _low_moments(m, n, round(math.log2(m)), superposed=True),
+        _half,
+        selects=True,
     ),
     Scaling(
         "2-AND high, superposed (d = n)", "all pairs of m = 16 … 128", (16, 32, 64, 128),
         lambda m, n, seed: two_and(
-            pairs=math.comb(m, 2), n_concepts=m, n_neurons=n, d_model=n, influence=m - 1, case="high",
-            seed=seed,
+            pairs=_pairs(m), n_concepts=m, n_neurons=n, d_model=n, influence=m - 1, case="high", seed=seed
         ),
-        lambda m: math.comb(m, 2), lambda m: 600, _half,
+        _pairs,
+        _high_moments,
+        lambda log_m: "√(q·m_h·s/d) at q = √(12/n): towards ⅓",
     ),
     Scaling(
         "permutation, linear (n = d)", "m' = m", (128, 512, 2048, 4096),
         lambda m, n, seed: permutation(n_concepts=m, d_model=n, seed=seed),
-        lambda m: m, lambda m: 64 + math.sqrt(m * S / 0.046),
-        lambda log_m: f"m ≤ (.046 − 2s/d)d²/s: towards 0.50; lower bound: {0.5 + 0.5 / log_m:.2f}",
+        lambda m: m,
+        _permutation_moments,
+        lambda log_m: f"m·s/d² + 2s/d: towards 0.50; lower bound √(m' ln m'): {0.5 + 0.5 / log_m:.2f}",
+        selects=True,
     ),
 )  # fmt: skip
 
 
-def width_needed(scaling: Scaling, load: int, seed: int, n_inputs: int, wanted: float = 0.01) -> float:
+def width_needed(error: Callable[[int], float], start: float, *, wanted: float = 0.01) -> float:
     """Smallest n with at most `wanted` worst-pattern errors, found to within a tenth of an octave."""
-
-    def error(n: int) -> float:
-        return measure(scaling.build(load, n, seed), n_inputs=n_inputs, seed=1_000 + seed).worst_error
-
-    low = high = 2 * round(scaling.start(load) / 2)
-    if error(high) <= wanted:
-        while low > 16 and error(low) <= wanted:
-            high, low = low, 2 * round(low / 3)
-    else:
-        while error(high) > wanted:
-            low, high = high, 2 * round(high * 0.7)
+    error = functools.cache(error)
+    low = high = 2 * round(start / 2)
+    while error(high) > wanted:
+        low, high = high, 2 * round(high * 0.7)
+    while low > 16 and error(low) <= wanted:
+        low, high = 2 * round(low / 3), low
     while high / low > 1.07:
         middle = 2 * round(math.sqrt(low * high) / 2)
         if middle in (low, high):
@@ -296,28 +340,80 @@ def width_needed(scaling: Scaling, load: int, seed: int, n_inputs: int, wanted: 
     return math.sqrt(low * high)
 
 
+def normal_error(moments: Moments) -> float:
+    """Worst-pattern error at the best threshold if readouts were normal, the first pattern being true."""
+    mean, sd = moments
+    thresholds = np.linspace(0.0, 1.5, 1_501)[:, None]
+    wrong = norm.sf(np.where(np.arange(len(mean)) == 0, mean - thresholds, thresholds - mean) / sd)
+    return float(wrong.max(axis=1).min())
+
+
 def scaling_table(n_seeds: int, n_inputs: int, scalings: tuple[Scaling, ...]) -> str:
-    """Widths needed for 1 % of errors and their log-log slope with its 95 % interval over seeds."""
-    slope = "slope of ln n on ln m' [95 %]"
-    lines = _header("construction", "loads", "m'", "n needed (mean over seeds)", slope, "theory")
+    """Widths needed for 1 % of errors and their log-log slopes with 95 % intervals over seeds."""
+    columns = (
+        "construction", "loads", "m'", "n needed", "n predicted", "√(m' ln m')", "√m' ln m'",
+        "slope of ln n on ln m' [95 %]", "predicted slope", "slope of the last two", "theory",
+    )  # fmt: skip
+    lines = _header(*columns)
     for scaling in tqdm(scalings, desc="widths", unit="construction"):
-        widths = np.array(
-            [
-                [width_needed(scaling, load, seed, n_inputs) for load in scaling.loads]
-                for seed in range(n_seeds)
-            ]
-        )
+        widths, predicted = np.empty((n_seeds, len(scaling.loads))), np.empty(len(scaling.loads))
+        for j, load in enumerate(scaling.loads):
+            predicted[j] = width_needed(functools.partial(_predicted_error, scaling, load), 400)
+            for seed in range(n_seeds):
+                measured = functools.partial(_measured_error, scaling, load, seed, n_inputs)
+                widths[seed, j] = width_needed(measured, predicted[j])
         outputs = np.array([scaling.outputs(load) for load in scaling.loads])
-        slopes = np.array([np.polyfit(np.log(outputs), np.log(row), 1)[0] for row in widths])
-        half = student.ppf(0.975, n_seeds - 1) * slopes.std(ddof=1) / math.sqrt(n_seeds)
         some = [
             scaling.name, scaling.x_name, ", ".join(f"{m:,}" for m in outputs),
-            ", ".join(f"{n:.0f}" for n in widths.mean(axis=0)),
-            f"{slopes.mean():.2f} [{slopes.mean() - half:.2f}, {slopes.mean() + half:.2f}]",
-            scaling.forms(float(np.log(outputs).mean())),
+            ", ".join(f"{n:.0f}" for n in widths.mean(axis=0)), ", ".join(f"{n:.0f}" for n in predicted),
+            *(
+                ", ".join(f"{float(form(int(m))):.0f}" for m in outputs) if scaling.selects else "–"
+                for form in (bounds.min_neurons, bounds.sufficient_neurons)
+            ),
+            _slope(outputs, widths), f"{np.polyfit(np.log(outputs), np.log(predicted), 1)[0]:.2f}",
+            _slope(outputs[-2:], widths[:, -2:]), scaling.theory(float(np.log(outputs).mean())),
         ]  # fmt: skip
         lines.append("| " + " | ".join(some) + " |")
     return "\n".join(lines)
+
+
+def _predicted_error(scaling: Scaling, load: int, n: int) -> float:
+    return normal_error(scaling.predict(load, n))
+
+
+def _measured_error(scaling: Scaling, load: int, seed: int, n_inputs: int, n: int) -> float:
+    return measure(scaling.build(load, n, seed), n_inputs=n_inputs, seed=1_000 + seed).worst_error
+
+
+def _slope(outputs: np.ndarray, widths: np.ndarray) -> str:
+    slopes = np.array([np.polyfit(np.log(outputs), np.log(row), 1)[0] for row in widths])
+    half = student.ppf(0.975, len(slopes) - 1) * slopes.std(ddof=1) / math.sqrt(len(slopes))
+    return f"{slopes.mean():.2f} [{slopes.mean() - half:.2f}, {slopes.mean() + half:.2f}]"
+
+
+def far_slopes() -> str:
+    """Where the predicted widths go at sizes that cannot be run: local exponents of the low case."""
+    columns = ("m'", "c = 5: n", "slope", "c = log2 m': n", "slope", "slope of √m' ln m'")
+    lines = _header(*columns)
+    for exponent in (3, 4, 6, 9, 12):
+        cells = [f"1e{exponent}"]
+        for grows in (False, True):
+            ends = []
+            for m in (10**exponent, 2 * 10**exponent):
+                size = math.log2(m) if grows else 5
+                ends.append(_continuous_width(m, size))
+            cells += [f"{ends[0]:,.0f}", f"{math.log2(ends[1] / ends[0]):.2f}"]
+        lines.append("| " + " | ".join([*cells, f"{0.5 + 1 / math.log(10**exponent):.2f}"]) + " |")
+    return "\n".join(lines)
+
+
+def _continuous_width(m: int, size: float) -> float:
+    def excess(log_n: float) -> float:
+        n = math.exp(log_n)
+        channel = Channel(2, S, m, 1 - (1 - size / n) ** 2, 1 / size, n, 0.0)  # type: ignore[arg-type]
+        return math.log(max(normal_error(channel_prediction(channel)), 1e-300) / 0.01)
+
+    return math.exp(brentq(excess, math.log(50), math.log(1e9), xtol=1e-6))
 
 
 def correction_table(n_seeds: int, n_inputs: int, sizes: tuple[int, ...], light: tuple[int, ...]) -> str:
@@ -418,6 +514,21 @@ the worst-pattern error is at the best common threshold. Universal ANDs select n
 selecting kind stands beside them. The asymptotic forms have constant 1, which no paper claims: they are
 orders of magnitude."""
 
+WIDTHS = """\
+Predicted widths take the predicted means and sds for normal variables; the reads are skewed, so they are
+a little too small. √(m' ln m') is the lower bound, √m' ln m' the order that the construction needs, both
+with constant 1. The slope on basis-aligned inputs is 0 because the inputs then have m wires of their own:
+the bounds on n hold where n neurons have n inputs. All pairs of some concepts are a regular set, and cost
+the counting bound nothing."""
+
+FAR = """\
+The same prediction of the low case on superposed inputs, at sizes that cannot be run. At small m' the
+width is held up by the overlaps of the two concepts' own codes (2s/d), which no channel averages out, so
+the measured slopes lie below ½. They tend to ½ and not to the exponent of √m' ln m' because 1 % of wrong
+answers is allowed; the logarithm is paid when all m' outputs have to be right at once. The counting bound
+is respected: an entry of w_in is a sum of some 2m'c/n signs, so it carries of the order of ½ log2(2m'c/n)
+bits, not O(1)."""
+
 CORRECTION = """\
 A feature that is off, rms error. c = 6 units a feature, ramp τ = ¼; n ReLU neurons are n/2 units. Above
 2,048 the layer is simulated unit by unit without its matrices, or only predicted."""
@@ -455,7 +566,10 @@ def main() -> None:
         "## Error",
         error_table(options.seeds, options.inputs, entries),
         "## Width needed for 1 % of errors in the worst pattern",
+        WIDTHS,
         scaling_table(options.seeds, options.inputs, scalings),
+        FAR,
+        far_slopes(),
         "## Error correction: where it starts to help",
         CORRECTION,
         correction_table(options.seeds, options.inputs, sizes, light),

@@ -15,13 +15,13 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from probekit.errors import InputError
 from probekit.theory.checks import Number, as_count, as_probability
 from probekit.theory.circuits.circuit import Circuit
 from probekit.theory.circuits.draw import PairsLike, chosen_pairs, generator, input_codes, sign_codes, subsets
-from probekit.theory.circuits.predict import Channel, channel_prediction, foreign_density, inverse_of_binomial
+from probekit.theory.circuits.predict import Channel, channel_prediction, foreign_density
 
 Case = Literal["low", "high", "mixed", "general"]
 """Which channels carry the pairs."""
@@ -73,22 +73,13 @@ def two_and(
         raise InputError(f"pairs: rows of {chosen.shape[1]} concepts need case='low', got case={case!r}.")
     share = None if density is None else as_probability("density", density)
     route, reads = _channels(rng, chosen, concepts, neurons, size, share, case)
-    sizes = reads.sum(axis=1)
-    readoff = reads / np.maximum(sizes, 1)[:, None]  # an empty meeting of two channels reads 0: a missed pair
+    readoff = (
+        reads / np.maximum(reads.sum(axis=1), 1)[:, None]
+    )  # an empty meeting of two channels reads 0: a missed pair
     encode = input_codes(rng, concepts, d_model)
     width = None if d_model is None else encode.shape[0]
     code_out = None if width is None else sign_codes(rng, width, len(chosen))
-    foreign, foreign_variance = foreign_density(route, reads, chosen)
-    prediction = Channel(
-        order=chosen.shape[1],
-        n_active=active,
-        n_concepts=concepts,
-        density=foreign,
-        density_variance=foreign_variance,
-        inverse_size=_inverse_size(case, size, neurons, share, sizes),
-        d_model=width,
-    )
-    means, sds = channel_prediction(prediction)
+    means, sds = _prediction(route, reads, chosen, active, width, case)
     weights = route.astype(np.float64)
     return Circuit(
         name=f"two_and/{case}",
@@ -249,11 +240,36 @@ def _three_channels(
     return route, reads
 
 
-def _inverse_size(
-    case: Case, size: int, n_neurons: int, density: float | None, sizes: Int[np.ndarray, " output"]
-) -> float:
-    if case == "high":
-        return inverse_of_binomial(n_neurons, (density or _meeting_density(n_neurons)) ** 2)
+def _prediction(
+    route: Members,
+    reads: Reads,
+    pairs: Int[np.ndarray, "output order"],
+    n_active: int,
+    d_model: int | None,
+    case: Case,
+) -> tuple[Float[np.ndarray, " pattern"], Float[np.ndarray, " pattern"]]:
+    """Mean and sd in each pattern; the general case is the mixture of its blocks."""
+    n_concepts = route.shape[1]
+    block = np.zeros(len(pairs), dtype=np.int64)
     if case == "general":
-        return float(np.mean(1.0 / np.maximum(sizes, 1)))
-    return 1.0 / size
+        block = (influences(pairs, n_concepts) > len(pairs) ** 0.25)[pairs].sum(axis=1)
+    shares, firsts, seconds = list[float](), list[np.ndarray](), list[np.ndarray]()
+    for kind in np.unique(block):
+        rows = block == kind
+        foreign, foreign_variance = foreign_density(route, reads[rows], pairs[rows])
+        sizes = reads[rows].sum(axis=1)
+        channel = Channel(
+            order=pairs.shape[1],
+            n_active=n_active,
+            n_concepts=n_concepts,
+            density=foreign,
+            density_variance=foreign_variance,
+            inverse_size=float(np.mean(1.0 / np.maximum(sizes, 1))),
+            d_model=d_model,
+        )
+        means, sds = channel_prediction(channel)
+        shares.append(float(rows.mean()))
+        firsts.append(means)
+        seconds.append(means**2 + sds**2)
+    mean = np.average(firsts, axis=0, weights=shares)
+    return mean, np.sqrt(np.maximum(np.average(seconds, axis=0, weights=shares) - mean**2, 0.0))
