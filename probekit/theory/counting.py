@@ -20,7 +20,6 @@ from probekit.theory.bound import Bound
 from probekit.theory.checks import Number, as_count, as_fraction
 
 LN2 = math.log(2.0)
-_CHUNK = 4096
 _NEGLIGIBLE = 1e-18  # relative to the largest term: sums keep full fp64 precision
 
 
@@ -177,9 +176,9 @@ def _log2_ball(universe: int, selected: int, errors: int) -> float:
 def _tail(selected: int, others: int, top: int, end: int) -> float:
     """Sum of the ball's terms from `top` (left out) to `end`, in units of the term at `top`."""
     step = -1 if end < top else 1
-    total, term, e = 0.0, 1.0, top
+    total, term, e, length = 0.0, 1.0, top, 32
     while e != end and term > _NEGLIGIBLE:
-        stop = max(end, e - _CHUNK) if step < 0 else min(end, e + _CHUNK)
+        stop = max(end, e - length) if step < 0 else min(end, e + length)
         here = np.arange(e, stop, step, dtype=np.float64)
         if step < 0:
             ratios = here**2 / ((selected - here + 1) * (others - here + 1))
@@ -187,5 +186,5 @@ def _tail(selected: int, others: int, top: int, end: int) -> float:
             ratios = (selected - here) * (others - here) / (here + 1) ** 2
         terms = term * np.cumprod(ratios)
         total += float(terms.sum())
-        term, e = float(terms[-1]), stop
+        term, e, length = float(terms[-1]), stop, min(2 * length, 65_536)  # most balls need a few terms only
     return total
