@@ -1,25 +1,29 @@
 """Shared moments: one pass over the activations serves every probe.
 
-From G = Σ x xᵀ, the sums over each concept and over each pair's quadrant 11, and exact counts, follow every least-squares
-readout, every quadrant mean and every document-fold error, for any number of pairs and at a cost that does not depend on
-the number of tokens. Rows are shifted by a fixed vector (the mean of the first tile) before fp32 products are summed in
-fp64: the shift buys two digits, the accumulator alone none. The fold algebra is that of Engstrøm (arXiv 2401.13185).
+From G = Σ x xᵀ, the sums over each concept and over each pair's quadrant 11, and exact counts, follow every
+least-squares readout, every quadrant mean and every document-fold error, for any number of pairs and at a
+cost that does not depend on the number of tokens. Rows are shifted by a fixed vector (the mean of the first
+tile) before fp32 products are summed in fp64: the shift buys two digits, the accumulator alone none. The fold
+algebra is that of Engstrøm (arXiv 2401.13185).
 Axes: token neuron concept pair fold segment, where segments are the pairs followed by the concepts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 
 from probekit.errors import DegenerateError, InputError, NonFiniteError, ShapeError
 from probekit.probes.pairs import LabelColumns, all_pairs, splitmix64
 from probekit.probes.tiles import TILE, add_segments, segments
 
 Array = np.ndarray | torch.Tensor
+Pairs = np.ndarray | torch.Tensor | Sequence[tuple[int, int]]
+NOTHING_SEEN = "Moments: no token has been seen; call update with at least one block first."
 
 
 @dataclass(frozen=True)
@@ -46,20 +50,39 @@ class FrozenMoments:
     def partialled(self) -> tuple[np.ndarray, ...]:
         """Coefficients that take 1, A and B out of the neurons and of the AND target (Frisch–Waugh).
 
+        A concept that holds on no token or on all, and a B that A determines, have nothing to take out: their
+        unit is 0. (It happens in a document fold, and to whoever asks for such a pair.)
+
         Returns:
             (a_unit, b_unit, b_on_a, y_on_a, y_on_b), each [pair]: with S the concept sums, v1 = S_A·a_unit,
-            v2 = (S_B − b_on_a·S_A)·b_unit are the unit directions of A and of B beyond A, and the residual of the AND
-            target's cross-moment is C − y_on_a·v1 − y_on_b·v2.
+            v2 = (S_B − b_on_a·S_A)·b_unit are the unit directions of A and of B beyond A, and the residual of
+            the AND target's cross-moment is C − y_on_a·v1 − y_on_b·v2.
         """
         n = float(self.n_tokens)
         n_a, n_b = (self.n_concept[self.pairs[:, side]].astype(float) for side in (0, 1))
         n_ab = self.n_pair.astype(float)
         s_aa, s_ab, s_bb = n_a * (1 - n_a / n), n_ab - n_a * n_b / n, n_b * (1 - n_b / n)
-        b_on_a = s_ab / s_aa
-        rest = s_bb - s_ab * b_on_a
-        a_unit, b_unit = 1 / np.sqrt(s_aa), 1 / np.sqrt(rest)
+        a_unit = _inverse_root(s_aa)
+        b_on_a = s_ab * a_unit**2
+        b_unit = _inverse_root(s_bb - s_ab * b_on_a)
         y_a, y_b = n_ab * (1 - n_a / n), n_ab * (1 - n_b / n)
         return a_unit, b_unit, b_on_a, y_a * a_unit, (y_b - b_on_a * y_a) * b_unit
+
+    def n_quadrant(self) -> Int[np.ndarray, "pair quadrant"]:
+        """Tokens in each quadrant."""
+        n_a, n_b = (self.n_concept[self.pairs[:, side]] for side in (0, 1))
+        n_ab = self.n_pair
+        return np.stack([n_ab, n_a - n_ab, n_b - n_ab, self.n_tokens - n_a - n_b + n_ab], axis=1)
+
+    def has_interaction(self) -> Bool[np.ndarray, " pair"]:
+        """Whether A∧B is more than a sum of functions of A and of B here: every quadrant holds a token."""
+        return (self.n_quadrant() > 0).all(1)
+
+
+def _inverse_root(squares: Float[np.ndarray, " pair"]) -> Float[np.ndarray, " pair"]:
+    # a 0/1 column that varies within a group has a sum of squares of at least ½ there: below ¼ is rounding
+    held = squares > 0.25
+    return np.where(held, 1 / np.sqrt(np.where(held, squares, 1.0)), 0.0)
 
 
 class Moments:
@@ -77,7 +100,7 @@ class Moments:
         n_neurons: int,
         n_concepts: int,
         *,
-        pairs: Int[np.ndarray, "pair 2"] | None = None,
+        pairs: Pairs | None = None,
         n_folds: int = 1,
     ) -> None:
         if n_neurons < 1 or n_concepts < 2 or n_folds < 1:
@@ -85,9 +108,14 @@ class Moments:
                 f"Moments: got n_neurons={n_neurons}, n_concepts={n_concepts}, n_folds={n_folds}; "
                 "wanted at least one neuron, two concepts and one fold."
             )
-        self.pairs = all_pairs(n_concepts) if pairs is None else np.asarray(pairs, np.int32)
-        if self.pairs.ndim != 2 or self.pairs.shape[1] != 2 or (self.pairs.size and self.pairs.max() >= n_concepts):
-            raise ShapeError(f"Moments: pairs must be [pair, 2] below {n_concepts}, got {self.pairs.shape}.")
+        self.pairs = all_pairs(n_concepts) if pairs is None else as_pairs(pairs)
+        wrong = ((self.pairs < 0) | (self.pairs >= n_concepts)).any(1)
+        wrong |= self.pairs[:, 0] == self.pairs[:, 1]
+        if wrong.any():
+            raise InputError(
+                f"Moments: got pair {tuple(self.pairs[wrong][0].tolist())}; wanted two different concepts from "
+                f"0 to {n_concepts - 1}."
+            )
         n_segments = len(self.pairs) + n_concepts
         self.n_neurons, self.n_concepts, self.n_folds = n_neurons, n_concepts, n_folds
         self._shift: torch.Tensor | None = None
@@ -111,10 +139,11 @@ class Moments:
 
         Raises:
             ShapeError: an axis does not fit.
+            InputError: labels are not booleans, or documents not whole numbers.
             NonFiniteError: an activation is NaN or infinite.
         """
         rows = torch.as_tensor(activations).detach().to("cpu", torch.float32)
-        truth = np.asarray(torch.as_tensor(labels).detach().cpu()).astype(bool)
+        truth = np.asarray(torch.as_tensor(labels).detach().cpu())
         doc = np.asarray(torch.as_tensor(docs).detach().cpu())
         wanted = f"activations [token, {self.n_neurons}], labels [token, {self.n_concepts}], docs [token]"
         if (
@@ -124,23 +153,37 @@ class Moments:
             or doc.shape != (len(rows),)
         ):
             got = f"{tuple(rows.shape)}, {truth.shape} and {doc.shape}"
-            raise ShapeError(f"Moments.update: got shapes {got}; wanted {wanted}, equally many tokens in each.")
+            raise ShapeError(
+                f"Moments.update: got shapes {got}; wanted {wanted}, equally many tokens in each."
+            )
+        if truth.dtype != bool and not np.isin(truth, (0, 1)).all():
+            raise InputError(
+                f"Moments.update: got labels other than 0 and 1 (dtype {truth.dtype}); wanted booleans."
+            )
+        if doc.dtype.kind not in "iu":
+            raise InputError(
+                f"Moments.update: got docs of dtype {doc.dtype}; wanted a whole number for each token."
+            )
         require_finite(rows, "activations")
-        self._rows.append(rows)
-        self._labels.append(truth)
-        self._docs.append(doc)
-        self._n_waiting += len(rows)
-        while self._n_waiting >= TILE:
-            self._flush(TILE)
+        truth = truth.astype(bool)
+        start = 0
+        while start < len(rows):
+            stop = start + TILE - self._n_waiting
+            # copies: what waits for its tile to fill must not follow a buffer the caller uses again
+            self._rows.append(rows[start:stop].clone())
+            self._labels.append(truth[start:stop].copy())
+            self._docs.append(doc[start:stop].copy())
+            self._n_waiting += len(self._rows[-1])
+            start = stop
+            if self._n_waiting == TILE:
+                self._flush()
 
-    def _flush(self, n_tokens: int) -> None:
-        rows = torch.cat(self._rows)
-        truth, doc = np.concatenate(self._labels), np.concatenate(self._docs)
-        columns = LabelColumns.from_dense(truth[:n_tokens])
-        fold = fold_of(doc[:n_tokens], self.n_folds)
-        self.add_tile(rows[:n_tokens], fold, *segments(columns, self.pairs))
-        self._rows, self._labels, self._docs = [rows[n_tokens:]], [truth[n_tokens:]], [doc[n_tokens:]]
-        self._n_waiting -= n_tokens
+    def _flush(self) -> None:
+        columns = LabelColumns.from_dense(np.concatenate(self._labels))
+        fold = fold_of(np.concatenate(self._docs), self.n_folds)
+        self.add_tile(torch.cat(self._rows), fold, *segments(columns, self.pairs))
+        self._rows, self._labels, self._docs = [], [], []
+        self._n_waiting = 0
 
     def add_tile(
         self,
@@ -171,11 +214,11 @@ class Moments:
             DegenerateError: no token has been seen.
         """
         if self._n_waiting:
-            self._flush(self._n_waiting)
+            self._flush()
         chosen = np.ones(self.n_folds, bool) if folds is None else folds
         n_tokens = int(self._n_tokens[chosen].sum())
         if n_tokens == 0 or self._shift is None:
-            raise DegenerateError("Moments: no token has been seen; call update with at least one block first.")
+            raise DegenerateError(NOTHING_SEEN)
         offset = self._total[chosen].sum(0) / n_tokens
         n_segment = self._n_segment[chosen].sum(0)
         sums = self._sums[chosen].sum(0) - n_segment[:, None] * offset
@@ -195,11 +238,26 @@ class Moments:
     def shift(self) -> torch.Tensor:
         """The fixed vector taken from every row, fp32 [neuron]."""
         if self._shift is None:
-            raise DegenerateError("Moments: no token has been seen; call update with at least one block first.")
+            raise DegenerateError(NOTHING_SEEN)
         return self._shift
 
 
-def fold_of(doc: Int[np.ndarray, " token"], n_folds: int) -> Int[np.ndarray, " token"]:
+def as_pairs(pairs: Pairs) -> Int[np.ndarray, "pair 2"]:
+    """Concept indices of pairs, whatever holds them.
+
+    Raises:
+        ShapeError: not [pair, 2].
+    """
+    indices = pairs.cpu().numpy() if isinstance(pairs, torch.Tensor) else np.asarray(pairs)
+    if indices.ndim != 2 or indices.shape[1] != 2 or indices.dtype.kind not in "iu":
+        raise ShapeError(
+            f"pairs: got shape {indices.shape} of {indices.dtype}; wanted whole numbers [pair, 2], the two "
+            "concept indices of each pair."
+        )
+    return indices.astype(np.int32)
+
+
+def fold_of(doc: Integer[np.ndarray, " token"], n_folds: int) -> Int[np.ndarray, " token"]:
     """The fold of each token, by a hash of its document."""
     if n_folds == 1:
         return np.zeros(len(doc), np.int64)
@@ -218,6 +276,6 @@ def require_finite(rows: torch.Tensor, name: str) -> None:
         n_bad = int((~finite).sum())
         raise NonFiniteError(
             f"{name}: {n_bad:,} of {rows.numel():,} values are NaN or infinite (first at token {token}, column "
-            f"{neuron}). Probes need finite input; check the model's dtype (fp16 overflows at 65,504) or drop these "
-            "tokens."
+            f"{neuron}). Probes need finite input; check the model's dtype (fp16 overflows at 65,504) or drop "
+            "these tokens."
         )

@@ -1,14 +1,16 @@
 """Which pairs of concepts can be tested, and which tokens each of them is read on.
 
-A pair (A, B) is testable when each of its four quadrants (11, 10, 01, 00 = A and B, A only, B only, neither) holds
-enough tokens from enough documents. A testable pair is then read on at most `SAMPLE` tokens a quadrant: those with the
-smallest hash of (document, position), so that the choice depends on the tokens alone, never on the order or the size of
-the blocks they arrive in. Axes: token concept pair quadrant; quadrants are numbered 0: 11, 1: 10, 2: 01, 3: 00.
+A pair (A, B) is testable when each of its four quadrants (11, 10, 01, 00 = A and B, A only, B only, neither)
+holds enough tokens from enough documents. A testable pair is then read on at most `SAMPLE` tokens a quadrant:
+those with the smallest hash of (document, position), so that the choice depends on the tokens alone, never on
+the order or the size of the blocks they arrive in.
+Axes: token concept pair quadrant; quadrants are numbered 0: 11, 1: 10, 2: 01, 3: 00.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -85,6 +87,7 @@ class QuadrantCounts:
 
 
 @numba.njit(cache=True, error_model="numpy")
+@no_type_check
 def _count(indptr, concepts, doc_start, n_concepts, n_tokens, n_docs):  # pragma: no cover - compiled
     together = np.zeros((n_concepts, n_concepts), np.int32)
     alone = np.zeros(n_concepts, np.int32)
@@ -133,8 +136,8 @@ def count_quadrants(labels: LabelColumns, doc: Int[np.ndarray, " token"]) -> Qua
     n_pairs = n_concepts * (n_concepts - 1) // 2
     matrix = labels.matrix()
     matrix.sort_indices()
-    starts = np.flatnonzero(np.concatenate([[True], doc[1:] != doc[:-1]])) if len(doc) else np.empty(0, np.int64)
-    doc_start = np.concatenate([starts, [len(doc)]]).astype(np.int64)
+    starts = np.flatnonzero(doc[1:] != doc[:-1]) + 1
+    doc_start = np.concatenate([[0], starts, [len(doc)]]).astype(np.int64)
     n_tokens = np.zeros((n_pairs, 4), np.int64)
     n_docs = np.zeros((n_pairs, 4), np.int64)
     _count(matrix.indptr, matrix.indices, doc_start, n_concepts, n_tokens, n_docs)
@@ -155,26 +158,38 @@ class Testable:
 
 
 def testable_pairs(
-    fit: QuadrantCounts, confirm: QuadrantCounts, *, min_support: int, min_docs: int = MIN_DOCS
+    fit: QuadrantCounts,
+    confirm: QuadrantCounts,
+    *,
+    min_support: int,
+    min_docs: int = MIN_DOCS,  # noqa: PT028 - "testable" names pairs, not a test
 ) -> Testable:
     """Pairs with enough tokens and documents in every quadrant of both halves.
 
-    The reason of an untestable pair is the first that applies: *rare* (chance alone would put fewer than `min_support`
-    tokens into quadrant 11), *exclusive* (11 is short of what chance would put there), *nested* (10 or 01 is short:
-    one concept nearly implies the other; or 00 is: one of them nearly always holds), *few documents*.
+    The reason of an untestable pair is the first that applies in either half: *rare* (chance alone would put
+    fewer than `min_support` tokens into quadrant 11), *exclusive* (11 is short of what chance would put
+    there), *nested* (10 or 01 is short: one concept nearly implies the other; or 00 is: one of them nearly
+    always holds), *few documents*.
     """
-    enough = np.ones(len(fit.n_tokens), bool)
-    reason = np.full(len(enough), -1)
-    for half in (confirm, fit):
+    reason = np.full(len(fit.n_tokens), len(REASONS))
+    for half in (fit, confirm):
         n = half.n_tokens
         n_all = np.maximum(n.sum(1), 1)
         expected = (n[:, 0] + n[:, 1]) * (n[:, 0] + n[:, 2]) / n_all
-        reason = np.where((half.n_docs < min_docs).any(1) & (reason < 0), 3, reason)
-        reason = np.where((n[:, 1:] < min_support).any(1), 2, reason)
-        reason = np.where(n[:, 0] < min_support, np.where(expected < min_support, 0, 1), reason)
-        enough &= (n >= min_support).all(1) & (half.n_docs >= min_docs).all(1)
-    excluded = {name: int((~enough & (reason == k)).sum()) for k, name in enumerate(REASONS)}
-    return Testable(np.flatnonzero(enough), excluded)
+        short = n < min_support
+        first = np.select(
+            [
+                short[:, 0] & (expected < min_support),
+                short[:, 0],
+                short[:, 1:].any(1),
+                (half.n_docs < min_docs).any(1),
+            ],
+            range(len(REASONS)),
+            len(REASONS),
+        )
+        reason = np.minimum(reason, first)
+    excluded = {name: int((reason == k).sum()) for k, name in enumerate(REASONS)}
+    return Testable(np.flatnonzero(reason == len(REASONS)), excluded)
 
 
 def splitmix64(key: UInt64[np.ndarray, " any"]) -> UInt64[np.ndarray, " any"]:
@@ -188,7 +203,7 @@ def splitmix64(key: UInt64[np.ndarray, " any"]) -> UInt64[np.ndarray, " any"]:
 
 @dataclass(frozen=True)
 class TokenSample:
-    """The tokens each pair is read on in one half: grouped by pair, then by quadrant, ascending within a group."""
+    """The tokens each pair is read on in one half, grouped by pair and quadrant, ascending within a group."""
 
     ptr: Int[np.ndarray, " groups_and_one"]
     """Start of each group; group 4·pair + quadrant."""
@@ -218,6 +233,7 @@ class TokenSample:
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
 def _between(ptr, token, start, stop, low, high):  # pragma: no cover - compiled
     for g in numba.prange(len(ptr) - 1):
         group = token[ptr[g] : ptr[g + 1]]
@@ -226,12 +242,16 @@ def _between(ptr, token, start, stop, low, high):  # pragma: no cover - compiled
 
 
 @numba.njit(cache=True, error_model="numpy")
+@no_type_check
 def _holds(member, concept, token):  # pragma: no cover - compiled
     return (member[concept, token >> 3] >> (7 - (token & 7))) & 1
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
-def _sample(pairs, indptr, by_rank, member, order, limit, out_token, out_count):  # pragma: no cover - compiled
+@no_type_check
+def _sample(
+    pairs, indptr, by_rank, member, order, limit, out_token, out_count
+):  # pragma: no cover - compiled
     for p in numba.prange(len(pairs)):
         a, b = pairs[p, 0], pairs[p, 1]
         n11 = n10 = n01 = n00 = 0
@@ -263,6 +283,7 @@ def _sample(pairs, indptr, by_rank, member, order, limit, out_token, out_count):
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
 def _pack(raw_token, ptr, doc, token_hash, token, first):  # pragma: no cover - compiled
     for g in numba.prange(len(ptr) - 1):
         start, n = ptr[g], ptr[g + 1] - ptr[g]
@@ -309,7 +330,9 @@ def sample_tokens(
     return TokenSample(ptr, token, first, natural_counts(labels, pairs))
 
 
-def natural_counts(labels: LabelColumns, pairs: Int[np.ndarray, "pair 2"]) -> Int[np.ndarray, "pair quadrant"]:
+def natural_counts(
+    labels: LabelColumns, pairs: Int[np.ndarray, "pair 2"]
+) -> Int[np.ndarray, "pair quadrant"]:
     """Tokens in each quadrant of the given pairs."""
     matrix = labels.matrix().astype(np.int64)
     together = np.asarray((matrix.T @ matrix).todense())

@@ -1,17 +1,20 @@
 """Quadrant-balanced refit of a readout on its support, and the dense readouts.
 
-Rare positives would be crushed by a fit on the natural distribution, so the four quadrants weigh the same. Among all
-readouts w·h + b with AND slope κ(w) = 1 on the fit half the refit takes the one with the least balanced mean square
-error to A∧B: where the signal is weak this is the direction of best κ over noise, where it is strong it also flattens
-the quadrants 10, 01 and 00, which is what ε asks for. Labels never enter the readout.
+Rare positives would be crushed by a fit on the natural distribution, so the four quadrants weigh the same.
+Among all readouts w·h + b with AND slope κ(w) = 1 on the fit half the refit takes the one with the least
+balanced mean square error to A∧B: where the signal is weak this is the direction of best κ over noise, where
+it is strong it also flattens the quadrants 10, 01 and 00, which is what ε asks for. Labels never enter the
+readout.
 
-Dense readouts (all neurons, or the whole input) come from the moments: ridge on the AND target with 1, A, B partialled
-out, its strength chosen by the squared error on documents left out. Axes: pair k neuron input quadrant fold.
+Dense readouts (all neurons, or the whole input) come from the moments: ridge on the AND target with 1, A, B
+partialled out, its strength chosen by the squared error on documents left out.
+Axes: pair k neuron input quadrant fold.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -22,19 +25,24 @@ from probekit.probes.moments import FrozenMoments, Moments
 from probekit.probes.pairs import SIGNS, TokenSample
 
 JITTER = 1e-6
-"""Relative ridge on the balanced covariance: far below its sampling error, enough for collinear neurons."""
+"""Ridge on the balanced covariance, relative to each neuron's own variance so that its unit does not matter: far
+below the sampling error, enough for collinear neurons."""
+SILENT = 1e-5
+"""A neuron whose balanced variance is below this share of its square about the shift did not move on the sample:
+what is left is the rounding of fp32 sums."""
 RIDGE_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Dense ridge strengths, as multiples of the mean variance of a column."""
 DEFAULT_RIDGE = 1e-2
 """The strength taken where no document folds were kept."""
-
-
 CHUNK = 256
 """Entries gathered at a time: small enough for the first-level cache, long enough for vector sums."""
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
-def _support_moments(columns, shift, start, low, high, token, weight, support, means, outer):  # pragma: no cover
+@no_type_check
+def _support_moments(
+    columns, shift, start, low, high, token, weight, support, means, outer
+):  # pragma: no cover
     n_support = support.shape[1]
     for p in numba.prange(len(support)):
         part = np.zeros((n_support, n_support), np.float32)
@@ -100,8 +108,8 @@ class BalancedMoments:
     ) -> None:
         """Add the sampled tokens of one tile, neuron-major; `TokenSample.between` gives low and high."""
         _support_moments(
-            columns, self._shift, start, low, high, self.sample.token, self._weight, self.support, self._means,
-            self._outer,
+            columns, self._shift, start, low, high, self.sample.token, self._weight, self.support,
+            self._means, self._outer,
         )  # fmt: skip
 
     def quadrant_means(self) -> Float[np.ndarray, "pair quadrant k"]:
@@ -109,9 +117,10 @@ class BalancedMoments:
         return self._means / np.maximum(self.sample.n_sampled, 1)[:, :, None]
 
     def deviations(self) -> Float[np.ndarray, "pair k"]:
-        """Balanced standard deviation of each neuron of the support."""
-        middle = self.quadrant_means().mean(1)
-        return np.sqrt(np.maximum(np.einsum("pkk->pk", self._outer) - middle**2, 0.0))
+        """Balanced standard deviation of each neuron of the support; 0 for one that did not move."""
+        square = np.einsum("pkk->pk", self._outer)
+        variance = square - self.quadrant_means().mean(1) ** 2
+        return np.sqrt(np.where(variance > SILENT * square, variance, 0.0))
 
     def fit(self, k: int) -> Readouts:
         """The readout on the first k neurons of each path."""
@@ -121,15 +130,17 @@ class BalancedMoments:
         total = self._outer[:, :k, :k] - middle[:, :, None] * middle[:, None, :]
         contrast = np.einsum("q,pqk->pk", SIGNS, means)
         toward = 0.25 * (means[:, 0] - middle)
-        variance = np.einsum("pkk->pk", total)
-        ridge = JITTER * variance.mean(1, keepdims=True)
         diagonal = np.einsum("pkk->pk", total)
-        diagonal += ridge + np.where(diagonal <= 0, 1.0, 0.0)  # a silent neuron gets no weight, not a singular matrix
+        moves = diagonal > SILENT * np.einsum("pkk->pk", self._outer)[:, :k]
+        contrast, toward = np.where(moves, contrast, 0.0), np.where(moves, toward, 0.0)
+        total *= moves[:, :, None] & moves[:, None, :]
+        diagonal[...] = np.where(moves, (1 + JITTER) * diagonal, 1.0)
         both = np.linalg.solve(total, np.stack([toward, contrast], axis=2))
         slope = np.einsum("pk,pk->p", contrast, both[:, :, 1])
         fits = slope > 0
-        pull = np.where(fits, (1 - np.einsum("pk,pk->p", contrast, both[:, :, 0])) / np.where(fits, slope, 1.0), 0.0)
-        weights = np.where(fits[:, None] & (support >= 0), both[:, :, 0] + pull[:, None] * both[:, :, 1], 0.0)
+        missing = 1 - np.einsum("pk,pk->p", contrast, both[:, :, 0])
+        pull = np.where(fits, missing / np.where(fits, slope, 1.0), 0.0)
+        weights = np.where(fits[:, None], both[:, :, 0] + pull[:, None] * both[:, :, 1], 0.0)
         held = np.maximum(support, 0)
         offset = 0.25 - np.einsum("pk,pk->p", weights, middle + self._shift[held])
         return Readouts(support, weights, offset)
@@ -143,7 +154,8 @@ class BalancedMoments:
         kappa = np.take_along_axis(contrast, best, 1)
         weights = np.where(np.take_along_axis(score, best, 1) > 0, 1 / np.where(kappa == 0, 1.0, kappa), 0.0)
         neurons = np.take_along_axis(self.support[:, :k], best, 1)
-        middle = np.take_along_axis(self.quadrant_means().mean(1), best, 1) + self._shift[np.maximum(neurons, 0)]
+        middle = np.take_along_axis(self.quadrant_means().mean(1), best, 1)
+        middle = middle + self._shift[np.maximum(neurons, 0)]
         return Readouts(neurons, weights, 0.25 - (weights * middle)[:, 0])
 
 
@@ -192,15 +204,16 @@ def quadrant_means(moments: FrozenMoments) -> Float[np.ndarray, "pair quadrant n
     """Mean of each column in each quadrant, about the overall mean, from the sums alone."""
     both = moments.pair_sums
     s_a, s_b = moments.concept_sums[moments.pairs[:, 0]], moments.concept_sums[moments.pairs[:, 1]]
-    n_ab = moments.n_pair
-    n_a, n_b = moments.n_concept[moments.pairs[:, 0]], moments.n_concept[moments.pairs[:, 1]]
-    n = np.stack([n_ab, n_a - n_ab, n_b - n_ab, moments.n_tokens - n_a - n_b + n_ab], axis=1)
+    n = moments.n_quadrant()
     sums = np.stack([both, s_a - both, s_b - both, both - s_a - s_b], axis=1)
     return sums / np.maximum(n, 1)[:, :, None]
 
 
 def dense_readouts(moments: Moments, strengths: tuple[float, ...] = RIDGE_GRID) -> DenseReadouts:
-    """Ridge readouts of every pair over all columns, strength chosen pair by pair on left-out document folds."""
+    """Ridge readouts of every pair over all columns, strength chosen pair by pair on left-out document folds.
+
+    A pair with an empty quadrant gets weights 0.
+    """
     n_pairs = len(moments.pairs)
     error = np.zeros((len(strengths), n_pairs))
     if moments.n_folds > 1:
@@ -213,12 +226,13 @@ def dense_readouts(moments: Moments, strengths: tuple[float, ...] = RIDGE_GRID) 
                 error[row] += fitted - 2 * (w * target).sum(1)
     else:
         error[[strength != DEFAULT_RIDGE for strength in strengths]] = np.inf
-    best = np.argmin(np.where(np.isfinite(error), error, np.inf), axis=0)
+    best = np.argmin(error, axis=0)
     whole = moments.freeze()
     candidates = np.stack(_ridge_weights(whole, strengths))
     weights = candidates[best, np.arange(n_pairs)]
     means = quadrant_means(whole)
     kappa = np.einsum("q,pqn,pn->p", SIGNS, means, weights)
-    weights = np.where((kappa > 0)[:, None], weights / np.where(kappa == 0, 1.0, kappa)[:, None], 0.0)
+    fits = (kappa > 0) & whole.has_interaction()
+    weights = np.where(fits[:, None], weights / np.where(fits, kappa, 1.0)[:, None], 0.0)
     middle = means.mean(1) + whole.mean
     return DenseReadouts(weights, 0.25 - (weights * middle).sum(1), np.array(strengths)[best])

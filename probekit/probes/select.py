@@ -1,26 +1,34 @@
 """Batched forward selection: a nested path of k-sparse supports for every pair, from moments alone.
 
-For each pair the target is A∧B with 1, A and B partialled out of target and neurons (Frisch–Waugh): a neuron is chosen
-for what it adds beyond any additive function of A and B. Forward regression by pivoted Cholesky: at each step the neuron
-with the largest drop in residual sum of squares, r²/d, joins; the support of size k is the first k of the path. The
-cost, n·k² + O(n·k) a pair, does not depend on the number of tokens. Axes: pair neuron k.
+For each pair the target is A∧B with 1, A and B partialled out of target and neurons (Frisch–Waugh): a neuron
+is chosen for what it adds beyond any additive function of A and B. Forward regression by pivoted Cholesky: at
+each step the neuron with the largest drop in residual sum of squares, r²/d, joins; the support of size k is
+the first k of the path. The cost, n·k² + O(n·k) a pair, does not depend on the number of tokens.
+Axes: pair neuron k.
 """
 
 from __future__ import annotations
+
+from typing import no_type_check
 
 import numba
 import numpy as np
 from jaxtyping import Float, Int
 
-from probekit.errors import InputError, ShapeError
-from probekit.probes.moments import FrozenMoments, Moments
+from probekit.errors import InputError
+from probekit.probes.moments import FrozenMoments, Moments, Pairs, as_pairs
 
-# A neuron whose variance is explained up to this share by those already chosen carries rounding, not signal (fp32).
 COLLINEAR = 1e-5
+"""A neuron whose variance is explained to all but this share by those already chosen carries fp32 rounding."""
+CONSTANT = 1e-6
+"""A neuron whose sd is below this share of its mean is constant: what is left is the rounding of fp32 rows."""
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
-def _forward(gram, concept_sums, pair_sums, pairs, coefficients, k, support, gain):  # pragma: no cover - compiled
+@no_type_check
+def _forward(
+    gram, concept_sums, pair_sums, pairs, coefficients, k, support, gain
+):  # pragma: no cover - compiled
     n_neurons = gram.shape[0]
     for p in numba.prange(len(pairs)):
         chosen = np.zeros((k + 2, n_neurons), np.float32)
@@ -69,24 +77,53 @@ def _forward(gram, concept_sums, pair_sums, pairs, coefficients, k, support, gai
 def forward_select(moments: FrozenMoments, k: int) -> Int[np.ndarray, "pair k"]:
     """Supports in order of selection; −1 where no neuron is left that adds anything.
 
+    A pair with an empty quadrant has no support: there A∧B is a sum of functions of A and of B.
+
     Args:
         moments: frozen moments with the pairs to select for.
         k: length of the path, clipped to the number of neurons.
     """
-    k = min(k, len(moments.mean))
-    support = np.full((len(moments.pairs), k), -1, np.int32)
-    gain = np.zeros((len(moments.pairs), k), np.float32)
-    coefficients = np.stack(moments.partialled()).astype(np.float32)
-    _forward(
-        moments.gram.astype(np.float32),
-        moments.concept_sums.astype(np.float32),
-        moments.pair_sums.astype(np.float32),
-        moments.pairs,
-        coefficients,
-        k,
-        support,
-        gain,
-    )
+    coefficients = np.stack(moments.partialled())
+    gram = moments.gram.copy()
+    constant = gram.diagonal() <= moments.n_tokens * (CONSTANT * moments.mean) ** 2
+    gram[constant, constant] = 0.0
+    support = _paths(gram, moments.concept_sums, moments.pair_sums, moments.pairs, coefficients, k)
+    support[~moments.has_interaction()] = -1
+    return support
+
+
+def forward_target(
+    gram: Float[np.ndarray, "neuron neuron"], cross: Float[np.ndarray, " neuron"], k: int
+) -> Int[np.ndarray, " chosen"]:
+    """The same path for one target with nothing but the mean taken out.
+
+    Args:
+        gram: Σ (x − mean)(x − mean)ᵀ.
+        cross: Σ (x − mean)·y.
+        k: length of the path, clipped to the number of neurons.
+
+    Returns:
+        Neurons in order of selection, fewer than k where no other adds anything.
+    """
+    nothing = np.zeros((1, len(cross)))
+    path = _paths(gram, nothing, cross[None], np.zeros((1, 2), np.int32), np.zeros((5, 1)), k)[0]
+    return path[path >= 0]
+
+
+def _paths(
+    gram: np.ndarray,
+    concept_sums: np.ndarray,
+    pair_sums: np.ndarray,
+    pairs: np.ndarray,
+    coefficients: np.ndarray,
+    k: int,
+) -> np.ndarray:
+    k = min(k, len(gram))
+    support = np.full((len(pairs), k), -1, np.int32)
+    gain = np.zeros((len(pairs), k), np.float32)
+    sums = (gram, concept_sums, pair_sums)
+    gram, concept_sums, pair_sums = (np.ascontiguousarray(part, np.float32) for part in sums)
+    _forward(gram, concept_sums, pair_sums, pairs, coefficients.astype(np.float32), k, support, gain)
     return support
 
 
@@ -112,7 +149,7 @@ def least_squares_weights(
 
 
 def select_readouts(
-    moments: Moments | FrozenMoments, pairs: Int[np.ndarray, "pair 2"] | None = None, *, k: int = 16
+    moments: Moments | FrozenMoments, pairs: Pairs | None = None, *, k: int = 16
 ) -> tuple[Int[np.ndarray, "pair k"], Float[np.ndarray, "pair k"]]:
     """k-sparse readouts of A∧B for many pairs at once, from one pass of moments.
 
@@ -122,8 +159,8 @@ def select_readouts(
         k: neurons a readout may use.
 
     Returns:
-        neurons Int[pair k] in order of selection (−1: unused) and weights Float[pair k] of the least-squares AND
-        readout with 1, A and B partialled out.
+        neurons Int[pair k] in order of selection (−1: unused) and weights Float[pair k] of the least-squares
+        AND readout with 1, A and B partialled out (0 where unused). k is clipped to the number of neurons.
 
     Raises:
         InputError: k < 1, or a pair the moments do not hold.
@@ -133,7 +170,7 @@ def select_readouts(
         raise InputError(f"select_readouts: k={k}; wanted at least 1.")
     frozen = moments.freeze() if isinstance(moments, Moments) else moments
     if pairs is not None:
-        frozen = take_pairs(frozen, np.asarray(pairs))
+        frozen = take_pairs(frozen, as_pairs(pairs))
     support = forward_select(frozen, k)
     return support, least_squares_weights(frozen, support)
 
@@ -142,17 +179,17 @@ def take_pairs(moments: FrozenMoments, pairs: Int[np.ndarray, "pair 2"]) -> Froz
     """The same moments for some of their pairs, in the order asked for.
 
     Raises:
-        ShapeError: pairs are not [pair, 2].
         InputError: a pair the moments do not hold.
     """
-    if pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise ShapeError(f"pairs: got shape {pairs.shape}; wanted [pair, 2] concept indices.")
     place = {tuple(sorted(pair)): row for row, pair in enumerate(moments.pairs.tolist())}
     rows: list[int] = []
     for a, b in pairs.tolist():
         row = place.get((min(a, b), max(a, b)))
         if row is None:
-            raise InputError(f"pair ({a}, {b}) is not among the {len(place):,} pairs these moments hold.")
+            raise InputError(
+                f"pairs: got ({a}, {b}), wanted some of the {len(place):,} pairs these moments hold; name it "
+                "in Moments(pairs=...)."
+            )
         rows.append(row)
     return FrozenMoments(
         moments.n_tokens, moments.mean, moments.gram, moments.concept_sums, moments.pair_sums[rows],

@@ -1,13 +1,14 @@
 """Re-blocking: whatever blocks arrive, the arithmetic sees the same tiles.
 
-Floating-point sums depend on how the terms are grouped. A stream of activations is therefore cut into tiles of `TILE`
-consecutive tokens before anything is added up, so that a result is the same bit for bit whether the tokens came one
-document or ten thousand at a time.
+Floating-point sums depend on how the terms are grouped. A stream of activations is therefore cut into tiles
+of `TILE` consecutive tokens before anything is added up, so that a result is the same bit for bit whether the
+tokens came one document or ten thousand at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -34,16 +35,23 @@ def retile(
         held.append(block)
         n_held += len(block[0])
         while n_held >= n_tokens:
-            columns = tuple(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*held, strict=True))
+            columns = _joined(held)
             yield start, tuple(column[:n_tokens] for column in columns)
             start += n_tokens
             n_held -= n_tokens
             held = [tuple(column[n_tokens:] for column in columns)] if n_held else []
     if n_held:
-        yield start, tuple(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*held, strict=True))
+        yield start, _joined(held)
+
+
+def _joined(blocks: list[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
+    if len(blocks) == 1:
+        return blocks[0]
+    return tuple(torch.cat(parts) for parts in zip(*blocks, strict=True))
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
 def _intersect(indptr, tokens, pairs, ptr, out, writes):  # pragma: no cover - compiled
     for p in numba.prange(len(pairs)):
         a, a_end = indptr[pairs[p, 0]], indptr[pairs[p, 0] + 1]
@@ -81,6 +89,7 @@ def segments(
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@no_type_check
 def add_segments(rows, fold, ptr, tokens, sums):  # pragma: no cover - compiled
     """Add the rows of each list to its sum: fp32 within the tile, fp64 across tiles.
 
