@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from probekit.errors import ProbekitError as ProbekitError
     from probekit.model.planted import Planted as Planted
     from probekit.model.planted import plant as plant
+    from probekit.probes.estimator import SparseProbe as SparseProbe
     from probekit.probes.moments import Moments as Moments
     from probekit.probes.select import select_readouts as select_readouts
     from probekit.run.pipeline import analyze as analyze
@@ -35,6 +36,7 @@ _HOME = {
     "Planted": "probekit.model.planted",
     "ProbekitError": "probekit.errors",
     "Run": "probekit.run.result",
+    "SparseProbe": "probekit.probes.estimator",
     "analyze": "probekit.run.pipeline",
     "analyze_arrays": "probekit.run.pipeline",
     "load": "probekit.run.result",
@@ -43,7 +45,7 @@ _HOME = {
 }
 _MODULES = {"bounds": "probekit.theory.bounds", "circuits": "probekit.theory.circuits"}
 
-__all__ = sorted((*_HOME, *_MODULES))  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [*sorted((*_HOME, *_MODULES))]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -45,13 +45,14 @@ def demo(
     from probekit.run.pipeline import analyze
     from probekit.theory.circuits import two_and
 
-    circuit = two_and(pairs=64, n_concepts=64, n_neurons=256, influence=2, n_active=4, seed=0)
-    planted = plant(circuit, n_docs=700, n_vocab=8_000, seed=0)
+    # 16 neurons hold 2,336 bits at b = 2 while 2,556 pairs are tested: here the finite bound is not vacuous
+    circuit = two_and(pairs=16, n_concepts=72, n_neurons=16, channel=4, n_active=5, seed=0)
+    planted = plant(circuit, n_docs=900, noise=0.1, seed=0)
     say = _say()
-    say("[bold]1/2[/bold]  a planted circuit: 64 ANDs in 256 neurons, known in advance")
+    say("[bold]1/2[/bold]  a planted circuit: 16 ANDs in 16 neurons, known in advance")
     known = _watched(
         lambda report: analyze(
-            planted.model, planted.corpus, concepts=planted.concepts, max_pairs=DEMO_PAIRS, twins=DEMO_TWINS,
+            planted.model, planted.corpus, concepts=planted.concepts, max_pairs=3_000, twins=DEMO_TWINS,
             out=out / "planted", force=force, progress=report, command="probekit demo",
         )
     )  # fmt: skip
@@ -66,17 +67,26 @@ def demo(
     _print_run(known)
     truth = set(planted.truth)
     pairs = known.pairs()
-    designated = [pair in truth for pair in zip(pairs["a"], pairs["b"], strict=True)]
-    n_found = int(pairs["computed"][designated].sum())
-    say(f"  of the {sum(designated)} planted pairs that were tested, {n_found} were found; the other finds share")
-    say("  neurons with planted pairs by accident.\n")
+    shared = set(planted.shared_channel)
+    names = list(zip(pairs["a"], pairs["b"], strict=True))
+    classes = {
+        "planted pairs": [name in truth for name in names],
+        "pairs that share a neuron by accident": [name in shared for name in names],
+        "pairs that share no neuron": [name not in truth and name not in shared for name in names],
+    }
+    counts = [
+        f"{int(pairs['computed'][held].sum())} of {sum(held):,} {kind}" for kind, held in classes.items()
+    ]
+    say(f"the answer is known here: found {', '.join(counts)}.\n")
     _print_run(found)
     say(f"report: {page}")
 
 
 @app.command()
 def analyze(
-    model: Annotated[str, typer.Argument(help="Hub name (gpt2), folder in Hugging Face format, or nano (bundled).")],
+    model: Annotated[
+        str, typer.Argument(help="Hub name (gpt2), folder in Hugging Face format, or nano (bundled).")
+    ],
     corpus: Annotated[
         str, typer.Option("--corpus", help="docs (offline), a text/jsonl/parquet file, or a hub dataset.")
     ] = "docs",
@@ -84,16 +94,26 @@ def analyze(
     layers: Annotated[str | None, typer.Option(help="Such as 0,2-4. Default: all.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Counted tokens to read. Default: 300000.")] = None,
     context: Annotated[int | None, typer.Option(help="Positions read of a document. Default: 128.")] = None,
-    max_pairs: Annotated[int | None, typer.Option(help="Pairs tested at most (uniform sample). Default: 2000.")] = None,
-    min_support: Annotated[int | None, typer.Option(help="Tokens every quadrant must hold. Default: 60.")] = None,
+    max_pairs: Annotated[
+        int | None, typer.Option(help="Pairs tested at most (uniform sample). Default: 2000.")
+    ] = None,
+    min_support: Annotated[
+        int | None, typer.Option(help="Tokens every quadrant must hold. Default: 60.")
+    ] = None,
     twins: Annotated[int | None, typer.Option(help="Random twins a layer. Default: 20.")] = None,
     q: Annotated[float | None, typer.Option(help="False discovery rate. Default: 0.05.")] = None,
     concepts: Annotated[str, typer.Option(help="default, or a TOML file.")] = "default",
-    config: Annotated[Path | None, typer.Option(help="TOML with [science] and [execution]; options win over it.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of halves, twins and the sample of pairs. Default: 0.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML with [science] and [execution]; options win over it.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of halves, twins and the sample of pairs. Default: 0.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. Default: auto.")] = None,
     engine: Annotated[str | None, typer.Option(help="local.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace another run in the same directory.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another run in the same directory.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print summary.json instead of a table.")] = False,
 ) -> None:
     """Run the whole analysis of one model and write tables, summary.json and report.html.
@@ -129,15 +149,21 @@ def _analyze(*args: Any, **options: Any) -> Run:
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories; further ones are shown beside the first.")],
-    out: Annotated[Path | None, typer.Option("--out", help="HTML file. Default: report.html in the first run.")] = None,
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run directories; further ones are shown beside the first.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="HTML file. Default: report.html in the first run.")
+    ] = None,
 ) -> None:
     """Write the HTML report of a finished run again, or of several together."""
     from probekit.run.result import load
 
     first, *others = [load(path) for path in runs]
     if others and out is None:
-        raise InputError("report: several runs need --out FILE.html, so that no run's own report is replaced.")
+        raise InputError(
+            "report: several runs need --out FILE.html, so that no run's own report is replaced."
+        )
     _say()(f"report: {first.report(out, companions=tuple(others))}")
 
 
@@ -177,7 +203,9 @@ def capacity(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{d_mlp:,} neurons on d_model {d_model:,}, {concepts:,} concepts ({universe:,} pairs)")
+    table = Table(
+        title=f"{d_mlp:,} neurons on d_model {d_model:,}, {concepts:,} concepts ({universe:,} pairs)"
+    )
     table.add_column("reference")
     table.add_column("features", justify="right")
     table.add_column("what it is")
@@ -186,7 +214,11 @@ def capacity(
     table.add_row("n²/log₂ n", f"{values['n2_over_log2_n']:,.0f}", order)
     for bits, bound in finite.items():
         text = "vacuous" if bound.vacuous else f"{float(bound):,.0f}"
-        why = "any set of pairs fits into the weights" if bound.vacuous else "most pairs that can be selected freely"
+        why = (
+            "any set of pairs fits into the weights"
+            if bound.vacuous
+            else "most pairs that can be selected freely"
+        )
         table.add_row(f"finite bound, b = {bits:g} bits", text, why)
     console = Console()
     console.print(table)
@@ -255,11 +287,27 @@ def _print_run(run: Run) -> None:
 
     summary = run.summary
     table = Table(title=f"{summary['model']['name']}: pairs on every rung (random twins' mean in brackets)")
-    for name in ("layer", "tested", "significant", "ε-represented", "beyond input", "above twins", "computed", "superposed"):
+    for name in (
+        "layer",
+        "tested",
+        "significant",
+        "ε-represented",
+        "beyond input",
+        "above twins",
+        "computed",
+        "superposed",
+    ):
         table.add_column(name, justify="right")
     for row in summary["layers"]:
         cells = [str(row["layer"]), f"{row['n_tested']:,}"]
-        for rung in ("significant_raw", "represented", "beyond_input", "above_twins", "computed", "superposed"):
+        for rung in (
+            "significant_raw",
+            "represented",
+            "beyond_input",
+            "above_twins",
+            "computed",
+            "superposed",
+        ):
             value, twins = row[f"n_{rung}"], (row["twins"] or {}).get(f"n_{rung}")
             text = "–" if value is None else f"{value:,}"
             cells.append(text + (f" ({twins['mean']:,.1f})" if twins else ""))

@@ -98,7 +98,8 @@ def _bridge(circuit: Circuit, embedding: np.ndarray, doc_len: int, activation: s
     from transformer_lens.model_bridge import TransformerBridge
 
     n_vocab, d_model = embedding.shape
-    bridge = TransformerBridge.boot_native(
+    boot: Any = TransformerBridge  # its constructors are attached when the library is imported
+    bridge = boot.boot_native(
         {
             "n_layers": 1, "d_model": d_model, "n_heads": 1, "d_head": d_model, "d_mlp": circuit.n_neurons,
             "n_ctx": doc_len, "d_vocab": n_vocab, "act_fn": {"gelu_tanh": "gelu_new"}.get(activation, activation),

@@ -54,4 +54,6 @@ def read_config(path: Path | None) -> dict[str, Any]:
             f"know {known}."
         ) from error
     sections = (held.science, held.execution)
-    return {key: value for section in sections for key, value in section.model_dump().items() if value is not None}
+    return {
+        key: value for section in sections for key, value in section.model_dump().items() if value is not None
+    }

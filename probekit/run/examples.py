@@ -22,11 +22,17 @@ def strongest_pairs(table: pd.DataFrame) -> np.ndarray:
     """Rows of the pairs shown: computed ones first, then by their standardised value (by d′ where no twin ran)."""
     score = table["z"] if table["z"].notna().all() else table["d_prime"]
     order = pd.DataFrame({"computed": table["computed"].fillna(False).astype(bool), "score": score})
-    return order.sort_values(["computed", "score"], ascending=False, kind="stable").index.to_numpy()[:PAIRS_A_LAYER]
+    return order.sort_values(["computed", "score"], ascending=False, kind="stable").index.to_numpy()[
+        :PAIRS_A_LAYER
+    ]
 
 
 def examples_of(
-    measure: LayerMeasure, table: pd.DataFrame, planned: PlannedStudy, tokens: Tokens | None, tokenizer: Any | None
+    measure: LayerMeasure,
+    table: pd.DataFrame,
+    planned: PlannedStudy,
+    tokens: Tokens | None,
+    tokenizer: Any | None,
 ) -> list[dict[str, Any]]:
     """Neurons of the strongest pairs and, where there is text, the highest-reading tokens of each quadrant."""
     shown: list[dict[str, Any]] = []
@@ -36,10 +42,11 @@ def examples_of(
         order = np.argsort(-np.abs(measure.spread.contribution[p][used]), kind="stable")
         quadrants: dict[str, list[dict[str, Any]]] = {}
         for q, name in enumerate(QUADRANTS):
-            entries = np.arange(sample.ptr[4 * p + q], sample.ptr[4 * p + q + 1])
+            entries = np.arange(int(sample.ptr[4 * p + q]), int(sample.ptr[4 * p + q + 1]))
             best = entries[np.argsort(-measure.values[entries], kind="stable")[:TOKENS_A_QUADRANT]]
             quadrants[name] = [
-                _in_context(planned, int(sample.token[e]), float(measure.values[e]), tokens, tokenizer) for e in best
+                _in_context(planned, int(sample.token[e]), float(measure.values[e]), tokens, tokenizer)
+                for e in best
             ]
         shown.append(
             {

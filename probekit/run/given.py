@@ -61,7 +61,9 @@ class GivenArrays:
         if truth.dtype != bool and not np.isin(truth, (0, 1)).all():
             raise InputError(f"labels: got values other than 0 and 1 (dtype {truth.dtype}); wanted booleans.")
         if len(rows) == 0 or truth.shape[1] < 2:
-            raise DegenerateError(f"labels: {truth.shape[1]} concepts on {len(rows)} tokens; wanted at least two concepts.")
+            raise DegenerateError(
+                f"labels: {truth.shape[1]} concepts on {len(rows)} tokens; wanted at least two concepts."
+            )
         document = np.asarray(torch.as_tensor(docs).detach().cpu())
         if document.shape != (len(rows),):
             raise ShapeError(f"docs: got shape {document.shape}, wanted [token={len(rows):,}].")
@@ -76,7 +78,9 @@ class GivenArrays:
         mlp = _weights(weights, activation, rows, x)
         held = [f"c{i}" for i in range(truth.shape[1])] if names is None else [str(n) for n in names]
         if len(held) != truth.shape[1] or len(set(held)) != len(held):
-            raise InputError(f"names: got {len(held)} ({len(set(held))} different), wanted {truth.shape[1]} different ones.")
+            raise InputError(
+                f"names: got {len(held)} ({len(set(held))} different), wanted {truth.shape[1]} different ones."
+            )
         return cls(rows, truth.astype(bool), doc, pos, x, mlp, held)
 
     def digest(self) -> str:
@@ -101,7 +105,9 @@ def _weights(
     if weights is None:
         return None
     if len(weights) not in (2, 4):
-        raise InputError(f"weights: got {len(weights)} arrays, wanted (w_in, b_in) or (w_in, b_in, w_gate, b_gate).")
+        raise InputError(
+            f"weights: got {len(weights)} arrays, wanted (w_in, b_in) or (w_in, b_in, w_gate, b_gate)."
+        )
     gate = {} if len(weights) == 2 else {"w_gate": weights[2], "b_gate": weights[3]}
     mlp = MlpWeights.from_arrays(weights[0], weights[1], activation=activation, device="cpu", **gate)
     if mlp.n_neurons != rows.shape[1]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from probekit.errors import InputError
 from probekit.run import store
 from probekit.run.study import Settings
 
@@ -106,6 +107,10 @@ def of_concepts(concepts: Any) -> str:
     if isinstance(concepts, str | Path):
         path = Path(concepts)
         return f"{path.name}@{of_path(path)}" if path.exists() else str(concepts)
+    if not hasattr(concepts, "descriptions"):
+        raise InputError(
+            f"concepts: got a {type(concepts).__name__}; wanted None, a Concepts set or a TOML file."
+        )
     return _digest(f"{n}\t{d}\n".encode() for n, d in zip(concepts.names, concepts.descriptions, strict=True))
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from probekit.evidence import census
 from probekit.evidence.audit import audit
-from probekit.evidence.contrast import Contrast
+from probekit.evidence.contrast import Contrast, p_not_above
 from probekit.evidence.decide import Decision, adjusted, decide, decide_twins, twin_p_values
 from probekit.evidence.nulls import MIN_TWINS
 from probekit.evidence.spread import classify
@@ -88,7 +88,9 @@ def judge(
         "effect_levels": list(census.EFFECT_LEVELS),
         "effect": {
             "neurons": census.effect_quantiles(neurons.d_prime),
-            "input": None if measure.input_site is None else census.effect_quantiles(measure.input_site.d_prime),
+            "input": None
+            if measure.input_site is None
+            else census.effect_quantiles(measure.input_site.d_prime),
             "pre": None if measure.pre is None else census.effect_quantiles(measure.pre.d_prime),
             "linear": None if measure.linear is None else census.effect_quantiles(measure.linear.d_prime),
             "twins": census.effect_quantiles(np.concatenate([t.d_prime for t in twins])) if twins else None,
@@ -111,7 +113,7 @@ def judge(
 
 
 def _above_isotropic(measure: LayerMeasure, decision: Decision, planned: PlannedStudy) -> int | None:
-    if len(measure.isotropic) < MIN_TWINS:
+    if len(measure.isotropic) < MIN_TWINS or decision.p_lin is None:
         return None
     d_isotropic = np.stack([t.d_prime for t in measure.isotropic])
     _, p, _ = twin_p_values(measure.by_k[DECIDING_K].d_prime, d_isotropic, planned.tested)
@@ -159,7 +161,9 @@ def _by_k(measure: LayerMeasure, planned: PlannedStudy) -> list[dict[str, Any]]:
     linear = [site for site in (measure.pre, measure.input_site) if site is not None]
     for k, twins in measure.twins.items():
         for form in ("pooled", "balanced"):
-            rows.append({"k": k or "all", "form": form, **_counts(measure.by_k[k], twins, linear, planned, form)})
+            rows.append(
+                {"k": k or "all", "form": form, **_counts(measure.by_k[k], twins, linear, planned, form)}
+            )
     return rows
 
 
@@ -171,7 +175,7 @@ def _counts(
 
     tested = planned.tested
     _, p_twin, p_pair = twin_p_values(values(neurons), np.stack([values(t) for t in twins]), tested)
-    p_lin = decide(neurons, [], linear, tested).p_lin
+    p_lin = p_not_above(neurons, linear)
     above = adjusted(np.maximum(p_twin, p_lin)) <= tested.q
     computed = adjusted(np.maximum(np.maximum(p_twin, p_pair), p_lin)) <= tested.q
     return {

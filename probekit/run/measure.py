@@ -185,7 +185,9 @@ class _Layer:
                 self.isotropic.append(isotropic_twin(weights, sample, rng))
                 self.sites[f"isotropic:{r}"] = _Site((DECIDING_K,))
 
-    def rows(self, inputs: Tensor | None, neurons: Tensor, *, sparse_only: bool = False) -> Iterator[tuple[str, Tensor]]:
+    def rows(
+        self, inputs: Tensor | None, neurons: Tensor, *, sparse_only: bool = False
+    ) -> Iterator[tuple[str, Tensor]]:
         """Activations of every site on one tile, one at a time."""
         yield "neurons", neurons
         if inputs is None:
@@ -209,9 +211,7 @@ def measure_layers(
 ) -> Iterator[LayerMeasure]:
     """Measure some layers together: each half is forwarded for all of them at once."""
     samples = _calibrate(source, layers)
-    held = {
-        layer: _Layer(layer, source.weights(layer), samples.get(layer), study) for layer in layers
-    }
+    held = {layer: _Layer(layer, source.weights(layer), samples.get(layer), study) for layer in layers}
     with torch.inference_mode():
         _pass_a(source, held, study, progress)
         _pass_b(source, held, study, progress)

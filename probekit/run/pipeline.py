@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from probekit.errors import ConfigError, DegenerateError, InputError, ShapeError, StaleError
+from probekit.errors import ConfigError, DegenerateError, InputError, StaleError
 from probekit.evidence.tables import SCHEMA
+from probekit.probes.pairs import LabelColumns, splitmix64
 from probekit.run import identity, progress, store
-from probekit.run.result import EXAMPLES, FORMAT, RECORD, REPORT, SUMMARY, Run, read_record
+from probekit.run.cache import cached
+from probekit.run.examples import examples_of
+from probekit.run.given import GivenArrays
+from probekit.run.judge import judge
+from probekit.run.measure import measure_layers
+from probekit.run.publish import EXAMPLES, REPORT
+from probekit.run.result import FORMAT, RECORD, SUMMARY, Run, read_record
+from probekit.run.source import ArraySource, ModelSource, Source
 from probekit.run.study import PlannedStudy, Settings, counts_of, pair_kinds, plan_study
-
-if TYPE_CHECKING:
-    from probekit.model.weights import MlpWeights
-    from probekit.run.source import Source
-    from probekit.text.concepts.labels import Labels
-    from probekit.text.corpus import Corpus, Tokens
+from probekit.text.concepts.concepts import Concepts
+from probekit.text.concepts.labels import Labels
+from probekit.text.corpus import Tokens, as_corpus
 
 MIN_DOCS_TOTAL = 2
-GROUP_BYTES = 1.5e9
+GROUP_BYTES = 1.0e9
 """Memory the sums of one group of layers may take; more layers are measured in another pass over the text."""
 
 
@@ -171,8 +176,6 @@ def analyze_arrays(
         NonFiniteError: an activation is NaN or infinite.
         InputError: anything else that cannot be used.
     """
-    from probekit.run.given import GivenArrays
-
     given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names)
     n_tokens = len(given.doc)
     settings = Settings(max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, tuple(twin_ks))
@@ -180,7 +183,14 @@ def analyze_arrays(
     record = identity.science(
         f"arrays@{given.digest()}", "arrays", "arrays", settings, layers=[0], pairs=asked
     )
-    return _run(record, out, lambda report: _array_subject(given, asked, settings), progress, force=force, command=None)
+    return _run(
+        record,
+        out,
+        lambda report: _array_subject(given, asked, settings),
+        progress,
+        force=force,
+        command=None,
+    )
 
 
 def _run(
@@ -201,11 +211,8 @@ def _run(
     existed = folder.exists()
     try:
         with progress.Bars() as bars:
-            report: progress.Report
-            if callable(watch):
-                report = watch
-            else:
-                report = bars if watch is None and progress.watched() else progress.silent
+            seen = watch is None and progress.watched()
+            report: Any = watch if callable(watch) else bars if seen else progress.silent
             subject = prepare(report)
             store.write_json(
                 folder / RECORD,
@@ -250,10 +257,6 @@ def _claim(folder: Path, record: dict[str, Any], *, force: bool) -> bool:
 
 
 def _measure(folder: Path, subject: _Subject, report: progress.Report) -> None:
-    from probekit.run.examples import examples_of
-    from probekit.run.judge import judge
-    from probekit.run.measure import measure_layers
-
     rows: list[dict[str, Any]] = []
     examples: list[dict[str, Any]] = []
     planned = subject.planned
@@ -301,11 +304,8 @@ def _model_subject(
     report: progress.Report,
 ) -> _Subject:
     from probekit.model.host import load_host
-    from probekit.run.cache import cached
-    from probekit.run.source import ModelSource
-    from probekit.text.corpus import as_corpus
 
-    texts: Corpus = cached(as_corpus(corpus))
+    texts = cached(as_corpus(corpus))
     host = load_host(model, device=device)
     chosen = list(range(host.n_layers)) if layers is None else layers
     if not chosen:
@@ -353,8 +353,6 @@ def _model_subject(
 
 
 def _label(concepts: Any, tokenizer: Any, tokens: Tokens) -> Labels:
-    from probekit.text.concepts.concepts import Concepts
-
     if concepts is None or (isinstance(concepts, str) and concepts == "default"):
         if tokenizer is None:
             raise InputError(
@@ -364,7 +362,9 @@ def _label(concepts: Any, tokenizer: Any, tokens: Tokens) -> Labels:
     if isinstance(concepts, str | Path):
         return Concepts.from_toml(concepts, tokenizer, tokens).label(tokens)
     if not isinstance(concepts, Concepts):
-        raise InputError(f"concepts: got a {type(concepts).__name__}; wanted None, a Concepts set or a TOML file.")
+        raise InputError(
+            f"concepts: got a {type(concepts).__name__}; wanted None, a Concepts set or a TOML file."
+        )
     return concepts.label(tokens)
 
 
@@ -380,8 +380,6 @@ def _doc_keys(tokens: Tokens) -> np.ndarray:
 def _plan(
     labelled: Labels, doc_key: np.ndarray, settings: Settings, pairs: list[tuple[str, str]] | None
 ) -> PlannedStudy:
-    from probekit.probes.pairs import LabelColumns
-
     columns = LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens)
     chosen = None if pairs is None else _indices(pairs, labelled.names)
     return plan_study(columns, labelled.doc, labelled.pos, doc_key, settings, chosen)
@@ -397,27 +395,26 @@ def _indices(pairs: list[tuple[str, str]], names: Sequence[str]) -> np.ndarray:
         )
     same = [a for a, b in pairs if a == b]
     if same or not pairs:
-        raise InputError(f"pairs: {'a concept with itself: ' + repr(same[0]) if same else 'the list is empty'}.")
+        raise InputError(
+            f"pairs: {'a concept with itself: ' + repr(same[0]) if same else 'the list is empty'}."
+        )
     return np.array([[place[a], place[b]] for a, b in pairs], np.int64)
 
 
-def _array_subject(given: Any, pairs: list[tuple[str, str]] | None, settings: Settings) -> _Subject:
-    from probekit.probes.pairs import LabelColumns, splitmix64
-    from probekit.run.source import ArraySource
-
+def _array_subject(given: GivenArrays, pairs: list[tuple[str, str]] | None, settings: Settings) -> _Subject:
     can_twin = given.inputs is not None and given.weights is not None
     notes: list[str] = []
     if settings.twins and not can_twin:
         notes.append(
             "No inputs and weights were given, so no random twin could be made: nothing is said about computation."
         )
-        settings = Settings(**{**settings.__dict__, "twins": 0})
+        settings = replace(settings, twins=0)
     columns = LabelColumns.from_dense(given.labels)
     n_docs = int(given.doc[-1]) + 1
     keys = splitmix64(np.arange(n_docs, dtype=np.uint64))
     chosen = None if pairs is None else _indices(pairs, given.names)
     planned = plan_study(columns, given.doc, given.pos, keys, settings, chosen)
-    mlp: MlpWeights | None = given.weights
+    mlp = given.weights
     n_neurons = given.neurons.shape[1]
     n_params = mlp.n_params if mlp is not None else n_neurons
     n_fit = planned.study.fit.labels.n_tokens

@@ -25,7 +25,9 @@ class Bars:
         if self._bar is None or what != self._what or done < self._bar.n:
             self.close()
             self._what = what
-            self._bar = tqdm(total=total, desc=what, unit="tok", unit_scale=True, leave=False, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total, desc=what, unit="tok", unit_scale=True, leave=False, dynamic_ncols=True
+            )
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:

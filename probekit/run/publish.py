@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+import pandas as pd
 
 from probekit.report.charts import figures
 from probekit.report.page import render_page
 from probekit.run import store
-from probekit.run.result import EXAMPLES, REPORT, Run
+
+REPORT, EXAMPLES = "report.html", "examples.json"
 
 
-def publish(run: Run, path: Path | None, companions: tuple[Run, ...] = ()) -> Path:
+@runtime_checkable
+class Finished(Protocol):
+    """What a report needs of a run."""
+
+    path: Path
+    record: dict[str, Any]
+    summary: dict[str, Any]
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        """One row a layer."""
+        ...
+
+    def pairs(self, layer: int | None = None) -> pd.DataFrame:
+        """One row a tested pair."""
+        ...
+
+    def paths(self, layer: int | None = None) -> pd.DataFrame:
+        """One row a pair and other k."""
+        ...
+
+
+def publish(run: Finished, path: Path | None, companions: Sequence[Finished] = ()) -> Path:
     """Render a run to one HTML file, and its figures beside it when that is the run's own report.
 
     Returns:
@@ -47,9 +73,9 @@ def publish(run: Run, path: Path | None, companions: tuple[Run, ...] = ()) -> Pa
     return target
 
 
-def _pairs(run: Run) -> dict[int, Any]:
+def _pairs(run: Finished) -> dict[int, Any]:
     return {row["layer"]: run.pairs(row["layer"]) for row in run.summary["layers"]}
 
 
-def _companion(run: Run) -> tuple[str, dict[str, Any], Any, dict[int, Any]]:
+def _companion(run: Finished) -> tuple[str, dict[str, Any], Any, dict[int, Any]]:
     return run.summary["model"]["name"], run.summary, run.layers, _pairs(run)

@@ -10,9 +10,10 @@ import pandas as pd
 
 from probekit.errors import FormatError, IncompleteError, InputError, StoreError
 from probekit.run import store
+from probekit.run.publish import publish
 
 FORMAT = 1
-RECORD, SUMMARY, REPORT, EXAMPLES = "run.json", "summary.json", "report.html", "examples.json"
+RECORD, SUMMARY = "run.json", "summary.json"
 
 
 class Run:
@@ -79,8 +80,6 @@ class Run:
         Returns:
             The path written.
         """
-        from probekit.run.publish import publish
-
         return publish(self, None if path is None else Path(path), companions)
 
     def __repr__(self) -> str:
@@ -97,7 +96,9 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     file = Path(path) / RECORD
     if not file.exists():
-        raise StoreError(f"{path}: no {RECORD}, so this is not a run directory; give the folder named by --out.")
+        raise StoreError(
+            f"{path}: no {RECORD}, so this is not a run directory; give the folder named by --out."
+        )
     record = store.read_json(file)
     written = record.get("format") if isinstance(record, dict) else None
     if not isinstance(written, int):

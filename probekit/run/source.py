@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ LayerBlock = dict[int, tuple[Tensor | None, Tensor]]
 """Layer → (MLP inputs [token input] or None, neurons [token neuron])."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Activations of one half of the documents, block by block, re-iterable."""
 

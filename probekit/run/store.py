@@ -36,7 +36,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(temporary, path)
+        temporary.replace(path)
         _flush_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -45,7 +45,9 @@ def write_bytes(path: Path, data: bytes) -> None:
                 f"{path}: no space left for {len(data):,} bytes ({error.strerror}). "
                 "Nothing was changed; free some space or choose another --out."
             ) from error
-        raise StoreError(f"{path}: could not be written ({error.strerror}). Choose a folder you may write to.") from error
+        raise StoreError(
+            f"{path}: could not be written ({error.strerror}). Choose a folder you may write to."
+        ) from error
 
 
 def _flush_folder(folder: Path) -> None:
@@ -119,7 +121,9 @@ def read_table(path: Path) -> Any:
     try:
         return pq.read_table(path).to_pandas()
     except pa.ArrowInvalid as error:
-        raise CorruptError(f"{path}: not a parquet table ({error}). Re-create the run with --force.") from error
+        raise CorruptError(
+            f"{path}: not a parquet table ({error}). Re-create the run with --force."
+        ) from error
     except OSError as error:
         raise StoreError(f"{path}: could not be read ({error.strerror or error}).") from error
 

@@ -59,7 +59,9 @@ class Settings:
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value < high:
                 raise InputError(f"{name}: got {value!r}, wanted a whole number ≥ {low:.0f}.")
         if not 0 < self.q < 1:
-            raise InputError(f"q: got {self.q!r}, wanted a false discovery rate between 0 and 1, such as 0.05.")
+            raise InputError(
+                f"q: got {self.q!r}, wanted a false discovery rate between 0 and 1, such as 0.05."
+            )
         if 0 < self.twins < 4:
             raise InputError(
                 f"twins: got {self.twins}; wanted 0 (no twin, no claim about computation) or at least 4, since each twin "
@@ -118,7 +120,9 @@ def plan_study(
     fit_doc = is_fit(doc_key, settings.seed)
     masks: dict[Half, np.ndarray] = {"fit": fit_doc[doc], "confirm": ~fit_doc[doc]}
     parts = {half: labels.take(mask) for half, mask in masks.items()}
-    counts = {half: count_quadrants(parts[half], doc[mask]) for half, mask in masks.items()}
+    counts: dict[Half, QuadrantCounts] = {
+        half: count_quadrants(parts[half], doc[mask]) for half, mask in masks.items()
+    }
     index, excluded, n_testable = _testable(counts, labels.n_concepts, settings, chosen)
     rng = np.random.default_rng([settings.seed, 7])
     if n_testable > settings.max_pairs:
@@ -128,7 +132,9 @@ def plan_study(
     for half, mask in masks.items():
         key = doc_key[doc[mask]]
         token_hash = splitmix64(key ^ splitmix64(pos[mask].astype(np.uint64)))
-        plans[half] = HalfPlan(half, parts[half], key, sample_tokens(parts[half], pairs, doc[mask], token_hash))
+        plans[half] = HalfPlan(
+            half, parts[half], key, sample_tokens(parts[half], pairs, doc[mask], token_hash)
+        )
     # shifted bits: the low ones already chose the half
     batch = (splitmix64(plans["confirm"].doc_key >> np.uint64(1)) % np.uint64(N_BATCHES)).astype(np.int64)
     study = Study(
@@ -187,12 +193,11 @@ def duplicates(labels: LabelColumns) -> Int[np.ndarray, " concept"]:
     return representative
 
 
-def pair_kinds(
-    kinds: Sequence[str], lags: Sequence[int], pairs: Int[np.ndarray, "pair 2"]
-) -> list[str]:
+def pair_kinds(kinds: Sequence[str], lags: Sequence[int], pairs: Int[np.ndarray, "pair 2"]) -> list[str]:
     """A word for each pair: the kinds of its concepts, and whether they are of one position."""
     words: list[str] = []
-    for a, b in pairs.tolist():
+    for row in pairs.tolist():
+        a, b = int(row[0]), int(row[1])
         left, right = sorted((kinds[a], kinds[b]))
         reach = abs(lags[a] - lags[b])
         words.append(f"{left} × {right}" + (f", lag {reach}" if reach else ", same position"))

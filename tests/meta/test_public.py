@@ -37,7 +37,7 @@ def test_the_static_and_the_lazy_names_agree():
 
 def test_shapes_are_checked():
     """jaxtyping and beartype are on over the whole package: a wrong type is refused."""
-    with pytest.raises(Exception, match="n_concepts|parameter|violates"):
+    with pytest.raises(Exception, match=r"n_concepts"):
         all_pairs("three")  # pyright: ignore[reportArgumentType]
 
 
@@ -47,10 +47,18 @@ def test_only_the_store_writes_files(path: Path):
     if path == PACKAGE / "run" / "store.py":
         return
     source = path.read_text()
-    for forbidden in ("write_text(", "write_bytes(", ".to_parquet(", ".to_csv(", ".tofile(", "np.save", "torch.save"):
+    for forbidden in (
+        "write_text(",
+        "write_bytes(",
+        ".to_parquet(",
+        ".to_csv(",
+        ".tofile(",
+        "np.save",
+        "torch.save",
+    ):
         held = [line for line in source.splitlines() if forbidden in line and "store." not in line]
         assert not held, held
-    assert "open(" not in source.replace("path.open(\"rb\")", "")
+    assert "open(" not in source.replace('path.open("rb")', "")
 
 
 def test_the_lists_of_dtypes_are_words():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,17 @@ import pytest
 import probekit as pk
 from probekit.theory.circuits import two_and
 
+sys.path.insert(0, str(Path(__file__).parent))  # layers.py
+
 
 @pytest.fixture(scope="session")
 def planted():
-    """A transformer with 24 planted ANDs in 96 neurons."""
-    circuit = two_and(pairs=24, n_concepts=24, n_neurons=96, n_active=2, seed=3)
-    return pk.plant(circuit, n_docs=300, doc_len=40, n_vocab=3_000, seed=1)
+    """A transformer with 12 planted ANDs in 96 neurons."""
+    circuit = two_and(pairs=12, n_concepts=24, n_neurons=96, n_active=2, seed=3)
+    return pk.plant(circuit, n_docs=400, doc_len=40, n_vocab=4_000, noise=0.1, seed=1)
 
 
-OPTIONS = {"twins": 4, "max_pairs": 150, "min_support": 30, "progress": False}
+OPTIONS = {"twins": 6, "max_pairs": 270, "min_support": 25, "progress": False}
 
 
 @pytest.fixture(scope="session")

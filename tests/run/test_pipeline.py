@@ -24,7 +24,7 @@ from probekit.evidence.tables import PAIR_COLUMNS, PATH_COLUMNS
 from probekit.run import store
 from probekit.run.pipeline import analyze, analyze_arrays
 
-OPTIONS = {"twins": 4, "max_pairs": 150, "min_support": 30, "progress": False}
+OPTIONS = {"twins": 6, "max_pairs": 270, "min_support": 25, "progress": False}
 
 LAYER_KEYS = {
     "layer", "n_neurons", "n_tested", "n_twins", "n_significant_raw", "n_represented", "n_beyond_input", "n_above_twins",
@@ -71,7 +71,7 @@ class TestRunDirectory:
 
     def test_counts_of_summary_and_table_agree(self, planted_run: pk.Run):
         row, pairs = planted_run.summary["layers"][0], planted_run.pairs(0)
-        assert len(pairs) == row["n_tested"] <= 150
+        assert len(pairs) == row["n_tested"] <= 270
         for flag in ("computed", "above_twins", "represented", "superposed", "dedicated"):
             assert int(pairs[flag].sum()) == row[f"n_{flag}"]
         assert (pairs["inclusion"] == row["n_tested"] / planted_run.summary["concepts"]["n_testable"]).all()
@@ -82,10 +82,10 @@ class TestRunDirectory:
         truth, shared = set(planted.truth), set(planted.shared_channel)
         designated = np.array([name in truth for name in names])
         disjoint = np.array([name not in truth and name not in shared for name in names])
-        assert designated.sum() >= 5
+        assert designated.sum() >= 10
         assert disjoint.sum() >= 20
-        assert pairs["computed"][designated].mean() >= 0.9
-        assert pairs["computed"][disjoint].mean() <= 0.05
+        assert pairs["computed"][designated].mean() >= 0.8
+        assert pairs["computed"][disjoint].sum() == 0
 
     def test_layers_frame(self, planted_run: pk.Run):
         frame = planted_run.layers
@@ -96,7 +96,9 @@ class TestRunDirectory:
 
 class TestRepeatability:
     def test_the_same_run_twice_gives_the_same_tables(self, planted, planted_run: pk.Run, tmp_path: Path):
-        again = analyze(planted.model, planted.corpus, concepts=planted.concepts, out=tmp_path / "again", **OPTIONS)
+        again = analyze(
+            planted.model, planted.corpus, concepts=planted.concepts, out=tmp_path / "again", **OPTIONS
+        )
         assert files(again.path) == files(planted_run.path)
 
     def test_another_seed_gives_other_twins(self, planted, planted_run: pk.Run):
@@ -111,19 +113,27 @@ class TestRepeatability:
 
     def test_another_run_is_not_overwritten(self, planted, planted_run: pk.Run):
         before = files(planted_run.path)
-        with pytest.raises(StaleError, match="holds another run .it differs in settings.*--force"):
+        with pytest.raises(StaleError, match=r"holds another run \(it differs in settings\).*--force"):
             analyze(planted.model, planted.corpus, concepts=planted.concepts, out=planted_run.path, q=0.1,
                     **OPTIONS)  # fmt: skip
         assert files(planted_run.path) == before
 
     def test_force_replaces_another_run(self, arrays, tmp_path: Path):
         neurons, labels, docs, inputs, weights = arrays
-        options = {"inputs": inputs, "weights": weights, "twins": 0, "progress": False, "out": tmp_path / "run"}
+        options = {
+            "inputs": inputs,
+            "weights": weights,
+            "twins": 0,
+            "progress": False,
+            "out": tmp_path / "run",
+        }
         analyze_arrays(neurons, labels, docs, q=0.05, **options)
         run = analyze_arrays(neurons, labels, docs, q=0.1, force=True, **options)
         assert run.record["science"]["settings"]["q"] == 0.1
 
-    def test_grouping_of_layers_changes_nothing(self, planted, planted_run: pk.Run, monkeypatch: pytest.MonkeyPatch):
+    def test_grouping_of_layers_changes_nothing(
+        self, planted, planted_run: pk.Run, monkeypatch: pytest.MonkeyPatch
+    ):
         monkeypatch.setattr("probekit.run.pipeline.GROUP_BYTES", 1)
         alone = analyze(planted.model, planted.corpus, concepts=planted.concepts, **OPTIONS)
         assert alone.pairs(0).equals(planted_run.pairs(0))
@@ -215,7 +225,9 @@ class TestBadInput:
         neurons, labels, docs, inputs, weights = arrays
         neurons = neurons.copy()
         neurons[1234, 7] = value
-        with pytest.raises(NonFiniteError, match="1 of 256,000 values are NaN or infinite .first at token 1234, column 7"):
+        with pytest.raises(
+            NonFiniteError, match=r"1 of 256,000 values are NaN or infinite \(first at token 1234, column 7\)"
+        ):
             analyze_arrays(neurons, labels, docs, inputs=inputs, weights=weights, out=folder, progress=False)
 
     @pytest.mark.parametrize(
@@ -246,9 +258,10 @@ class TestBadInput:
             analyze("no-such-organisation/no-such-model", out=folder, progress=False)
 
     def test_a_token_beyond_the_embedding(self, planted, folder: Path):
-        corpus = pk.Corpus.from_tokens(np.full((50, 8), 2_999) + np.arange(50)[:, None])
-        concepts = pk.Concepts.from_vocab({"a": np.arange(4_000) % 2 == 0, "b": np.arange(4_000) % 3 == 0})
-        with pytest.raises(InputError, match="3[0-9]{3}"):
+        rng = np.random.default_rng(0)
+        corpus = pk.Corpus.from_tokens(rng.integers(3_900, 4_100, size=(200, 20)))
+        concepts = pk.Concepts.from_vocab({"a": np.arange(5_000) % 2 == 0, "b": np.arange(5_000) % 3 == 0})
+        with pytest.raises(InputError, match=r"token id 40\d\d"):
             analyze(planted.model, corpus, concepts=concepts, out=folder, min_support=2, progress=False)
 
     def test_a_folder_of_something_else_is_refused(self, arrays, tmp_path: Path):
