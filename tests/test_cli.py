@@ -34,7 +34,7 @@ def test_help_imports_nothing_heavy():
         "from probekit import cli\n"
         "try: cli.main()\n"
         "except SystemExit: pass\n"
-        f"sys.exit(','.join(m for m in {HEAVY!r} if m in sys.modules))"
+        f"sys.exit(','.join(m for m in {HEAVY!r} if m in sys.modules) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stderr == ""
@@ -43,13 +43,15 @@ def test_help_imports_nothing_heavy():
 
 
 def test_importing_probekit_imports_nothing_heavy():
-    script = f"import sys, probekit; sys.exit(','.join(m for m in {HEAVY!r} if m in sys.modules))"
+    script = f"import sys, probekit; sys.exit(','.join(m for m in {HEAVY!r} if m in sys.modules) or 0)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stderr == ""
 
 
 def test_capacity_of_gpt2_small(capsys: pytest.CaptureFixture[str]):
-    code, out, _ = run(capsys, "capacity", "--d-model", "768", "--d-mlp", "3072", "--concepts", "10000", "--json")
+    code, out, _ = run(
+        capsys, "capacity", "--d-model", "768", "--d-mlp", "3072", "--concepts", "10000", "--json"
+    )
     values = json.loads(out)
     assert code == 0
     assert values["n_params"] == 3072 * 769
@@ -61,7 +63,7 @@ def test_capacity_says_vacuous(capsys: pytest.CaptureFixture[str]):
     code, out, _ = run(capsys, "capacity", "--d-model", "768", "--d-mlp", "3072", "--concepts", "100")
     assert code == 0
     assert "vacuous" in out
-    assert "constant 1 assumed" in out
+    assert "constant 1" in out
 
 
 @pytest.mark.parametrize(
@@ -98,11 +100,28 @@ def test_config_file(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeyp
     assert "max_tokens" in err
 
 
-def test_analyze_and_report(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_analyze_and_report(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """One layer of the bundled model on a small text, from the command line to the report."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    words = ["the", "array", "Returns", "of", "shape", "a", "list", "(int)", "value", "and", "The", "None,", "x\n", "if"]
+    words = [
+        "the",
+        "array",
+        "Returns",
+        "of",
+        "shape",
+        "a",
+        "list",
+        "(int)",
+        "value",
+        "and",
+        "The",
+        "None,",
+        "x\n",
+        "if",
+    ]
     text = "\n\n".join(" ".join(rng.choice(words, 220)) + "." for _ in range(150))
     (tmp_path / "text.txt").write_text(text)
     options = ("--layers", "1", "--twins", "4", "--max-pairs", "60", "--min-support", "20")

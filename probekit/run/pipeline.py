@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from probekit.errors import ConfigError, DegenerateError, InputError, StaleError
+from probekit.errors import ConfigError, DegenerateError, InputError, ModelError, StaleError
 from probekit.evidence.tables import SCHEMA
 from probekit.probes.pairs import LabelColumns, splitmix64
 from probekit.run import identity, progress, store
@@ -219,8 +219,9 @@ def _run(
                 {**record, "format": FORMAT, "command": command, "versions": identity.versions()},
             )
             _measure(folder, subject, report)
-    except BaseException:
-        if not existed and not (folder / RECORD).exists():
+    except (InputError, ModelError):
+        # what cannot be used leaves nothing; an interrupted run keeps its record and is started again
+        if not existed:
             store.remove_tree(folder)
         raise
     run = Run(folder, temporary)
