@@ -110,6 +110,7 @@ def _bridge(circuit: Circuit, embedding: np.ndarray, doc_len: int, activation: s
     w_in[:, : circuit.d_model] = circuit.w_in
     w_out = np.zeros((d_model, circuit.n_neurons))
     w_out[: circuit.w_out.shape[0]] = circuit.w_out
+    bridge.cfg.model_name = f"planted-{circuit.name}"  # what reports call it
     block = bridge.blocks[0]
     with torch.no_grad():
         values: dict[Any, np.ndarray | float] = {
