@@ -54,9 +54,7 @@ class Capacity:
         return dict(self.__dict__)
 
 
-def audit(
-    *, n_neurons: int, n_params: int, bits_stored: float, n_tested: int, excess_low: float
-) -> Capacity:
+def audit(*, n_neurons: int, n_params: int, bits_stored: float, n_tested: int, excess_low: float) -> Capacity:
     """Check one layer's excess against the finite bit bound and print the references beside it.
 
     Args:

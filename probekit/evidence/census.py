@@ -3,7 +3,8 @@
 Never one number. Every rung is counted for the layer and for each twin put in its place. The excess is the number of
 computed pairs less the twins' mean, with a prediction interval from the R twin-level counts: under the null the layer is
 one more twin, so its count scatters like theirs (variance s²(1 + 1/R), t with R − 1 degrees of freedom), and s² is never
-taken below (total of the twins' counts + 1)/R, since R empty twins do not prove a rate of zero.
+taken below (total of the twins' counts + 1)/R, since R empty twins do not prove a rate of zero. Few and small
+counts are not normal, so the interval reaches at least as far as the exact one for Poisson counts.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from probekit.evidence.decide import Decision
 from probekit.evidence.nulls import Standardised
 from probekit.evidence.spread import Classes, Spread
 
-RUNGS = ("significant_raw", "represented", "beyond_input", "above_twins", "computed", "distributed", "superposed")
+RUNGS = (
+    "significant_raw",
+    "represented",
+    "beyond_input",
+    "above_twins",
+    "computed",
+    "distributed",
+    "superposed",
+)
 TAILS = (0.001, 0.01, 0.05, 0.1)
 TAIL_SHOWN = 0.01
 EFFECT_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -31,10 +40,12 @@ def rung_counts(decision: Decision, spread: Spread | None, classes: Classes | No
     return {
         "significant_raw": int(decision.raw.sum()),
         "represented": int(decision.represented.sum()),
-        "beyond_input": int(decision.beyond_input.sum()),
+        "beyond_input": None if decision.beyond_input is None else int(decision.beyond_input.sum()),
         "above_twins": None if decision.above_twins is None else int(decision.above_twins.sum()),
         "computed": None if computed is None else int(computed.sum()),
-        "distributed": None if computed is None or spread is None else int((computed & spread.distributed).sum()),
+        "distributed": None
+        if computed is None or spread is None
+        else int((computed & spread.distributed).sum()),
         "superposed": None if classes is None else int(classes.superposed.sum()),
     }
 
@@ -61,7 +72,16 @@ def excess_interval(n_computed: int, twin_computed: Sequence[int]) -> tuple[floa
     excess = n_computed - counts.mean()
     variance = max(counts.var(ddof=1), (counts.sum() + 1) / n_twins)
     reach = stats.t.ppf(0.975, n_twins - 1) * np.sqrt(variance * (1 + 1 / n_twins))
+    reach = max(reach, _highest_null_count(int(counts.sum()), n_twins) - counts.mean())
     return float(excess), float(excess - reach), float(excess + reach)
+
+
+def _highest_null_count(total: int, n_twins: int) -> int:
+    """Upper end of the 95 % prediction interval of one more Poisson count: given the sum it is binomial."""
+    highest = 0
+    while stats.binom.sf(highest, total + highest + 1, 1 / (n_twins + 1)) > 0.025:
+        highest += 1
+    return highest
 
 
 def tail_table(
@@ -117,10 +137,12 @@ def statement(row: dict[str, Any]) -> str:
         )
     twins = row["twins"]["n_computed"]
     parts = [
-        f"{row['n_significant_raw']:,} have a significant interaction (random twins: "
-        f"{row['twins']['n_significant_raw']['mean']:,.0f}), {row['n_above_twins']:,} stand above their twins, "
-        f"{row['n_computed']:,} are computed pair-specifically (twins in its place: {twins['mean']:.2f} on average, at "
-        f"most {twins['high']:.0f})."
+        (
+            f"{row['n_significant_raw']:,} have a significant interaction (random twins: "
+            f"{row['twins']['n_significant_raw']['mean']:,.0f}), {row['n_above_twins']:,} stand above their twins, "
+            f"{row['n_computed']:,} are computed pair-specifically (twins in its place: {twins['mean']:.2f} on average, at "
+            f"most {twins['high']:.0f})."
+        )
     ]
     low, high = row["excess_low"], row["excess_high"]
     if row["n_computed"] == 0:

@@ -9,10 +9,11 @@ Axes: pair quadrant batch k.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from scipy import stats
 
 from probekit.probes.pairs import SIGNS, TokenSample
@@ -30,6 +31,7 @@ MIN_DOCS_EXACT = 59
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
 def _add_readout(values, low, high, first, batch, sums, hits):  # pragma: no cover - compiled
     for p in numba.prange(len(hits)):
         for q in range(4):
@@ -44,7 +46,10 @@ def _add_readout(values, low, high, first, batch, sums, hits):  # pragma: no cov
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
-def _sparse_values(columns, start, low, high, token, support, weights, offset, values):  # pragma: no cover - compiled
+@no_type_check
+def _sparse_values(
+    columns, start, low, high, token, support, weights, offset, values
+):  # pragma: no cover - compiled
     for p in numba.prange(len(support)):
         for g in range(4 * p, 4 * p + 4):
             for e in range(low[g], high[g]):
@@ -58,6 +63,7 @@ def _sparse_values(columns, start, low, high, token, support, weights, offset, v
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@no_type_check
 def _dense_values(rows, start, low, high, token, weights, offset, values):  # pragma: no cover - compiled
     for p in numba.prange(len(weights)):
         for g in range(4 * p, 4 * p + 4):
@@ -70,6 +76,7 @@ def _dense_values(rows, start, low, high, token, weights, offset, values):  # pr
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
 def _add_neurons(columns, start, low, high, token, batch, support, sums):  # pragma: no cover - compiled
     n_batches = sums.shape[1]
     for p in numba.prange(len(support)):
@@ -87,6 +94,7 @@ def _add_neurons(columns, start, low, high, token, batch, support, sums):  # pra
 
 
 @numba.njit(parallel=True, cache=True)
+@no_type_check
 def _count_batches(ptr, first, batch, counts, n_docs):  # pragma: no cover - compiled
     for p in numba.prange(len(counts)):
         for q in range(4):
@@ -101,7 +109,7 @@ class ConfirmPlan:
 
     sample: TokenSample
     """Sampled tokens of each pair."""
-    batch: Int[np.ndarray, " entry"]
+    batch: UInt8[np.ndarray, " entry"]
     """Document batch of each entry, 0 … N_BATCHES − 1."""
     counts: Int[np.ndarray, "pair batch quadrant"]
     """Sampled tokens in each batch and quadrant."""
@@ -194,7 +202,9 @@ class ConfirmSums:
         if self._support is None:
             _dense_values(rows, start, low, high, token, self._weights, self._offset, values)
         else:
-            _sparse_values(columns, start, low, high, token, self._support, self._weights, self._offset, values)
+            _sparse_values(
+                columns, start, low, high, token, self._support, self._weights, self._offset, values
+            )
         first = self.plan.sample.first_of_doc
         _add_readout(values, low, high, first, self.plan.batch, self._sums, self._hits)
 
@@ -209,6 +219,7 @@ class ConfirmSums:
 
 
 @numba.njit(parallel=True, cache=True)
+@no_type_check
 def _worst_quantile(values, ptr, share):  # pragma: no cover - compiled
     worst = np.zeros((len(ptr) - 1) // 4)
     for p in numba.prange(len(worst)):
@@ -219,9 +230,7 @@ def _worst_quantile(values, ptr, share):  # pragma: no cover - compiled
     return worst
 
 
-def _contrast(
-    plan: ConfirmPlan, sums: np.ndarray, hits: np.ndarray, eps95: np.ndarray | None
-) -> Contrast:
+def _contrast(plan: ConfirmPlan, sums: np.ndarray, hits: np.ndarray, eps95: np.ndarray | None) -> Contrast:
     counts = plan.counts.astype(float)
     n = np.maximum(counts.sum(1), 1.0)
     first, second = sums[..., 0].sum(1) / n, sums[..., 1].sum(1) / n
@@ -241,7 +250,7 @@ def _contrast(
         d_balanced = np.where(balanced > 0, kappa / balanced, 0.0)
     on_pooled = (natural[:, None] * on_variance).sum(2) * small_sample
     influence = on_kappa * inverse[:, None] - 0.5 * (kappa * inverse**3)[:, None] * on_pooled
-    decidable = (plan.n_docs >= MIN_DOCS_EXACT).all(1)
+    decidable = np.asarray((plan.n_docs >= MIN_DOCS_EXACT).all(1))
     p_quadrant = stats.binom.sf(hits - 1, np.maximum(plan.n_docs, 1), REPRESENTED_SHARE)
     return Contrast(
         kappa=kappa,
@@ -262,6 +271,7 @@ def p_not_above(better: Contrast, rivals: list[Contrast]) -> Float[np.ndarray, "
 
     To exceed the largest is to exceed each: the p-value is the largest of the paired one-sided tests.
     """
+    assert rivals, "without a rival there is nothing to exceed"
     p = np.zeros(len(better.kappa))
     for rival in rivals:
         difference = better.d_prime - rival.d_prime

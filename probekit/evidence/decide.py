@@ -44,7 +44,7 @@ class Tested:
 
 @dataclass(frozen=True)
 class Decision:
-    """p-values, adjusted values and flags of every tested pair; None where no twin was run."""
+    """p-values, adjusted values and flags of every tested pair; None where no twin or no linear site was measured."""
 
     z: Standardised | None
     """Standardised values against the twins."""
@@ -52,7 +52,7 @@ class Decision:
     """Beyond the pair's twins."""
     p_pair: Float[np.ndarray, " pair"] | None
     """Beyond the twins after concept effects are removed."""
-    p_lin: Float[np.ndarray, " pair"]
+    p_lin: Float[np.ndarray, " pair"] | None
     """Not above the linear sites."""
     q_above: Float[np.ndarray, " pair"] | None
     """BH-adjusted max(p_twin, p_lin)."""
@@ -62,7 +62,7 @@ class Decision:
     """BH on κ/se alone: what a naive count would report."""
     represented: Bool[np.ndarray, " pair"]
     """ε-represented in the plain sense of Hänni et al., computed or not."""
-    beyond_input: Bool[np.ndarray, " pair"]
+    beyond_input: Bool[np.ndarray, " pair"] | None
     """BH on p_lin."""
     above_twins: Bool[np.ndarray, " pair"] | None
     """BH on max(p_twin, p_lin)."""
@@ -85,22 +85,21 @@ def twin_p_values(
     return z, pooled_p(z, strata), pooled_p(specific, strata)
 
 
-def decide(
-    neurons: Contrast, twins: list[Contrast], linear: list[Contrast], tested: Tested
-) -> Decision:
+def decide(neurons: Contrast, twins: list[Contrast], linear: list[Contrast], tested: Tested) -> Decision:
     """Decide every pair of one layer (or of a twin in its place).
 
     Args:
         neurons: the deciding readouts at the neurons.
         twins: the same readouts on each twin; empty when none was run.
-        linear: the same pairs at the linear sites (pre-activations, input).
+        linear: the same pairs at the linear sites (pre-activations, input); where none is known nothing is said about
+            computation.
         tested: pairs and level.
     """
-    p_lin = p_not_above(neurons, linear)
+    p_lin = p_not_above(neurons, linear) if linear else None
     raw = adjusted(neurons.p_raw) <= tested.q
     represented = adjusted(neurons.p_epsilon) <= tested.q
-    beyond = adjusted(p_lin) <= tested.q
-    if not twins:
+    beyond = None if p_lin is None else adjusted(p_lin) <= tested.q
+    if not twins or p_lin is None:
         return Decision(None, None, None, p_lin, None, None, raw, represented, beyond, None, None)
     z, p_twin, p_pair = twin_p_values(neurons.d_prime, np.stack([t.d_prime for t in twins]), tested)
     q_above = adjusted(np.maximum(p_twin, p_lin))

@@ -11,6 +11,7 @@ Axes: twin pair concept.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, no_type_check
 
 import numba
 import numpy as np
@@ -23,7 +24,7 @@ PAIRS_PER_STRATUM = 500
 MAX_STRATA = 4
 
 
-def variance_prior(variance: Float[np.ndarray, " pair"], df: float) -> tuple[float, float]:
+def variance_prior(variance: Float[np.ndarray, " pair"], df: int) -> tuple[float, float]:
     """Prior degrees of freedom and prior variance of a scaled-F sample of variances (Smyth 2004, §6.2).
 
     Args:
@@ -35,12 +36,12 @@ def variance_prior(variance: Float[np.ndarray, " pair"], df: float) -> tuple[flo
         return np.inf, float(positive.mean()) if len(positive) else 1.0
     logs = np.log(positive) - special.digamma(df / 2) + np.log(df / 2)
     excess = logs.var(ddof=1) - special.polygamma(1, df / 2)
-    if excess <= 0:
+    if excess <= 1e-6:  # prior degrees of freedom in the millions: all variances are one
         return np.inf, float(np.exp(logs.mean()))
     lowest, highest = 1e-3, 1e7
-    prior = 2 * float(
-        optimize.brentq(lambda half: float(special.polygamma(1, half)) - min(excess, 1e5), lowest, highest)
-    )
+    aim = min(float(excess), 1e5)
+    found: Any = optimize.brentq(lambda half: float(special.polygamma(1, half)) - aim, lowest, highest)
+    prior = 2 * float(found)
     return prior, float(np.exp(logs.mean() + special.digamma(prior / 2) - np.log(prior / 2)))
 
 
@@ -68,9 +69,7 @@ class Standardised:
     """Each twin, standardised by the others."""
 
 
-def leave_one_out(
-    layer: Float[np.ndarray, " pair"], twins: Float[np.ndarray, "twin pair"]
-) -> Standardised:
+def leave_one_out(layer: Float[np.ndarray, " pair"], twins: Float[np.ndarray, "twin pair"]) -> Standardised:
     """Standardise the layer and every twin by equally many twins.
 
     Args:
@@ -98,6 +97,7 @@ def compress(
 
 
 @numba.njit(cache=True, error_model="numpy")
+@no_type_check
 def _polish(values, pairs, n_concepts, n_rounds, tolerance):  # pragma: no cover - compiled
     n_pairs = len(values)
     start = np.zeros(n_concepts + 1, np.int64)
@@ -114,17 +114,19 @@ def _polish(values, pairs, n_concepts, n_rounds, tolerance):  # pragma: no cover
             member[filled[c]] = p
             filled[c] += 1
     rest = values - np.median(values)
-    for _ in range(n_rounds):
-        largest = 0.0
-        for c in range(n_concepts):
-            if start[c + 1] == start[c]:
-                continue
-            effect = np.median(rest[member[start[c] : start[c + 1]]])
-            largest = max(largest, abs(effect))
-            for e in range(start[c], start[c + 1]):
-                rest[member[e]] -= effect
-        if largest < tolerance:
-            break
+    for robust in (False, True):
+        for _ in range(n_rounds):
+            largest = 0.0
+            for c in range(n_concepts):
+                if start[c + 1] == start[c]:
+                    continue
+                own = rest[member[start[c] : start[c + 1]]]
+                effect = np.median(own) if robust else own.mean()
+                largest = max(largest, abs(effect))
+                for e in range(start[c], start[c + 1]):
+                    rest[member[e]] -= effect
+            if largest < tolerance:
+                break
     return rest
 
 
@@ -133,9 +135,11 @@ def median_polish(
 ) -> Float[np.ndarray, " pair"]:
     """What is left of z_ij = level + a_i + a_j + rest when each concept's effect is its median (Tukey 1977).
 
-    A concept tested in one pair only takes all of that pair's value with it: such a pair can never be pair-specific.
+    The rounds of medians start from the least-squares fit (rounds of means): alone they stop wherever half of a concept's
+    pairs agree, which additive effects can bring about without being removed. A concept tested in one pair only takes
+    all of that pair's value with it: such a pair can never be pair-specific.
     """
-    # 30 rounds: the effects of sparse pair graphs settle to 1e-3 of a standard unit well before
+    # 30 rounds of each kind: the effects of sparse pair graphs settle to 1e-3 of a standard unit well before
     return _polish(np.ascontiguousarray(values, float), pairs, n_concepts, 30, 1e-3)
 
 
@@ -146,9 +150,7 @@ def lower_half_mad(values: Float[np.ndarray, " pair"]) -> float:
     return float(np.median(below)) if len(below) else 0.0
 
 
-def pair_specific(
-    z: Standardised, pairs: Int[np.ndarray, "pair 2"], n_concepts: int
-) -> Standardised:
+def pair_specific(z: Standardised, pairs: Int[np.ndarray, "pair 2"], n_concepts: int) -> Standardised:
     """The standardised values after concept effects are removed alike from the layer and from every twin.
 
     The layer's rest is divided by its lower-half MAD over the twins' (their median) where that ratio exceeds 1: a layer
@@ -162,10 +164,15 @@ def pair_specific(
 
 
 def support_strata(n11: Int[np.ndarray, " pair"]) -> Int[np.ndarray, " pair"]:
-    """Strata of similar support, of at least `PAIRS_PER_STRATUM` pairs, at most `MAX_STRATA`."""
+    """Strata of similar support, of at least `PAIRS_PER_STRATUM` pairs, at most `MAX_STRATA`.
+
+    Cut by rank, ties in the order of the pairs: many pairs of equal support would leave a stratum nearly empty, and a
+    pair alone with its own twins could never be found.
+    """
     n_strata = int(np.clip(len(n11) // PAIRS_PER_STRATUM, 1, MAX_STRATA))
-    edges = np.quantile(n11, np.linspace(0, 1, n_strata + 1)[1:-1])
-    return np.searchsorted(edges, n11, side="left").astype(np.int64)
+    rank = np.empty(len(n11), np.int64)
+    rank[np.argsort(n11, kind="stable")] = np.arange(len(n11))
+    return rank * n_strata // max(len(n11), 1)
 
 
 def pooled_p(z: Standardised, strata: Int[np.ndarray, " pair"]) -> Float[np.ndarray, " pair"]:

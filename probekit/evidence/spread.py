@@ -157,12 +157,14 @@ def classify(
         carried[row, readouts.neurons[p, main_neurons(spread.contribution[p])]] = True
     merged = np.sort(duplicate_of[pairs[found]], axis=1)
     for row, p in enumerate(found):
-        distinct = (merged != merged[row]).any(1)
+        distinct = np.asarray((merged != merged[row]).any(1))
         unrelated = distinct & ~np.isin(merged, merged[row]).any(1)
         used = readouts.neurons[p] >= 0
-        shared = carried[unrelated].any(0)[readouts.neurons[p][used]]
+        shared = np.asarray(carried[unrelated].any(0))[readouts.neurons[p][used]]
         size = np.abs(spread.contribution[p][used])
-        superposed[p] = bool(spread.distributed[p] and size.sum() > 0 and size[shared].sum() >= 0.5 * size.sum())
+        superposed[p] = bool(
+            spread.distributed[p] and size.sum() > 0 and size[shared].sum() >= 0.5 * size.sum()
+        )
         own = carried[row]
         dedicated[p] = not carried[distinct][:, own].any()
     matrix = np.zeros((len(found), n_neurons))

@@ -54,11 +54,10 @@ def pair_table(
     """One row a tested pair: the deciding readout, its rivals, its p-values and its classes."""
     n_pairs = len(tested.pairs)
     nothing = np.full(n_pairs, np.nan)
-    no_flag = pd.array([pd.NA] * n_pairs, dtype="boolean")
     used = [row >= 0 for row in readouts.neurons]
 
     def flag(values: np.ndarray | None) -> object:
-        return no_flag if values is None else pd.array(values, dtype="boolean")
+        return pd.array([pd.NA] * n_pairs if values is None else values, dtype="boolean")
 
     columns: dict[str, object] = {
         "layer": np.full(n_pairs, layer, np.int32),
@@ -79,7 +78,7 @@ def pair_table(
         "shape": spread.shape,
         "p_twin": nothing if decision.p_twin is None else decision.p_twin,
         "p_pair": nothing if decision.p_pair is None else decision.p_pair,
-        "p_lin": decision.p_lin,
+        "p_lin": nothing if decision.p_lin is None else decision.p_lin,
         "q_above": nothing if decision.q_above is None else decision.q_above,
         "q": nothing if decision.q_computed is None else decision.q_computed,
         "above_twins": flag(decision.above_twins),
@@ -108,7 +107,10 @@ def path_rows(
     """One row a pair for a readout of another size, with its own decisions."""
     n_pairs = len(tested.pairs)
     nothing = np.full(n_pairs, np.nan)
-    no_flag = pd.array([pd.NA] * n_pairs, dtype="boolean")
+
+    def flag(values: np.ndarray | None) -> object:
+        return pd.array([pd.NA] * n_pairs if values is None else values, dtype="boolean")
+
     columns: dict[str, object] = {
         "layer": np.full(n_pairs, layer, np.int32),
         "a": [names[i] for i in tested.pairs[:, 0]],
@@ -123,12 +125,10 @@ def path_rows(
         **{f"sd{q}": contrast.sd[:, i] for i, q in enumerate(("11", "10", "01", "00"))},
         "significant_raw": decision.raw,
         "represented": decision.represented,
-        "beyond_input": decision.beyond_input,
+        "beyond_input": flag(decision.beyond_input),
         "p_twin": nothing if decision.p_twin is None else decision.p_twin,
         "p_pair": nothing if decision.p_pair is None else decision.p_pair,
-        "above_twins": no_flag if decision.above_twins is None else pd.array(decision.above_twins, dtype="boolean"),
-        "computed": no_flag if decision.computed is None else pd.array(decision.computed, dtype="boolean"),
+        "above_twins": flag(decision.above_twins),
+        "computed": flag(decision.computed),
     }
     return pd.DataFrame(columns)[list(PATH_COLUMNS)]
-
-
