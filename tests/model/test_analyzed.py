@@ -11,7 +11,6 @@ import pytest
 import probekit as pk
 from probekit.model.host import load_host
 
-
 GATED = {"llama", "qwen2", "gemma2", "phi3"}
 OTHERS = ("qwen2", "gemma2", "phi", "phi3", "gptj", "opt", "bloom")
 
