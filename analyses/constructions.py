@@ -516,10 +516,10 @@ orders of magnitude."""
 
 WIDTHS = """\
 Predicted widths take the predicted means and sds for normal variables; the reads are skewed, so they are
-a little too small. √(m' ln m') is the lower bound, √m' ln m' the order that the construction needs, both
-with constant 1. The slope on basis-aligned inputs is 0 because the inputs then have m wires of their own:
-the bounds on n hold where n neurons have n inputs. All pairs of some concepts are a regular set, and cost
-the counting bound nothing."""
+off by up to a fifth. √(m' ln m') is the lower bound, √m' ln m' the order that the construction needs,
+both with constant 1. The slope on basis-aligned inputs is 0 because the inputs then have m wires of their
+own: the bounds on n hold where n neurons have n inputs. All pairs of some concepts are a regular set, and
+cost the counting bound nothing."""
 
 FAR = """\
 The same prediction of the low case on superposed inputs, at sizes that cannot be run. At small m' the
