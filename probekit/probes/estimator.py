@@ -3,11 +3,12 @@
 The same two steps as for pairs, for a single label: forward selection from the Gram matrix by the largest drop in
 residual sum of squares of the 0/1 target, then a refit in which both classes weigh the same (logistic regression on
 the selected neurons), so that rare positives are not crushed.
-Axes: token neuron chosen.
+Axes: token neuron chosen target.
 """
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -27,24 +28,24 @@ class SparseProbe(ClassifierMixin, BaseEstimator):
     """Binary classifier that reads at most k features.
 
     Args:
-        k: features it may use, clipped to the number there are.
+        k: int, the number of features it may use, clipped to the number there are.
 
     Attributes:
         neurons_: Int[chosen], the features used in order of selection.
-        coef_: Float[1 neuron], weights on the features themselves, 0 on those not used.
-        intercept_: Float[1].
+        coef_: Float[target neuron], weights on the features themselves, 0 on those not used; there is one target.
+        intercept_: Float[target].
         classes_: the two labels, sorted.
         n_features_in_: features seen in `fit`.
     """
 
     neurons_: Int[np.ndarray, " chosen"]
-    coef_: Float[np.ndarray, "1 neuron"]
-    intercept_: Float[np.ndarray, "1"]
+    coef_: Float[np.ndarray, "target neuron"]
+    intercept_: Float[np.ndarray, " target"]
     classes_: np.ndarray
     n_features_in_: int
 
-    def __init__(self, k: int = 16) -> None:
-        self.k = k
+    def __init__(self, k: Any = 16) -> None:
+        self.k = k  # as given: scikit-learn wants parameters checked in `fit`
 
     def __sklearn_tags__(self) -> Tags:
         """Two classes only."""
@@ -61,13 +62,13 @@ class SparseProbe(ClassifierMixin, BaseEstimator):
             y: one of two labels for each token.
 
         Raises:
-            InputError: k < 1, or more than two classes.
+            InputError: k is not a whole number ≥ 1, or more than two classes.
             DegenerateError: only one class.
         """
-        if self.k < 1:
-            raise InputError(f"SparseProbe: got k={self.k}; wanted at least 1.")
-        rows, target = validate_data(self, X, y, dtype=np.float64)
-        target = column_or_1d(target, warn=True)
+        if not isinstance(self.k, Integral) or self.k < 1:
+            raise InputError(f"SparseProbe: got k={self.k!r}; wanted a whole number of at least 1.")
+        checked: Any = validate_data(self, X, y, dtype=np.float64)
+        rows, target = checked[0], column_or_1d(checked[1], warn=True)
         check_classification_targets(target)
         kind = type_of_target(target, input_name="y", raise_unknown=True)
         if kind != "binary":
@@ -83,7 +84,7 @@ class SparseProbe(ClassifierMixin, BaseEstimator):
         moves = sd > CONSTANT * np.abs(mean)
         # units of one standard deviation: neither the selection nor the penalty of the refit depends on scale
         units = np.where(moves, (rows - mean) / np.where(moves, sd, 1.0), 0.0)
-        self.neurons_ = forward_target(units.T @ units, units.T @ (truth - truth.mean()), self.k)
+        self.neurons_ = forward_target(units.T @ units, units.T @ (truth - truth.mean()), int(self.k))
         self.coef_, self.intercept_ = np.zeros((1, rows.shape[1])), np.zeros(1)
         if len(self.neurons_):
             chosen = self.neurons_
@@ -95,12 +96,13 @@ class SparseProbe(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> Float[np.ndarray, " token"]:
         """Log-odds of the second class, both classes weighing the same."""
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=np.float64, reset=False)
+        rows: Any = validate_data(self, X, dtype=np.float64, reset=False)
         return rows[:, self.neurons_] @ self.coef_[0, self.neurons_] + self.intercept_[0]
 
     def predict(self, X: Any) -> np.ndarray:
         """The likelier class of each token."""
-        return self.classes_[(self.decision_function(X) > 0).astype(int)]
+        second = self.decision_function(X) > 0
+        return self.classes_[second.astype(int)]
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "token 2"]:
         """Probability of each class, in the order of `classes_`."""

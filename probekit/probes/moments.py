@@ -76,7 +76,7 @@ class FrozenMoments:
 
     def has_interaction(self) -> Bool[np.ndarray, " pair"]:
         """Whether A∧B is more than a sum of functions of A and of B here: every quadrant holds a token."""
-        return (self.n_quadrant() > 0).all(1)
+        return self.n_quadrant().min(1) > 0
 
 
 def _inverse_root(squares: Float[np.ndarray, " pair"]) -> Float[np.ndarray, " pair"]:

@@ -53,7 +53,7 @@ class LabelColumns:
         """Token-major 0/1 matrix [token, concept]."""
         ones = np.ones(len(self.tokens), dtype=np.int8)
         shape = (self.n_tokens, self.n_concepts)
-        return sparse.csc_matrix((ones, self.tokens, self.indptr), shape=shape).tocsr()
+        return sparse.csr_matrix(sparse.csc_matrix((ones, self.tokens, self.indptr), shape=shape))
 
     def take(self, kept: Bool[np.ndarray, " token"]) -> LabelColumns:
         """The labels of the kept tokens, renumbered in order."""

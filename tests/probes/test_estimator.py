@@ -1,0 +1,136 @@
+"""The scikit-learn face of the sparse probe."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import cross_val_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import probekit as pk
+from probekit.errors import DegenerateError, InputError
+from probekit.probes.estimator import SparseProbe
+from probekit.probes.select import forward_target
+
+
+@parametrize_with_checks([SparseProbe(), SparseProbe(k=1)])
+def test_scikit_learn_contract(estimator, check) -> None:
+    check(estimator)
+
+
+def planted(n_tokens: int = 3_000, n_neurons: int = 40, share: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    """A label read by neurons 3, 11 and 29 in that order of strength, among neurons of very different scales."""
+    rng = np.random.default_rng(0)
+    y = rng.random(n_tokens) < share
+    x = rng.standard_normal((n_tokens, n_neurons))
+    x[:, 3] += 3 * y
+    x[:, 11] -= 2 * y
+    x[:, 29] += 1.2 * y
+    return x * np.exp(rng.normal(0, 3, n_neurons)) + 5, y
+
+
+def test_the_planted_neurons_are_found() -> None:
+    x, y = planted()
+    probe = SparseProbe(k=3).fit(x, y)
+    assert probe.neurons_.tolist() == [3, 11, 29]
+    np.testing.assert_array_equal(np.flatnonzero(probe.coef_), [3, 11, 29])
+    assert np.sign(probe.coef_[0, [3, 11, 29]]).tolist() == [1, -1, 1]
+    assert balanced_accuracy_score(y, probe.predict(x)) > 0.95
+    # positive control of the last line: without the signal nothing is better than chance on fresh tokens
+    shuffled = np.random.default_rng(1).permutation(y)
+    chance = cross_val_score(SparseProbe(k=3), x, shuffled, scoring="balanced_accuracy").mean()
+    assert abs(chance - 0.5) < 0.1  # 300 positives: sd 0.03
+
+
+def test_supports_are_nested_and_k_is_clipped() -> None:
+    x, y = planted(n_neurons=30)
+    paths = [SparseProbe(k=k).fit(x, y).neurons_.tolist() for k in (1, 4, 30, 1_000)]
+    assert paths[0] == paths[1][:1]
+    assert paths[1] == paths[2][:4]
+    assert paths[2] == paths[3]
+    assert sorted(paths[3]) == list(range(30))
+
+
+def test_rare_positives_are_not_crushed() -> None:
+    """The refit is balanced: an unbalanced one calls nearly all rare positives negative."""
+    rng = np.random.default_rng(3)
+    y = rng.random(20_000) < 0.01
+    x = rng.standard_normal((20_000, 8))
+    x[:, 0] += 1.5 * y
+    found = SparseProbe(k=1).fit(x, y).predict(x)[y].mean()
+    unbalanced = LogisticRegression().fit(x[:, :1], y).predict(x[:, :1])[y].mean()
+    # Φ(1.5 / 2) = 0.77 of the positives lie on the right side of the middle; 200 of them: sd 0.03
+    assert found == pytest.approx(0.77, abs=0.1)
+    assert unbalanced < 0.05
+
+
+def test_the_refit_is_logistic_regression_on_the_support() -> None:
+    x, y = planted()
+    probe = SparseProbe(k=5).fit(x, y)
+    units = (x - x.mean(0)) / x.std(0)
+    oracle = LogisticRegression(class_weight="balanced", max_iter=1_000).fit(units[:, probe.neurons_], y)
+    # the same optimiser on the same problem; what differs is the order of the sums
+    np.testing.assert_allclose(
+        probe.decision_function(x), oracle.decision_function(units[:, probe.neurons_]), rtol=1e-6, atol=1e-9
+    )
+    np.testing.assert_allclose(
+        probe.predict_proba(x), oracle.predict_proba(units[:, probe.neurons_]), atol=1e-9
+    )
+
+
+def test_a_feature_s_unit_does_not_matter() -> None:
+    x, y = planted()
+    scale = np.exp2(np.arange(x.shape[1]) % 7 - 3)  # powers of two: exact in floating point
+    a, b = SparseProbe(k=6).fit(x, y), SparseProbe(k=6).fit(x * scale, y)
+    assert a.neurons_.tolist() == b.neurons_.tolist()
+    np.testing.assert_allclose(a.coef_, b.coef_ * scale, rtol=1e-9)
+
+
+def test_selection_is_greedy_on_residuals() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((500, 12)) @ rng.standard_normal((12, 12))
+    y = (x[:, 2] + x[:, 7] + rng.standard_normal(500) > 1).astype(float)
+    x, y = x - x.mean(0), y - y.mean()
+    chosen: list[int] = []
+    for neuron in forward_target(x.T @ x, x.T @ y, 6).tolist():
+        residual = [
+            np.inf if i in chosen else np.linalg.lstsq(x[:, [*chosen, i]], y)[1][0] for i in range(12)
+        ]
+        assert neuron == int(np.argmin(residual))
+        chosen.append(neuron)
+
+
+def test_constant_features_are_never_used() -> None:
+    x, y = planted(n_neurons=30)
+    x[:, 5] = 0.0
+    x[:, 6] = 0.1
+    probe = SparseProbe(k=30).fit(x, y)
+    assert len(probe.neurons_) == 28
+    assert not np.isin([5, 6], probe.neurons_).any()
+    nothing = SparseProbe().fit(np.ones((10, 3)), np.arange(10) % 2)
+    assert len(nothing.neurons_) == 0
+    np.testing.assert_array_equal(nothing.predict_proba(np.ones((2, 3))), 0.5)
+
+
+def test_torch_and_numpy_alike() -> None:
+    x, y = planted()
+    a = SparseProbe(k=4).fit(x, y)
+    b = SparseProbe(k=4).fit(torch.from_numpy(x), torch.from_numpy(y))
+    np.testing.assert_array_equal(a.coef_, b.coef_)
+    np.testing.assert_array_equal(a.predict(x), b.predict(torch.from_numpy(x)))
+
+
+def test_errors_and_public_name() -> None:
+    x, y = planted(200)
+    assert pk.SparseProbe is SparseProbe
+    assert SparseProbe(k=7).get_params() == {"k": 7}
+    for k in (0, 2.5, None):
+        with pytest.raises(InputError, match=f"got k={k}; wanted a whole number of at least 1"):
+            SparseProbe(k=k).fit(x, y)
+    with pytest.raises(InputError, match="Only binary classification is supported"):
+        SparseProbe().fit(x, np.arange(200) % 3)
+    with pytest.raises(DegenerateError, match="one class only"):
+        SparseProbe().fit(x, np.ones(200))
