@@ -83,6 +83,8 @@ def test_planted_supports_are_found(unmixed) -> None:
 def test_dead_constant_and_collinear_neurons_are_passed_over(planted) -> None:
     x = planted.x[:3_000].copy()
     x[:, 20], x[:, 21] = 0.0, 0.1
+    # a constant to its last bit: the size of what an activation function leaves when it saturates
+    x[::2, 21] = np.nextafter(np.float32(0.1), np.float32(1))
     x[:, 22] = 3 * x[:, 0] - 2 * x[:, 1]
     x[:, 23] = x[:, 0]
     moments = Moments(24, 6)
