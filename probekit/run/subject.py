@@ -182,7 +182,8 @@ def array_subject(given: GivenArrays, pairs: list[tuple[str, str]] | None, setti
         settings = replace(settings, twins=0)
     columns = LabelColumns.from_dense(given.labels)
     n_docs = int(given.doc[-1]) + 1
-    keys = splitmix64(np.arange(n_docs, dtype=np.uint64))
+    # hashed twice: the position is hashed once, and document d at position p must not meet document p at d
+    keys = splitmix64(splitmix64(np.arange(n_docs, dtype=np.uint64)))
     chosen = None if pairs is None else _indices(pairs, given.names)
     planned = plan_study(columns, given.doc, given.pos, keys, settings, chosen)
     mlp = given.weights
