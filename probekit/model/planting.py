@@ -1,0 +1,177 @@
+"""Where a circuit's arrays lie in a one-layer transformer: residual coordinates, head, norms, MLP.
+
+Residual stream: the current token's block, then (spread "previous") the previous token's block and the position codes.
+A block is the circuit's d inputs x; with LayerNorm it is [x, −x, r, −r] with r chosen so that the block's mean is 0 and its
+norm the same for every token: LayerNorm then divides by one known number, which its gain undoes. Nothing is
+approximated but the sums of float32 and the head's pattern, which leaks at most `LEAK`. Position p is coded by cosine and
+sine of two frequencies, and the head's score is the sum of cos(ω(p − 1 − j)), highest at the previous position j = p − 1.
+Axes: vocab input neuron pos coordinate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from probekit.theory.circuits.circuit import Circuit
+
+LEAK = 1e-6
+"""Attention on all other positions together, at most; below what float32 resolves in a sum of codes."""
+SMOOTH_GAIN = 8.0
+"""Pre-activations of smooth activations are multiplied by this: gelu(8z)/8 is within 0.022 of relu(z)."""
+_SPARE = 1.25  # room above the longest code, so that r never comes near 0, where it would bend most
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which residual coordinates hold what."""
+
+    d_inputs: int
+    """Inputs of the circuit."""
+    n_written: int
+    """Coordinates the MLP writes to, from the first on."""
+    previous: bool
+    """Whether a head moves the previous token's block."""
+    layer_norm: bool
+    """Whether LayerNorm stands before attention and MLP."""
+
+    @property
+    def d_block(self) -> int:
+        """Coordinates of one token's block."""
+        return 2 * self.d_inputs + 2 if self.layer_norm else self.d_inputs
+
+    @property
+    def d_position(self) -> int:
+        """Coordinates of the position code: cosine and sine of two frequencies, mirrored under LayerNorm."""
+        return 0 if not self.previous else 8 if self.layer_norm else 4
+
+    @property
+    def d_used(self) -> int:
+        """Coordinates that hold anything before the MLP writes."""
+        return self.d_block * (1 + self.previous) + self.d_position
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return max(self.d_used, self.n_written)
+
+
+def plant_bridge(
+    circuit: Circuit,
+    layout: Layout,
+    inputs: Float[np.ndarray, "vocab input"],
+    w_in: Float[np.ndarray, "neuron coordinate"],
+    doc_len: int,
+    activation: str,
+) -> Any:
+    """A TransformerBridge that holds the circuit.
+
+    Args:
+        circuit: the MLP layer.
+        layout: its place.
+        inputs: what the current token's inputs are, for every vocabulary entry.
+        w_in: input weights on the current inputs, followed by those on the previous ones where `layout` has them.
+        doc_len: positions.
+        activation: canonical name.
+    """
+    from transformer_lens.model_bridge import TransformerBridge
+
+    gain = 1.0 if activation == "relu" else SMOOTH_GAIN
+    d_model, d_inputs, d_block = layout.d_model, layout.d_inputs, layout.d_block
+    blocks = _normed(inputs) if layout.layer_norm else inputs
+    embedding = np.zeros((len(inputs), d_model))
+    embedding[:, :d_block] = blocks
+    read = np.zeros((circuit.n_neurons, d_model))
+    for lag in range(1 + layout.previous):
+        read[:, lag * d_block : lag * d_block + d_inputs] = w_in[:, lag * d_inputs : (lag + 1) * d_inputs]
+    written = np.zeros((d_model, circuit.n_neurons))
+    written[: layout.n_written] = circuit.w_out
+    head = _head(layout, doc_len)
+    boot: Any = TransformerBridge  # its constructors are attached when the library is imported
+    bridge = boot.boot_native(
+        {
+            "n_layers": 1, "d_model": d_model, "n_heads": 1, "d_head": head.query.shape[0], "d_mlp": circuit.n_neurons,
+            "n_ctx": doc_len, "d_vocab": len(inputs), "act_fn": {"gelu_tanh": "gelu_new"}.get(activation, activation),
+            "normalization_type": "LN" if layout.layer_norm else None, "seed": 0,
+            "model_name": f"planted-{circuit.name}",
+        }
+    )  # fmt: skip
+    bridge.cfg.model_name = f"planted-{circuit.name}"  # what reports call it
+    block = bridge.blocks[0]
+    values: dict[Any, np.ndarray | float] = {
+        bridge.embed.weight: embedding, bridge.pos_embed.weight: head.positions,
+        block.attn.q.weight: head.query, block.attn.q.bias: 0.0, block.attn.k.weight: head.key, block.attn.k.bias: 0.0,
+        block.attn.v.weight: head.value, block.attn.v.bias: 0.0, block.attn.o.weight: head.value_out, block.attn.o.bias: 0.0,
+        getattr(block.mlp, "in").weight: gain * read, getattr(block.mlp, "in").bias: gain * circuit.b_in,
+        block.mlp.out.weight: written / gain, block.mlp.out.bias: 0.0,
+    }  # fmt: skip
+    if layout.layer_norm:
+        epsilon = float(bridge.cfg.eps)
+        square = float((blocks[0] ** 2).sum())  # every token's
+        position = float((head.positions[0] ** 2).sum())  # every position's
+        before, after = square + position, square * (1 + layout.previous) + position
+        values |= {
+            block.ln1.weight: np.sqrt(before / d_model + epsilon), block.ln1.bias: 0.0,
+            block.ln2.weight: np.sqrt(after / d_model + epsilon), block.ln2.bias: 0.0,
+        }  # fmt: skip
+    with torch.no_grad():
+        for parameter, value in values.items():
+            parameter.copy_(torch.as_tensor(np.asarray(value, np.float32)).expand(parameter.shape))
+    bridge.eval()
+    return bridge
+
+
+def _normed(inputs: Float[np.ndarray, "vocab input"]) -> Float[np.ndarray, "vocab coordinate"]:
+    """[x, −x, r, −r]: mean 0, and one norm for all."""
+    squares = (inputs**2).sum(axis=1)
+    spare = np.sqrt(_SPARE * max(float(squares.max()), 1.0) - squares)[:, None]
+    return np.concatenate([inputs, -inputs, spare, -spare], axis=1)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The attention head, and the position codes it goes by."""
+
+    positions: Float[np.ndarray, "pos coordinate"]
+    query: Float[np.ndarray, "channel coordinate"]
+    key: Float[np.ndarray, "channel coordinate"]
+    value: Float[np.ndarray, "channel coordinate"]
+    value_out: Float[np.ndarray, "coordinate channel"]
+
+
+def _head(layout: Layout, doc_len: int) -> _Head:
+    """Attend to the previous position and copy its block; write nothing where the layout asks for none."""
+    d_model, d_block = layout.d_model, layout.d_block
+    d_head = max(d_block, 4)
+    positions = np.zeros((doc_len, d_model))
+    query, key, value = (np.zeros((d_head, d_model)) for _ in range(3))
+    value_out = np.zeros((d_model, d_head))
+    if not layout.previous:
+        return _Head(positions, query, key, value, value_out)
+    first = 2 * d_block
+    # the slow frequency tells far positions apart, the fast one near ones; one turn of the slow one holds all differences
+    turn = 2 * doc_len
+    slow, fast = 2 * np.pi / turn, 2 * np.pi * round(turn**0.5) / turn
+    steps = np.arange(doc_len)[:, None]
+    code = np.concatenate([f(w * steps) for w in (slow, fast) for f in (np.cos, np.sin)], axis=1)
+    positions[:, first : first + 4] = code
+    if layout.layer_norm:
+        positions[:, first + 4 : first + 8] = -code
+    away = np.arange(1, doc_len)
+    # the least by which another position's score is lower
+    nearest = float((2 - np.cos(slow * away) - np.cos(fast * away)).min())
+    sharpness = np.log(doc_len / LEAK) / nearest
+    for i, w in enumerate((slow, fast)):
+        # the query of p is the code of p − 1
+        at = slice(first + 2 * i, first + 2 * i + 2)
+        turned = np.array([[np.cos(w), np.sin(w)], [-np.sin(w), np.cos(w)]])
+        query[2 * i : 2 * i + 2, at] = sharpness * np.sqrt(d_head) * turned
+        key[2 * i : 2 * i + 2, at] = np.eye(2)
+    channels = np.arange(d_block)
+    value[channels, channels] = 1.0
+    value_out[d_block + channels, channels] = 1.0
+    return _Head(positions, query, key, value, value_out)
