@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from probekit.cli_circuits import app as circuits_app
 from probekit.errors import ConfigError, InputError, ProbekitError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(circuits_app, name="circuits")
 
 DEMO_TOKENS = 120_000
 DEMO_PAIRS = 800
