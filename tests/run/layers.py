@@ -166,7 +166,7 @@ def run_layer(
         names=[f"f{c}" for c in range(n_concepts)],
         kinds=["all"] * n_pairs,
         n_params=weights.n_params,
-        bits_stored=32,
+        bits_stored=32.0,
     )
     return Judged(study, measure, result)
 
