@@ -682,11 +682,11 @@ are correlations over pairs between a neuron's readouts and the products of its 
 constructions' readouts are fitted to the balanced loss. "Gaussian = start" is the control: the same nets untrained."""
 
 SIGNS = """\
-Mean neuron output by the signs of the pair's two weights and by what is on (A then B), n = {n}, seed 0, row rms 1. An AND
-can be read with the signs +, −, −, + of the last column. The published table of a trained net (arXiv 2507.09816) is (.05, .15, .15,
-.25), (.05, 0, .15, 0), (.05, .15, 0, 0), (.05, 0, 0, 0): ++ neurons nearly additive, the interaction in the others. The
-balanced nets have that form; the net trained on MSE hardly has an interaction, and the random layers use ++ as much
-as −−."""
+Mean neuron output by the signs of the pair's two weights and by what is on (A then B), n = {n}, seed 0, row
+rms 1. An AND can be read with the signs +, −, −, + of the last column. The published table of a trained net
+(arXiv 2507.09816) is (.05, .15, .15, .25), (.05, 0, .15, 0), (.05, .15, 0, 0), (.05, 0, 0, 0): ++ neurons nearly
+additive, the interaction in the others. The balanced nets have that form; the net trained on MSE hardly has an
+interaction, and the random layers use ++ as much as −−."""
 
 TARGETED = """\
 {n} of the 276 pairs, drawn anew for each seed, influence unbounded; readouts of every layer fitted to the balanced
