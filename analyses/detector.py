@@ -119,7 +119,8 @@ def page(rows: Iterable[str], n_seeds: int) -> str:
         "is that of its readoff in the worst pattern at the best threshold, with the same background: where it is large "
         "the layer does not compute its pairs well either. Universal constructions choose no pair: every pair is read "
         'by common neurons and none is designated. With spread "previous" the pairs tested include all concepts at both '
-        "places."
+        f"places. Tokens are drawn from {CORPUS['n_vocab']:,} vocabulary entries that come back in both halves with their "
+        "background, which lends the input ANDs it does not compute and costs recall."
     )
     lines = (
         "# The detector on planted models",
