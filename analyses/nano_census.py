@@ -24,7 +24,7 @@ def table(run: pk.Run) -> str:
         "# nano, 20 twins",
         "",
         (
-            f"`python analyses/nano_census.py`; {run.summary['concepts']['n_tested']:,} pairs of "
+            f"`python analyses/nano_census.py`, seed 0; {run.summary['concepts']['n_tested']:,} pairs of "
             f"{run.summary['concepts']['n_testable']:,} testable, {run.summary['corpus']['n_tokens_fit']:,} tokens to fit and "
             f"{run.summary['corpus']['n_tokens_confirm']:,} to confirm, corpus {run.summary['corpus']['fingerprint'][:12]}."
         ),
@@ -70,7 +70,9 @@ def main() -> None:
     """Run, or load the finished run, and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("runs/nano-census"))
-    run = pk.analyze("nano", twins=20, twin_ks=(16, 64, 0), out=parser.parse_args().out)
+    parser.add_argument("--max-pairs", type=int, default=2_000)
+    options = parser.parse_args()
+    run = pk.analyze("nano", twins=20, twin_ks=(16, 64, 0), max_pairs=options.max_pairs, out=options.out)
     text = table(run)
     store.write_text(RESULT, text)
     print(text)

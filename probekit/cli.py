@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -325,6 +326,8 @@ def _print_run(run: Run) -> None:
 
 def main() -> None:
     """Run the command; every error probekit raises becomes one message and its exit code."""
+    # on a shared machine waiting threads would burn the cores that others need: let them sleep
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(standalone_mode=False)
     except ProbekitError as error:
