@@ -25,6 +25,7 @@ from probekit.text.corpus import Corpus
 from probekit.theory.circuits.circuit import Circuit, DeepCircuit
 
 MIN_DOC = 2
+MIN_VOCAB = 2
 
 Spread = Literal["token", "previous"]
 """Where the concepts of a pair stand: all on the current token, or some on the previous one."""
@@ -52,7 +53,7 @@ def plant(
     *,
     n_docs: int = 1_600,
     doc_len: int = 64,
-    n_vocab: int = 20_000,
+    n_vocab: int | None = None,
     n_active: float | None = None,
     noise: float = 0.15,
     activation: str = "relu",
@@ -75,7 +76,9 @@ def plant(
         circuit: one computing layer (from `probekit.circuits`); a deep one is refused.
         n_docs: documents of the corpus.
         doc_len: tokens of each document.
-        n_vocab: vocabulary entries, each with its own random set of concepts.
+        n_vocab: vocabulary entries, each with its own random set of concepts; None gives every token of the corpus an entry
+            of its own. Entries that come back in other documents bring their background with them: readouts of that
+            background are then confirmed, and the additive input seems to hold every AND.
         n_active: mean number of concepts on at a token (Poisson); None takes the circuit's own.
         noise: standard deviation of the Gaussian background on every input of the circuit.
         activation: of the MLP layer.
@@ -87,7 +90,8 @@ def plant(
         InputError: a size or choice is out of range, or the circuit is none that one MLP layer can hold.
     """
     circuit = _computing_layer(circuit)
-    _check_sizes(n_docs, doc_len, n_vocab, noise, spread)
+    n_entries = max(n_docs * doc_len, MIN_VOCAB) if n_vocab is None else n_vocab
+    _check_sizes(n_docs, doc_len, n_entries, noise, spread)
     mean_active = float(circuit.n_active if n_active is None else n_active)
     if not 0 < mean_active <= circuit.n_concepts:
         raise InputError(
@@ -95,17 +99,20 @@ def plant(
         )
     previous = spread == "previous"
     rng = np.random.default_rng([seed, 11])
-    held = rng.random((n_vocab, circuit.n_concepts)) < mean_active / circuit.n_concepts
+    held = rng.random((n_entries, circuit.n_concepts)) < mean_active / circuit.n_concepts
     n_lagged = _sides(circuit) if previous else np.zeros(circuit.n_concepts, np.bool_)
     parts = [_part(circuit, n_lagged == lag) for lag in range(1 + previous)]
     inputs = np.concatenate([held @ code.T for code, _ in parts], axis=1)
     # a circuit's input that has a coordinate for each side gets its background in two halves
     n_shares = np.concatenate([sum(np.isin(rows, other) for _, other in parts) for _, rows in parts])
     inputs += noise / np.sqrt(n_shares) * rng.standard_normal(inputs.shape)
-    tokens = rng.integers(0, n_vocab, size=(n_docs, doc_len))
+    if n_vocab is None:
+        tokens = np.arange(n_docs * doc_len).reshape(n_docs, doc_len)
+    else:
+        tokens = rng.integers(0, n_entries, size=(n_docs, doc_len))
     if previous:
         held, inputs = (np.concatenate([array, np.zeros_like(array[:1])]) for array in (held, inputs))
-        tokens[:, 0] = n_vocab
+        tokens[:, 0] = n_entries
     layout = Layout(inputs.shape[1], circuit.w_out.shape[0], previous=previous, layer_norm=layer_norm)
     reads = [circuit.w_in[:, rows] for _, rows in parts]
     if previous:  # the first part from the current token, the second from the previous one
@@ -145,7 +152,11 @@ def _computing_layer(circuit: Circuit | DeepCircuit) -> Circuit:
 
 
 def _check_sizes(n_docs: int, doc_len: int, n_vocab: int, noise: float, spread: str) -> None:
-    for name, value, least in (("n_docs", n_docs, 1), ("doc_len", doc_len, MIN_DOC), ("n_vocab", n_vocab, 2)):
+    for name, value, least in (
+        ("n_docs", n_docs, 1),
+        ("doc_len", doc_len, MIN_DOC),
+        ("n_vocab", n_vocab, MIN_VOCAB),
+    ):
         if value < least:
             raise InputError(f"plant: {name}={value}, wanted at least {least}.")
     if not noise >= 0:

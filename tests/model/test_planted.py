@@ -71,6 +71,14 @@ def test_background_has_the_spread_asked_for_and_seeds_repeat() -> None:
     )
 
 
+def test_by_default_no_token_comes_back() -> None:
+    # an entry that comes back in the other half brings its background along, and readouts of it are confirmed
+    circuit = two_and(pairs=10, n_concepts=N_CONCEPTS, n_neurons=N_NEURONS, seed=0)
+    planted = plant(circuit, n_docs=30, doc_len=10, seed=1)
+    tokens = planted.corpus.tokenize(None, context=10, max_tokens=10_000, bos_id=None)
+    assert tokens.n_tokens == 300 == len(np.unique(tokens.ids))
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -102,7 +102,7 @@ def test_linear_readability_of_the_input_is_unchanged(inputs: torch.Tensor) -> N
     for twin in range(3):
         # an orthogonal image of the input: the same regression, up to fp32 rounding of the turn
         assert rest(twins.twin_inputs(inputs, twin)) == pytest.approx(rest(inputs), rel=1e-5)
-    assert rest(inputs) < 0.2 < float(label.var()) + 1e-2  # the label is readable at all
+    assert rest(inputs) < 0.8 * float(label.var())  # the label is readable at all
 
 
 def test_a_twin_of_a_twin_is_a_twin(inputs: torch.Tensor) -> None:

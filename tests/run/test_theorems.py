@@ -22,6 +22,7 @@ from layers import (
 )
 from scipy import stats
 
+import probekit as pk
 from probekit.evidence.contrast import N_BATCHES, Contrast
 from probekit.evidence.decide import decide_twins
 from probekit.run.study import Settings
@@ -79,6 +80,19 @@ def test_additive_inputs_have_no_interaction_at_linear_sites_large() -> None:
     assert_theorem_of_linear_sites(
         [additive(seed, n_tokens=60_000, n_concepts=64, n_inputs=48, n_neurons=256) for seed in (5, 6, 7)]
     )
+
+
+@pytest.mark.slow
+def test_inputs_of_a_planted_transformer_hold_no_and_unless_its_tokens_come_back() -> None:
+    circuit = pk.circuits.two_and(pairs=32, n_concepts=48, n_neurons=128, seed=0)
+    readable: list[float] = []
+    for n_vocab in (None, 20_000):
+        planted = pk.plant(circuit, n_vocab=n_vocab, seed=0)
+        run = pk.analyze(planted.model, planted.corpus, concepts=planted.concepts, twins=0, progress=False)
+        readable.append(float(run.pairs(0)["d_prime_input"].median()))
+    # a median of 1,128 pairs, each known to 0.1; with 20,000 entries a ridge readout of their background reaches 0.7
+    assert abs(readable[0]) < 0.02
+    assert readable[1] > 0.3
 
 
 def loud_layer(seed: int, *, n_tokens: int, n_concepts: int, n_neurons: int, twins: int) -> Judged:
