@@ -120,7 +120,8 @@ def page(rows: Iterable[str], n_seeds: int) -> str:
         "the layer does not compute its pairs well either. Universal constructions choose no pair: every pair is read "
         'by common neurons and none is designated. With spread "previous" the pairs tested include all concepts at both '
         f"places. Tokens are drawn from {CORPUS['n_vocab']:,} vocabulary entries that come back in both halves with their "
-        "background, which lends the input ANDs it does not compute and costs recall."
+        "background, which can make the input seem to hold ANDs; four cases tried with 100,000 entries found no "
+        "designated pair more."
     )
     lines = (
         "# The detector on planted models",
