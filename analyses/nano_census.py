@@ -24,8 +24,8 @@ def table(run: pk.Run) -> str:
         "# nano, 20 twins",
         "",
         (
-            f"`python analyses/nano_census.py`, seed 0; {run.summary['concepts']['n_tested']:,} pairs of "
-            f"{run.summary['concepts']['n_testable']:,} testable, {run.summary['corpus']['n_tokens_fit']:,} tokens to fit and "
+            f"`python analyses/nano_census.py`, seed 0; {run.summary['concepts']['n_tested']:,} of "
+            f"{run.summary['concepts']['n_testable']:,} testable pairs, {run.summary['corpus']['n_tokens_fit']:,} tokens to fit and "
             f"{run.summary['corpus']['n_tokens_confirm']:,} to confirm, corpus {run.summary['corpus']['fingerprint'][:12]}."
         ),
         "",
