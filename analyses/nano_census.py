@@ -20,13 +20,14 @@ RESULT = Path(__file__).parent / "results" / "nano_census.md"
 
 def table(run: pk.Run) -> str:
     """The run's counts as Markdown."""
+    concepts, corpus = run.summary["concepts"], run.summary["corpus"]
     lines = [
         "# nano, 20 twins",
         "",
         (
-            f"`python analyses/nano_census.py`, seed 0; {run.summary['concepts']['n_tested']:,} of "
-            f"{run.summary['concepts']['n_testable']:,} testable pairs, {run.summary['corpus']['n_tokens_fit']:,} tokens to fit and "
-            f"{run.summary['corpus']['n_tokens_confirm']:,} to confirm, corpus {run.summary['corpus']['fingerprint'][:12]}."
+            f"`python analyses/nano_census.py`, seed 0: {concepts['n_tested']:,} of {concepts['n_testable']:,} testable "
+            f"pairs, {corpus['n_tokens_fit']:,} tokens to fit and {corpus['n_tokens_confirm']:,} to confirm, corpus "
+            f"{corpus['fingerprint'][:12]}."
         ),
         "",
         "| layer | rung | nano | twins: mean (range) |",
