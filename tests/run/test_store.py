@@ -60,7 +60,9 @@ def test_broken_json_and_parquet(tmp_path: Path):
 
 
 def test_the_same_table_gives_the_same_bytes(tmp_path: Path):
-    table = pd.DataFrame({"a": [1, 2], "b": [[0.5], [1.5, 2.5]], "c": pd.array([True, None], dtype="boolean")})
+    table = pd.DataFrame(
+        {"a": [1, 2], "b": [[0.5], [1.5, 2.5]], "c": pd.array([True, None], dtype="boolean")}
+    )
     store.write_table(tmp_path / "one", table)
     store.write_table(tmp_path / "two", table.copy())
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
