@@ -30,7 +30,9 @@ def test_make_targets_and_commands_exist():
         assert f"\n{target}:" in makefile
     from probekit.cli import app
 
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    known = {
+        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+    }
     known |= {group.name for group in app.registered_groups}
     commands = re.findall(r"^probekit ([a-z]+)", README, flags=re.MULTILINE)
     assert len(commands) >= 3

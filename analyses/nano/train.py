@@ -133,7 +133,9 @@ def half_precision(model: GPT2LMHeadModel) -> bytes:
     return safetensors_bytes(tensors, metadata={"format": "pt"})
 
 
-def greedy_samples(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, prompts: list[str]) -> list[str]:
+def greedy_samples(
+    model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, prompts: list[str]
+) -> list[str]:
     """Greedy continuations of a few prompts, for the card."""
     samples = []
     for prompt in prompts:
@@ -196,7 +198,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--documents", type=int, default=None, help="read only the first N training docstrings")
+    parser.add_argument(
+        "--documents", type=int, default=None, help="read only the first N training docstrings"
+    )
     parser.add_argument("--out", type=Path, default=PACKAGE_DATA)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -225,7 +229,9 @@ def main() -> None:
         lr=options.rate, betas=(0.9, 0.95),
     )  # fmt: skip
     warmup = min(200, options.steps // 10)
-    checkpoint_steps = {max(1, round(options.steps / CHECKPOINT_RATIO**k)) for k in range(1, N_CHECKPOINTS + 1)}
+    checkpoint_steps = {
+        max(1, round(options.steps / CHECKPOINT_RATIO**k)) for k in range(1, N_CHECKPOINTS + 1)
+    }
     keeps_checkpoints = options.out == PACKAGE_DATA
     order = torch.randperm(len(rows), generator=generator)
     cursor, n_trained_tokens = 0, 0
@@ -254,7 +260,9 @@ def main() -> None:
             store.write_bytes(HERE / "checkpoints" / f"step-{step:05d}.safetensors", half_precision(model))
 
     weights = half_precision(model)
-    model.load_state_dict({k: v.half().float() for k, v in model.state_dict().items()})  # judge what is shipped
+    model.load_state_dict(
+        {k: v.half().float() for k, v in model.state_dict().items()}
+    )  # judge what is shipped
     model.eval()
     losses = counting_losses(documents, evaluation, options.vocab)
     losses["nano"] = heldout_loss(model, evaluation)

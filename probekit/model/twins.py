@@ -60,7 +60,9 @@ class PcSignTwins:
     """±1 along each principal direction."""
 
     @classmethod
-    def draw(cls, weights: MlpWeights, frame: InputFrame, n_twins: int, rng: np.random.Generator) -> PcSignTwins:
+    def draw(
+        cls, weights: MlpWeights, frame: InputFrame, n_twins: int, rng: np.random.Generator
+    ) -> PcSignTwins:
         """Draw R sign vectors."""
         signs = rng.integers(0, 2, size=(n_twins, weights.d_model)) * 2.0 - 1.0
         return cls(weights, frame, torch.from_numpy(signs).float().to(weights.device))
@@ -99,11 +101,19 @@ def isotropic_twin(
     w_in = fresh(weights.w_in)
     if weights.w_gate is None or weights.b_gate is None:
         return MlpWeights(
-            w_in, same_rate(w_in, weights.w_in, weights.b_in), activation=weights.activation, bits=weights.bits
+            w_in,
+            same_rate(w_in, weights.w_in, weights.b_in),
+            activation=weights.activation,
+            bits=weights.bits,
         )
     w_gate = fresh(weights.w_gate)
     return MlpWeights(
-        w_in, weights.b_in, w_gate, same_rate(w_gate, weights.w_gate, weights.b_gate), weights.activation, weights.bits
+        w_in,
+        weights.b_in,
+        w_gate,
+        same_rate(w_gate, weights.w_gate, weights.b_gate),
+        weights.activation,
+        weights.bits,
     )
 
 
@@ -141,6 +151,8 @@ def linearised(weights: MlpWeights, sample: Float[Tensor, "token input"]) -> Lin
         determinant = torch.where(safe, determinant, 1.0)
         on_gate = torch.where(safe, (s22 * t1 - s12 * t2) / determinant, 0.0)
         on_linear = torch.where(safe, (s11 * t2 - s12 * t1) / determinant, 0.0)
-        weight = on_gate.unsqueeze(1) * weights.w_gate.double() + on_linear.unsqueeze(1) * weights.w_in.double()
+        weight = (
+            on_gate.unsqueeze(1) * weights.w_gate.double() + on_linear.unsqueeze(1) * weights.w_in.double()
+        )
     bias = target_mean - weight @ sample.double().mean(0)
     return LinearLayer(weight.float(), bias.float())

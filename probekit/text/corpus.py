@@ -248,7 +248,12 @@ class Corpus:
         Args:
             texts: a list of documents, or a function that gives them from the first one on at each call.
         """
-        return Corpus(self.name, texts if callable(texts) else lambda: texts, cache_key=self.cache_key, origin=self.origin)
+        return Corpus(
+            self.name,
+            texts if callable(texts) else lambda: texts,
+            cache_key=self.cache_key,
+            origin=self.origin,
+        )
 
     def tokenize(
         self,
