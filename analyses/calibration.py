@@ -124,7 +124,7 @@ def in_place(kind: str, n_draws: int, n_twins: int) -> Iterator[str]:
         planned = plan(plant.scene, Settings(twins=n_twins, max_pairs=10_000, min_support=30))
         for draw in range(layer, n_draws, 5):
             stand_in = (
-                twin_of(plant.weights, plant.scene.inputs, draw)
+                twin_of(plant.weights, plant.scene, planned, draw)
                 if kind == "twin"
                 else random_layer(1_000 + draw, SMALL["n_neurons"], SMALL["n_concepts"])
             )

@@ -39,7 +39,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where the two runs and their report go.")] = Path("demo-report"),
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
-    """Analyse the bundled model and one planted circuit, offline, in about two minutes.
+    """Analyse the bundled model and one planted circuit, offline, in a few minutes.
 
     The planted circuit is a transformer whose computed ANDs are known: it shows what a find looks like beside a really
     trained model.

@@ -17,7 +17,7 @@ from probekit.model.twins import InputFrame, PcSignTwins
 from probekit.model.weights import MlpWeights
 from probekit.probes.pairs import LabelColumns, splitmix64
 from probekit.run.judge import LayerResult, judge
-from probekit.run.measure import LayerMeasure, measure_layers
+from probekit.run.measure import CALIBRATION_TOKENS, LayerMeasure, measure_layers
 from probekit.run.source import ArraySource
 from probekit.run.study import PlannedStudy, Settings, plan_study
 from probekit.theory.circuits.circuit import Circuit
@@ -101,9 +101,14 @@ def layer_of(circuit: Circuit) -> MlpWeights:
     return MlpWeights.from_arrays(circuit.w_in, circuit.b_in)
 
 
-def twin_of(weights: MlpWeights, inputs: torch.Tensor, seed: int) -> MlpWeights:
-    """A PC-sign twin as weights of its own: W̃ = W U S Uᵀ, b̃ = b + Wμ − W̃μ."""
-    frame = InputFrame.of(inputs)
+def twin_of(weights: MlpWeights, scene: Scene, planned: PlannedStudy, seed: int) -> MlpWeights:
+    """A PC-sign twin as weights of its own: W̃ = W U S Uᵀ, b̃ = b + Wμ − W̃μ.
+
+    The frame must be the one the machinery will take (the inputs of the fit half): only then are signs in one frame
+    multiplied, and the twin is exchangeable with its own twins.
+    """
+    frame = InputFrame.of(scene.inputs[torch.from_numpy(planned.rows["fit"])])
+    assert len(planned.rows["fit"]) <= CALIBRATION_TOKENS
     sign = PcSignTwins.draw(weights, frame, 1, np.random.default_rng([seed, 105])).signs[0]
     turned = (weights.w_in @ frame.directions * sign) @ frame.directions.T
     return replace(weights, w_in=turned, b_in=weights.b_in + (weights.w_in - turned) @ frame.mean)
