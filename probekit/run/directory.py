@@ -149,6 +149,12 @@ def state_of(folder: Path, record: dict[str, Any]) -> State:
     return "finished" if finished else "unfinished"
 
 
+def is_tidy(folder: Path) -> bool:
+    """Whether nothing is left to do in the directory of a finished run: no debris, and the report is there."""
+    names = {path.name for path in folder.rglob("*")}
+    return REPORT in names and LOCK not in names and not any(store.TEMPORARY_MARK in name for name in names)
+
+
 def require_same(folder: Path, record: dict[str, Any]) -> None:
     """Refuse a directory that holds another run.
 

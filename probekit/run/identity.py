@@ -23,6 +23,7 @@ _ROOMS = ("theory", "text", "model", "probes", "evidence", "run")
 _PACKAGES = ("torch", "transformers", "transformer-lens", "numpy", "scipy", "numba", "tokenizers", "datasets")
 
 
+@lru_cache
 def package_version() -> str:
     """The installed version of probekit."""
     try:
@@ -31,8 +32,8 @@ def package_version() -> str:
         return "0+unknown"
 
 
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on; absent packages are left out."""
+@lru_cache
+def _versions() -> dict[str, str]:
     found: dict[str, str] = {"probekit": package_version()}
     for package in _PACKAGES:
         try:
@@ -40,6 +41,11 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on; absent packages are left out."""
+    return dict(_versions())
 
 
 @lru_cache

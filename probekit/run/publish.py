@@ -49,6 +49,7 @@ def publish(run: Finished, path: Path | None, companions: Sequence[Finished] = (
     own = path is None
     target = run.path / REPORT if path is None else path
     tables = _pairs(run)
+    drawn = figures(run.summary, run.layers, tables)
     page = render_page(
         run.summary,
         run.layers,
@@ -67,9 +68,10 @@ def publish(run: Finished, path: Path | None, companions: Sequence[Finished] = (
             },
         },
         companions=[_companion(other) for other in companions],
+        drawn=drawn,
     )
     if own:  # the page last: where it is, the figures are
-        for name, svg in figures(run.summary, run.layers, tables).items():
+        for name, svg in drawn.items():
             store.write_text(run.path / FIGURES / f"{name}.svg", svg)
     store.write_text(target, page)
     return target

@@ -63,8 +63,8 @@ def carry_out(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> R
         temporary = TemporaryDirectory(prefix="probekit-")
         return _in_folder(job, Path(temporary.name), watch, force=force, temporary=temporary)
     folder = Path(out)
-    if not force and directory.state_of(folder, job.record) == "finished":
-        return _finished(folder)
+    if not force and directory.state_of(folder, job.record) == "finished" and directory.is_tidy(folder):
+        return Run(folder)
     existed = folder.exists()
     made = store.make_folders(folder)
     try:
@@ -81,27 +81,23 @@ def carry_out(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> R
                     store.disk.remove_folder(path)
 
 
-def _finished(folder: Path) -> Run:
-    run = Run(folder)
-    if not (folder / directory.REPORT).exists():
-        run.report()
-    return run
-
-
 def _in_folder(
     job: Job, folder: Path, watch: Any, *, force: bool, temporary: TemporaryDirectory[str] | None = None
 ) -> Run:
     """The same, by the one who holds the directory."""
     state = "other" if force and any(_held(folder)) else directory.state_of(folder, job.record)
     environment = identity.environment(job.device)
-    if state == "finished":
-        return _finished(folder)
     if state == "other" and not force:
         directory.require_same(folder, job.record)
     if state == "unfinished":
         directory.require_same_environment(folder, environment)
     if state != "other":
         store.sweep(folder)
+    if state == "finished":
+        run = Run(folder, temporary)
+        if not (folder / directory.REPORT).exists():
+            run.report()
+        return run
     record = {
         "schema": directory.RECORD_SCHEMA, "format": directory.FORMAT, **job.record, "command": job.command,
         "arguments": job.arguments, "versions": identity.versions(), "environment": environment,

@@ -135,7 +135,7 @@ class Stage:
         path = self.folder / COMMIT
         if not path.exists():
             return None
-        record = store.read_sealed(path, COMMIT_SCHEMA, FORMAT)
+        record, identity = store.read_sealed_as(path, COMMIT_SCHEMA, FORMAT)
         if record.get("stage") != self.name:
             raise corrupt(path, f"belongs to stage {record.get('stage')}")
         if self.inputs and record.get("inputs") != self.inputs:
@@ -144,7 +144,7 @@ class Stage:
         held = [{"part": part, "blake2b": self.sidecar(part)["file"]["blake2b"]} for part in self.parts()]
         if told != held:
             raise corrupt(path, "its list of parts is not what lies beside it")
-        return store.blake2b(store.canonical_json(record).encode())
+        return identity
 
     def require_committed(self) -> str:
         """The stage's identity.

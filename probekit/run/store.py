@@ -24,7 +24,7 @@ TEMPORARY_MARK = ".tmp-"
 ROOM = 1.2
 """Free space asked for, as a multiple of what is about to be written."""
 SEAL = "~seal"
-"""The key of a sealed record's own digest; it sorts behind all others, so it is the last line."""
+"""The key of a sealed record's own digest, alone on its last line."""
 
 disk: Disk = RealDisk()
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -115,10 +115,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_sealed(path: Path, record: dict[str, Any]) -> str:
-    """Put a record at `path` with its own digest as the last key; returns that digest."""
-    seal = blake2b(canonical_json(record).encode())
-    write_json(path, {**record, SEAL: seal})
+    """Put a record at `path`; its last line is the digest of all that stands above. Returns that digest."""
+    text = json.dumps(record, sort_keys=True, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    body = text.removesuffix("}").encode()
+    seal = blake2b(body)
+    write_bytes(path, body + _last_line(seal))
     return seal
+
+
+def _last_line(seal: str) -> bytes:
+    return f',\n"{SEAL}":"{seal}"}}\n'.encode()
 
 
 def table_bytes(table: Any) -> bytes:
@@ -188,8 +194,8 @@ def read_json(path: Path, digest: Digest | None = None) -> Any:
     return parse_json(read_bytes(path, digest), path)
 
 
-def read_sealed(path: Path, schema: str, version: int) -> dict[str, Any]:
-    """Read a sealed record: `schema` must be its "schema", and its "format" at most `version`.
+def read_sealed_as(path: Path, schema: str, version: int) -> tuple[dict[str, Any], str]:
+    """Read a sealed record and its digest: `schema` must be its "schema", and its "format" at most `version`.
 
     Raises:
         FormatError: another schema, or a newer format.
@@ -207,10 +213,16 @@ def read_sealed(path: Path, schema: str, version: int) -> dict[str, Any]:
         raise FormatError(
             f"{path}: written in format {written}, this probekit reads up to {version}; upgrade probekit to read it."
         )
-    held = {key: value for key, value in record.items() if key != SEAL}
-    if data != canonical_json(record).encode() or record.get(SEAL) != blake2b(canonical_json(held).encode()):
+    seal = str(record.pop(SEAL, ""))
+    body = data.removesuffix(_last_line(seal))
+    if len(body) == len(data) or blake2b(body) != seal:
         raise corrupt(Path(path), "its last line does not digest the rest")
-    return held
+    return record, seal
+
+
+def read_sealed(path: Path, schema: str, version: int) -> dict[str, Any]:
+    """The record alone; see `read_sealed_as`."""
+    return read_sealed_as(path, schema, version)[0]
 
 
 def read_table(path: Path, digest: Digest | None = None) -> Any:
