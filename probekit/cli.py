@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probekit.cli_circuits import app as circuits_app
+from probekit.cli_runs import Directory, continue_run, verified
 from probekit.errors import ConfigError, InputError, ProbekitError
 
 if TYPE_CHECKING:
@@ -168,6 +169,20 @@ def report(
             "report: several runs need --out FILE.html, so that no run's own report is replaced."
         )
     _say()(f"report: {first.report(out, companions=tuple(others))}")
+
+
+@app.command()
+def resume(run: Directory) -> None:
+    """Finish a run that was killed, interrupted or stopped by a full disk; the result is the same to the bit."""
+    done = _watched(lambda report: continue_run(run, report))
+    _print_run(done)
+    _say()(f"report: {done.path / 'report.html'}")
+
+
+@app.command()
+def verify(run: Directory) -> None:
+    """Compare every file of a run with the digest taken when it was written."""
+    _say()(verified(run))
 
 
 @app.command()
@@ -333,8 +348,10 @@ def main() -> None:
     except ProbekitError as error:
         _say()(f"[red]error[/red] {type(error).__name__}: {_plain(str(error))}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _say()("interrupted; nothing half-written was left behind. Run the same command again.")
+    except KeyboardInterrupt as stop:
+        _say()("interrupted; nothing half-written was left behind.")
+        for note in getattr(stop, "__notes__", ["Run the same command again."]):
+            _say()(_plain(note))
         sys.exit(INTERRUPTED)
     except typer.Exit as done:
         sys.exit(done.exit_code)

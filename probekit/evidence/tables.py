@@ -6,7 +6,8 @@ k. What was not measured is null, never 0; flags are booleans, never null, excep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -132,3 +133,15 @@ def path_rows(
         "computed": flag(decision.computed),
     }
     return pd.DataFrame(columns)[list(PATH_COLUMNS)]
+
+
+def layer_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a layer: every number of summary.json's `layers`, nested ones with their path as a prefix."""
+    flat: list[dict[str, Any]] = []
+    for row in rows:
+        kept = {k: v for k, v in row.items() if not isinstance(v, list | dict)}
+        for key, value in (row["twins"] or {}).items():
+            kept |= {f"twins_{key}_{part}": v for part, v in (value or {}).items()}
+        kept |= {f"capacity_{key}": v for key, v in row["capacity"].items()}
+        flat.append(kept)
+    return pd.DataFrame(flat)

@@ -43,6 +43,7 @@ def render_page(
     examples: Sequence[Mapping[str, Any]] | None = None,
     provenance: Mapping[str, Any] | None = None,
     companions: Sequence[Companion] = (),
+    drawn: Mapping[str, str] | None = None,
 ) -> str:
     """The whole report as one HTML text.
 
@@ -54,10 +55,11 @@ def render_page(
         examples: the strongest pairs with their neurons and tokens in context.
         provenance: `command`, `settings`, `versions`, `fingerprints` of the run.
         companions: other runs (a planted circuit) whose ladder shows what a find looks like.
+        drawn: the run's own figures where they have been drawn already.
     """
     rows: list[words.Row] = summary["layers"]
     provenance = provenance or {}
-    drawn = figures(summary, layers, pairs)
+    drawn = figures(summary, layers, pairs) if drawn is None else drawn
     page = {
         "summary": summary,
         "title": f"AND-like features in {summary['model']['name']}",

@@ -16,7 +16,8 @@ from probekit.evidence.decide import Decision, adjusted, decide, decide_twins, t
 from probekit.evidence.nulls import MIN_TWINS
 from probekit.evidence.spread import classify
 from probekit.evidence.tables import pair_table, path_rows
-from probekit.run.measure import DECIDING_K, LayerMeasure
+from probekit.run.measure import LayerMeasure
+from probekit.run.planned import DECIDING_K
 from probekit.run.study import PlannedStudy
 
 

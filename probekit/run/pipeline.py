@@ -6,27 +6,20 @@ study, the same three passes and the same decisions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from probekit.errors import ConfigError, InputError, ModelError, StaleError
-from probekit.evidence.tables import SCHEMA
-from probekit.run import identity, progress, store
-from probekit.run.examples import examples_of
+from probekit.errors import ConfigError, guarded
+from probekit.run import identity
 from probekit.run.given import GivenArrays
-from probekit.run.judge import judge
-from probekit.run.measure import measure_layers
-from probekit.run.publish import EXAMPLES, REPORT
-from probekit.run.result import FORMAT, RECORD, SUMMARY, Run, read_record
-from probekit.run.study import PlannedStudy, Settings
-from probekit.run.subject import Subject, array_subject, model_subject
-
-GROUP_BYTES = 1.0e9
-"""Memory the sums of one group of layers may take; more layers are measured in another pass over the text."""
+from probekit.run.result import Run
+from probekit.run.session import Job, carry_out
+from probekit.run.study import Settings
+from probekit.run.subject import array_subject, model_subject
 
 
+@guarded
 def analyze(
     model: Any,
     corpus: Any = None,
@@ -73,11 +66,14 @@ def analyze(
         command: what the report prints as the way to get this run again.
 
     Returns:
-        The finished run. Where `out` holds the same run finished, it is loaded, not computed again.
+        The finished run. Where `out` holds the same run finished, it is loaded; unfinished, it is continued.
 
     Raises:
-        InputError: data or configuration cannot be used; no pair is testable.
+        InputError: data or configuration cannot be used; no pair is testable. The disk is as it was.
         StaleError: `out` holds another run and `force` is not set.
+        LockedError: another process works on `out`.
+        CorruptError: what lies in `out` is not what was written.
+        DiskFullError: no space is left; what was finished is kept.
         ModelError: the model cannot be loaded or fails the proof of its sites.
     """
     if engine != "local":
@@ -89,16 +85,20 @@ def analyze(
         identity.of_model(model), identity.of_corpus(corpus), identity.of_concepts(concepts), settings,
         layers=wanted, pairs=asked,
     )  # fmt: skip
-    return _run(
-        record,
-        out,
-        lambda report: model_subject(model, corpus, concepts, wanted, asked, settings, device, report),
-        progress,
-        force=force,
-        command=command,
+    arguments = identity.in_words(
+        model, corpus, concepts, settings, layers=wanted, pairs=asked, device=device, engine=engine
     )
+    job = Job(
+        record,
+        lambda report: model_subject(model, corpus, concepts, wanted, asked, settings, device, report),
+        arguments,
+        command,
+        identity.of_device(device),
+    )
+    return carry_out(job, out, progress, force=force)
 
 
+@guarded
 def analyze_arrays(
     neurons: Any,
     labels: Any,
@@ -152,112 +152,5 @@ def analyze_arrays(
     record = identity.science(
         f"arrays@{given.digest()}", "arrays", "arrays", settings, layers=[0], pairs=asked
     )
-    return _run(
-        record,
-        out,
-        lambda report: array_subject(given, asked, settings),
-        progress,
-        force=force,
-        command=None,
-    )
-
-
-def _run(
-    record: dict[str, Any],
-    out: str | Path | None,
-    prepare: Callable[[progress.Report], Subject],
-    watch: Any,
-    *,
-    force: bool,
-    command: str | None,
-) -> Run:
-    """Claim the directory, do the work, write it down."""
-    temporary = TemporaryDirectory(prefix="probekit-") if out is None else None
-    folder = Path(temporary.name if temporary is not None else str(out))
-    finished = _claim(folder, record, force=force)
-    if finished:
-        return Run(folder)
-    existed = folder.exists()
-    try:
-        with progress.Bars() as bars:
-            seen = watch is None and progress.watched()
-            report: Any = watch if callable(watch) else bars if seen else progress.silent
-            subject = prepare(report)
-            store.write_json(
-                folder / RECORD,
-                {**record, "format": FORMAT, "command": command, "versions": identity.versions()},
-            )
-            _measure(folder, subject, report)
-    except (InputError, ModelError):
-        # what cannot be used leaves nothing; an interrupted run keeps its record and is started again
-        if not existed:
-            store.remove_tree(folder)
-        raise
-    run = Run(folder, temporary)
-    run.report()
-    return run
-
-
-def _claim(folder: Path, record: dict[str, Any], *, force: bool) -> bool:
-    """Whether the directory holds this very run, finished; otherwise leave it ready for it.
-
-    Raises:
-        StaleError: it holds another run, or files that are no run, and `force` is not set.
-    """
-    if not folder.exists() or not any(folder.iterdir()):
-        return False
-    if not (folder / RECORD).exists():
-        raise StaleError(f"{folder}: holds files that are no run; choose an empty folder for --out.")
-    held = read_record(folder)
-    if held.get("identity") == record["identity"] and (folder / SUMMARY).exists() and not force:
-        return True
-    if held.get("identity") != record["identity"] and not force:
-        ours, theirs = record["science"], held.get("science", {})
-        changed = sorted(key for key in ours if ours[key] != theirs.get(key))
-        raise StaleError(
-            f"{folder}: holds another run (it differs in {', '.join(changed) or 'its record'}). Choose another --out, or "
-            "--force to replace it."
-        )
-    store.sweep(folder)
-    for name in (SUMMARY, REPORT, EXAMPLES):
-        (folder / name).unlink(missing_ok=True)
-    for name in ("pairs", "paths", "figures"):
-        store.remove_tree(folder / name)
-    return False
-
-
-def _measure(folder: Path, subject: Subject, report: progress.Report) -> None:
-    rows: list[dict[str, Any]] = []
-    examples: list[dict[str, Any]] = []
-    planned = subject.planned
-    size = _group_size(planned, subject)
-    for first in range(0, len(subject.layers), size):
-        group = subject.layers[first : first + size]
-        for measure in measure_layers(subject.source, group, planned.study, report):
-            result = judge(
-                measure, planned, names=subject.names, kinds=subject.kinds,
-                n_params=subject.n_params(measure.layer), bits_stored=float(subject.bits),
-            )  # fmt: skip
-            store.write_table(folder / "pairs" / f"layer-{measure.layer:02d}.parquet", result.pairs)
-            store.write_table(folder / "paths" / f"layer-{measure.layer:02d}.parquet", result.paths)
-            rows.append(result.row)
-            examples += examples_of(measure, result.pairs, planned, subject.tokens, subject.tokenizer)
-    store.write_json(folder / EXAMPLES, examples)
-    store.write_json(
-        folder / SUMMARY,
-        {
-            "schema": SCHEMA, "model": subject.model, "corpus": subject.corpus, "concepts": subject.concepts,
-            "layers": rows, "notes": subject.notes,
-        },
-    )  # fmt: skip
-
-
-def _group_size(planned: PlannedStudy, subject: Subject) -> int:
-    """Layers measured together: their moments, refits and confirm sums fit into GROUP_BYTES."""
-    study = planned.study
-    n_pairs, n_sites = len(study.pairs), 4 + study.n_twins + min(4, study.n_twins)
-    n_concepts, n_neurons = planned.tested.n_concepts, subject.n_neurons
-    moments = 8 * n_neurons * (n_neurons + n_pairs + n_concepts)
-    confirm = n_pairs * (64 * 4 * 2 * 4 + 16 * 4 * 16 * 4 + 16 * 16 * 8)
-    own = 4 * len(study.confirm.sample.token) * 5 + n_pairs * 64 * 64 * 8 + 2 * moments
-    return max(1, int(GROUP_BYTES // (n_sites * (moments + confirm) + own)))
+    job = Job(record, lambda report: array_subject(given, asked, settings))
+    return carry_out(job, out, progress, force=force)

@@ -22,7 +22,7 @@ from probekit.probes.pairs import (
     splitmix64,
     testable_pairs,
 )
-from probekit.run.measure import DECIDING_K, HalfPlan, Study
+from probekit.run.planned import DECIDING_K, HalfPlan, Study
 from probekit.run.source import Half
 
 DUPLICATE_CORRELATION = 0.95

@@ -15,6 +15,7 @@ from probekit.probes.pairs import LabelColumns, splitmix64
 from probekit.run import progress
 from probekit.run.cache import cached
 from probekit.run.given import GivenArrays
+from probekit.run.identity import of_array
 from probekit.run.source import ArraySource, ModelSource, Source
 from probekit.run.study import PlannedStudy, Settings, counts_of, pair_kinds, plan_study
 from probekit.text.concepts.concepts import Concepts
@@ -56,6 +57,17 @@ class Subject:
     """The token block, where there is one."""
     tokenizer: Any | None = None
     """The tokenizer, where there is one."""
+
+    def fingerprint(self) -> str:
+        """Digest of the tokens, labels, pairs and weights the stages are computed from."""
+        study = self.planned.study
+        parts = [str(self.corpus["fingerprint"]), str(self.model), *self.names, of_array(study.pairs)]
+        for half in (study.fit, study.confirm):
+            parts += [of_array(a) for a in (half.labels.indptr, half.labels.tokens, half.doc_key, half.sample.ptr)]
+        for layer in self.layers:
+            mlp = self.source.weights(layer)
+            parts += [] if mlp is None else [of_array(mlp.weight.cpu().numpy()), of_array(mlp.bias.cpu().numpy())]
+        return hashlib.blake2b("\n".join(parts).encode(), digest_size=32).hexdigest()
 
 
 def model_subject(

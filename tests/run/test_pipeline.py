@@ -134,7 +134,7 @@ class TestRepeatability:
     def test_grouping_of_layers_changes_nothing(
         self, planted, planted_run: pk.Run, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr("probekit.run.pipeline.GROUP_BYTES", 1)
+        monkeypatch.setattr("probekit.run.session.GROUP_BYTES", 1)
         alone = analyze(planted.model, planted.corpus, concepts=planted.concepts, **OPTIONS)
         assert alone.pairs(0).equals(planted_run.pairs(0))
 
@@ -278,7 +278,7 @@ class TestLoading:
             pk.load(tmp_path)
 
     def test_unfinished(self, planted_run: pk.Run, tmp_path: Path):
-        store.write_json(tmp_path / "run.json", planted_run.record)
+        store.write_sealed(tmp_path / "run.json", planted_run.record)
         with pytest.raises(IncompleteError, match="was started and not finished"):
             pk.load(tmp_path)
 

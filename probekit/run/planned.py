@@ -1,0 +1,48 @@
+"""What is measured, the same for every layer: pairs, halves, sampled tokens, twins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from probekit.evidence.contrast import ConfirmPlan
+from probekit.probes.pairs import LabelColumns, TokenSample
+from probekit.run.source import Half
+
+DECIDING_K = 16
+
+
+@dataclass(frozen=True)
+class HalfPlan:
+    """One half of the documents: its labels, documents and sampled tokens."""
+
+    half: Half
+    """Which half."""
+    labels: LabelColumns
+    """Labels of its tokens."""
+    doc_key: np.ndarray
+    """Hash of each token's document, uint64 [token]."""
+    sample: TokenSample
+    """Sampled tokens of each pair."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is measured."""
+
+    pairs: Int[np.ndarray, "pair 2"]
+    """Tested pairs."""
+    fit: HalfPlan
+    """The half the readouts are fitted on."""
+    confirm: HalfPlan
+    """The half they are judged on."""
+    plan: ConfirmPlan
+    """Batches of the confirm half."""
+    n_twins: int
+    """PC-sign twins."""
+    seed: int
+    """Seed of the twins."""
+    twin_ks: tuple[int, ...] = (DECIDING_K,)
+    """Sizes at which twins are confirmed; 0 stands for all neurons."""
