@@ -69,8 +69,12 @@ def of_array(values: np.ndarray) -> str:
     return _digest([head, np.ascontiguousarray(values).tobytes()])
 
 
-def of_model(model: Any) -> str:
-    """What a model is called, and a digest of it where it lies on this machine."""
+def of_model(model: Any, dtype: str | None = None) -> str:
+    """What a model is called, and a digest of it where it lies on this machine; a dtype asked for is part of it."""
+    return _of_weights(model) + ("" if dtype is None else f" in {dtype}")
+
+
+def _of_weights(model: Any) -> str:
     if isinstance(model, str | Path):
         path = Path(model)
         if str(model) == "nano":
@@ -120,7 +124,7 @@ def science(
     """The [science] record of run.json and its identity."""
     record: dict[str, Any] = {
         "model": model, "corpus": corpus, "concepts": concepts, "layers": layers,
-        "pairs": None if pairs is None else sorted([str(a), str(b)] for a, b in pairs),
+        "pairs": pairs,
         "settings": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(settings).items()},
         "probekit": package_version(),
     }  # fmt: skip

@@ -14,15 +14,21 @@ from typing import Any
 from probekit.errors import ConfigError, InputError, ModelError, StaleError
 from probekit.evidence.tables import SCHEMA
 from probekit.run import identity, progress, store
+from probekit.run.choice import Choice
 from probekit.run.examples import examples_of
 from probekit.run.given import GivenArrays
 from probekit.run.judge import judge
+from probekit.run.kept import SURFACES, TOKENS, KeptText
+from probekit.run.listing import CONCEPTS, concept_table
+from probekit.run.look import LOOKS, look_table
 from probekit.run.measure import measure_layers
 from probekit.run.publish import EXAMPLES, REPORT
 from probekit.run.result import FORMAT, RECORD, SUMMARY, Run, read_record
 from probekit.run.study import PlannedStudy, Settings
 from probekit.run.subject import Subject, array_subject, model_subject
 
+Pairs = str | Iterable[str] | Iterable[tuple[str, str]] | None
+"""A rule or kinds of pair, or pairs of concept names; None is the rule "uniform"."""
 GROUP_BYTES = 1.0e9
 """Memory the sums of one group of layers may take; more layers are measured in another pass over the text."""
 
@@ -33,7 +39,7 @@ def analyze(
     *,
     concepts: Any = None,
     layers: Iterable[int] | None = None,
-    pairs: Iterable[tuple[str, str]] | None = None,
+    pairs: Pairs = None,
     max_tokens: int = 300_000,
     context: int = 128,
     max_pairs: int = 2_000,
@@ -48,15 +54,22 @@ def analyze(
     twin_ks: Sequence[int] = (16,),
     force: bool = False,
     command: str | None = None,
+    dtype: str | None = None,
+    tokenizer: Any = None,
 ) -> Run:
     """How many AND-like features does each MLP layer compute, against its random twins and the capacity limit?
 
     Args:
-        model: "gpt2" or another hub name, a folder in Hugging Face format, "nano" (bundled), or a TransformerBridge.
+        model: "gpt2" or another hub name or short name, with a revision or training checkpoint behind an @
+            ("EleutherAI/pythia-70m@step3000"), a folder in Hugging Face format, "nano" (bundled), a TransformerBridge, or
+            a `transformers` model.
         corpus: None or "docs" (the offline corpus), a file, a hub dataset, or a `Corpus`.
         concepts: None (the defaults), a `Concepts` set, or a TOML file.
         layers: layers to measure; None takes all.
-        pairs: pairs of concept names to test; None takes all testable ones.
+        pairs: which testable pairs are tested. None or "uniform": each with the same probability; "stratified": an equal
+            share of each kind; "support": those whose emptiest quadrant holds the most tokens; a kind such as
+            "token × token" or "context × token, lag 1" (x for × will do), or a list of such words; or a list of (a, b)
+            concept names.
         max_tokens: counted tokens to read.
         context: positions of a document that are read.
         max_pairs: more testable pairs are sampled uniformly, with their inclusion probability recorded.
@@ -71,6 +84,8 @@ def analyze(
         twin_ks: sizes at which twins are confirmed; 0 stands for all neurons. 16 always is.
         force: start afresh where `out` holds another run.
         command: what the report prints as the way to get this run again.
+        dtype: what the model computes in: "float32", "bfloat16" or "float16"; None: float32 on a CPU, else as stored.
+        tokenizer: of a `transformers` model given as an object.
 
     Returns:
         The finished run. Where `out` holds the same run finished, it is loaded, not computed again.
@@ -84,15 +99,26 @@ def analyze(
         raise ConfigError(f"engine: got {engine!r}, wanted 'local', the only one this version has.")
     settings = Settings(max_tokens, context, max_pairs, min_support, twins, q, seed, tuple(twin_ks))
     wanted = None if layers is None else sorted(set(layers))
-    asked = None if pairs is None else [(str(a), str(b)) for a, b in pairs]
+    choice = Choice.of(pairs)
     record = identity.science(
-        identity.of_model(model), identity.of_corpus(corpus), identity.of_concepts(concepts), settings,
-        layers=wanted, pairs=asked,
+        identity.of_model(model, dtype), identity.of_corpus(corpus), identity.of_concepts(concepts), settings,
+        layers=wanted, pairs=choice.record(),
     )  # fmt: skip
     return _run(
         record,
         out,
-        lambda report: model_subject(model, corpus, concepts, wanted, asked, settings, device, report),
+        lambda report: model_subject(
+            model,
+            corpus,
+            concepts,
+            wanted,
+            choice,
+            settings,
+            device,
+            report,
+            dtype=dtype,
+            tokenizer=tokenizer,
+        ),
         progress,
         force=force,
         command=command,
@@ -108,7 +134,7 @@ def analyze_arrays(
     weights: tuple[Any, ...] | None = None,
     activation: str = "relu",
     names: Sequence[str] | None = None,
-    pairs: Iterable[tuple[str, str]] | None = None,
+    pairs: Pairs = None,
     max_pairs: int = 2_000,
     min_support: int = 60,
     twins: int = 20,
@@ -129,7 +155,7 @@ def analyze_arrays(
         weights: (w_in [neuron d_model], b_in [neuron]), or (w_in, b_in, w_gate, b_gate) of a gated layer.
         activation: of the layer.
         names: of the concepts; None names them c0, c1, …
-        pairs: pairs of concept names; None takes all testable ones.
+        pairs: as in `analyze`.
         max_pairs: as in `analyze`.
         min_support: as in `analyze`.
         twins: as in `analyze`; without inputs and weights none can be made, and the summary says so.
@@ -148,14 +174,14 @@ def analyze_arrays(
     given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names)
     n_tokens = len(given.doc)
     settings = Settings(max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, tuple(twin_ks))
-    asked = None if pairs is None else [(str(a), str(b)) for a, b in pairs]
+    choice = Choice.of(pairs)
     record = identity.science(
-        f"arrays@{given.digest()}", "arrays", "arrays", settings, layers=[0], pairs=asked
+        f"arrays@{given.digest()}", "arrays", "arrays", settings, layers=[0], pairs=choice.record()
     )
     return _run(
         record,
         out,
-        lambda report: array_subject(given, asked, settings),
+        lambda report: array_subject(given, choice, settings),
         progress,
         force=force,
         command=None,
@@ -219,9 +245,9 @@ def _claim(folder: Path, record: dict[str, Any], *, force: bool) -> bool:
             "--force to replace it."
         )
     store.sweep(folder)
-    for name in (SUMMARY, REPORT, EXAMPLES):
+    for name in (SUMMARY, REPORT, EXAMPLES, TOKENS, SURFACES, CONCEPTS):
         (folder / name).unlink(missing_ok=True)
-    for name in ("pairs", "paths", "figures"):
+    for name in ("pairs", "paths", "figures", LOOKS):
         store.remove_tree(folder / name)
     return False
 
@@ -230,6 +256,7 @@ def _measure(folder: Path, subject: Subject, report: progress.Report) -> None:
     rows: list[dict[str, Any]] = []
     examples: list[dict[str, Any]] = []
     planned = subject.planned
+    _keep_text(folder, subject)
     size = _group_size(planned, subject)
     for first in range(0, len(subject.layers), size):
         group = subject.layers[first : first + size]
@@ -240,6 +267,8 @@ def _measure(folder: Path, subject: Subject, report: progress.Report) -> None:
             )  # fmt: skip
             store.write_table(folder / "pairs" / f"layer-{measure.layer:02d}.parquet", result.pairs)
             store.write_table(folder / "paths" / f"layer-{measure.layer:02d}.parquet", result.paths)
+            looks = look_table(measure, planned, subject.names)
+            store.write_table(folder / LOOKS / f"layer-{measure.layer:02d}.parquet", looks)
             rows.append(result.row)
             examples += examples_of(measure, result.pairs, planned, subject.tokens, subject.tokenizer)
     store.write_json(folder / EXAMPLES, examples)
@@ -250,6 +279,15 @@ def _measure(folder: Path, subject: Subject, report: progress.Report) -> None:
             "layers": rows, "notes": subject.notes,
         },
     )  # fmt: skip
+
+
+def _keep_text(folder: Path, subject: Subject) -> None:
+    """Tokens, their surfaces and the list of concepts: what later looks at single pairs need."""
+    if subject.tokens is None or subject.labels is None:
+        return
+    text = KeptText.of(subject.tokens, subject.tokenizer)
+    text.write(folder)
+    store.write_table(folder / CONCEPTS, concept_table(subject.labels, subject.descriptions, text))
 
 
 def _group_size(planned: PlannedStudy, subject: Subject) -> int:

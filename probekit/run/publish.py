@@ -28,6 +28,11 @@ class Finished(Protocol):
         """One row a layer."""
         ...
 
+    @property
+    def concepts(self) -> pd.DataFrame:
+        """One row a concept; empty where there are none to list."""
+        ...
+
     def pairs(self, layer: int | None = None) -> pd.DataFrame:
         """One row a tested pair."""
         ...
@@ -65,6 +70,7 @@ def publish(run: Finished, path: Path | None, companions: Sequence[Finished] = (
             },
         },
         companions=[_companion(other) for other in companions],
+        concepts=run.concepts,
     )
     store.write_text(target, page)
     if own:
