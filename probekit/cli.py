@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from probekit import cli_look
 from probekit.cli_circuits import app as circuits_app
 from probekit.cli_runs import Directory, continue_run, verified
 from probekit.errors import ConfigError, InputError, ProbekitError
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(circuits_app, name="circuits")
+cli_look.register(app)
 
 DEMO_TOKENS = 120_000
 DEMO_PAIRS = 800

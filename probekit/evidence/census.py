@@ -122,6 +122,31 @@ def group_table(z: Standardised, group: Sequence[str]) -> list[dict[str, Any]]:
     return rows
 
 
+def group_counts(
+    decision: Decision, classes: Classes | None, spread: Spread | None, group: Sequence[str]
+) -> dict[str, dict[str, int | None]]:
+    """Number of pairs of each group on every rung; None where the rung was not measured."""
+    labels = np.asarray(group)
+    flags: dict[str, np.ndarray | None] = {
+        "significant_raw": decision.raw,
+        "represented": decision.represented,
+        "beyond_input": decision.beyond_input,
+        "above_twins": decision.above_twins,
+        "computed": decision.computed,
+        "distributed": None
+        if decision.computed is None or spread is None
+        else decision.computed & spread.distributed,
+        "superposed": None if classes is None else classes.superposed,
+    }
+    return {
+        name: {
+            f"n_{rung}": None if held is None else int(held[labels == name].sum())
+            for rung, held in flags.items()
+        }
+        for name in sorted(set(group))
+    }
+
+
 def effect_quantiles(d_prime: Float[np.ndarray, " any"]) -> list[float]:
     """Quantiles of d′ at `EFFECT_LEVELS`."""
     return [float(v) for v in np.quantile(d_prime, EFFECT_LEVELS)] if d_prime.size else []

@@ -28,7 +28,6 @@ from probekit.evidence.nulls import (
     support_strata,
 )
 
-
 Fdr = Literal["bh", "by", "storey"]
 """Control of the false discovery rate: Benjamini–Hochberg, Benjamini–Yekutieli, Storey."""
 STOREY_LEVEL = 0.5

@@ -50,7 +50,7 @@ def pair_table(
     decision: Decision,
     classes: Classes | None,
     kind: Sequence[str],
-    inclusion: float,
+    inclusion: np.ndarray,
 ) -> pd.DataFrame:
     """One row a tested pair: the deciding readout, its rivals, its p-values and its classes."""
     n_pairs = len(tested.pairs)
@@ -87,7 +87,7 @@ def pair_table(
         "represented": flag(decision.represented),
         "distributed": flag(spread.distributed),
         "superposed": flag(None if classes is None else classes.superposed),
-        "inclusion": np.full(n_pairs, inclusion),
+        "inclusion": inclusion,
         "kind": list(kind),
         "z": nothing if decision.z is None else decision.z.layer,
         "d_balanced": neurons.d_balanced,

@@ -61,7 +61,12 @@ def code() -> str:
 def environment(device: str) -> dict[str, Any]:
     """What results that shall be put together must have in common beyond the run's identity."""
     held: dict[str, Any] = {k: v for k, v in versions().items() if k != "probekit"}
-    return {**held, "python": ".".join(platform.python_version_tuple()[:2]), "machine": platform.machine(), "device": device}
+    return {
+        **held,
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "machine": platform.machine(),
+        "device": device,
+    }
 
 
 def _digest(parts: Iterable[bytes]) -> str:
@@ -94,8 +99,12 @@ def of_array(values: np.ndarray) -> str:
     return _digest([head, np.ascontiguousarray(values).tobytes()])
 
 
-def of_model(model: Any) -> str:
-    """What a model is called, and a digest of it where it lies on this machine."""
+def of_model(model: Any, dtype: str | None = None) -> str:
+    """What a model is called, and a digest of it where it lies on this machine; a dtype asked for is part of it."""
+    return _of_weights(model) + ("" if dtype is None else f" in {dtype}")
+
+
+def _of_weights(model: Any) -> str:
     if isinstance(model, str | Path):
         path = Path(model)
         if str(model) == "nano":
@@ -145,7 +154,7 @@ def science(
     """The [science] record of run.json and its identity."""
     record: dict[str, Any] = {
         "model": model, "corpus": corpus, "concepts": concepts, "layers": layers,
-        "pairs": None if pairs is None else sorted([str(a), str(b)] for a, b in pairs),
+        "pairs": pairs,
         "settings": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(settings).items()},
         "probekit": package_version(),
         "code": code(),
@@ -163,6 +172,7 @@ def in_words(
     pairs: Any,
     device: str,
     engine: str,
+    dtype: str | None = None,
 ) -> dict[str, Any] | None:
     """The arguments of the call where all of them can be written down, so that it can be repeated; else None."""
     sources = {"model": model, "corpus": corpus, "concepts": concepts}
@@ -171,8 +181,7 @@ def in_words(
     return {
         **{name: None if value is None else str(value) for name, value in sources.items()},
         **{key: list(v) if isinstance(v, tuple) else v for key, v in asdict(settings).items()},
-        "layers": layers, "pairs": None if pairs is None else [list(pair) for pair in pairs],
-        "device": device, "engine": engine,
+        "layers": layers, "pairs": pairs, "device": device, "engine": engine, "dtype": dtype,
     }  # fmt: skip
 
 

@@ -104,6 +104,9 @@ def judge(
         "sensitivity": None,
     }
     row |= _against_twins(measure, planned, decision, kinds)
+    row["groups"] = _groups(
+        row["groups"], census.group_counts(decision, classes, measure.spread, kinds), kinds
+    )
     capacity = audit(
         n_neurons=measure.n_neurons, n_params=n_params, bits_stored=bits_stored, n_tested=len(tested.pairs),
         excess_low=row["excess_low"] or 0.0,
@@ -111,6 +114,18 @@ def judge(
     row["capacity"] = capacity.as_dict()
     row["statement"] = census.statement(row)
     return LayerResult(measure.layer, row, table, pd.concat(paths, ignore_index=True))
+
+
+def _groups(
+    against: list[dict[str, Any]], counts: dict[str, dict[str, int | None]], kinds: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The census of each kind of pair: its counts on every rung beside its mean z, which is null where no twin ran."""
+    nothing = dict.fromkeys(("mean_z", "twin_low", "twin_high"))
+    measured = {group["kind"]: group for group in against}
+    return [
+        {"kind": kind, "n_tested": sum(k == kind for k in kinds), **nothing, **measured.get(kind, {}), **held}
+        for kind, held in counts.items()
+    ]
 
 
 def _above_isotropic(measure: LayerMeasure, decision: Decision, planned: PlannedStudy) -> int | None:

@@ -12,7 +12,8 @@ from probekit.errors import FormatError, InputError
 from probekit.evidence.tables import SCHEMA, layer_table
 from probekit.run import store
 from probekit.run.digest import Digest
-from probekit.run.directory import EXAMPLES, SUMMARY, read_record, read_results
+from probekit.run.directory import CONCEPTS, EXAMPLES, SUMMARY, read_record, read_results
+from probekit.run.look import PairLook, read_look
 from probekit.run.publish import publish
 
 
@@ -51,6 +52,25 @@ class Run:
             InputError: the run has no such layer.
         """
         return self._tables("paths", layer)
+
+    def pair(self, a: str, b: str) -> PairLook:
+        """Look at one tested pair in every layer: quadrants, neurons, contexts, twins.
+
+        Args:
+            a: a concept, by name or, where that is clear, without quotes and spaces: prev=New for prev=" New".
+            b: the other one; the order does not matter.
+
+        Raises:
+            InputError: no such concept, or the pair was not tested.
+            StoreError: an older version wrote the run.
+        """
+        return read_look(self.path, self.pairs(), a, b)
+
+    @property
+    def concepts(self) -> pd.DataFrame:
+        """One row a concept: kind, lag, description, how often it holds, examples; empty for a run on arrays."""
+        file = self.path / CONCEPTS
+        return store.read_table(file) if file.exists() else pd.DataFrame()
 
     def _tables(self, kind: str, layer: int | None) -> pd.DataFrame:
         held = [row["layer"] for row in self.summary["layers"]]

@@ -21,6 +21,7 @@ from probekit.run.checkpoint import Keeper
 from probekit.run.examples import examples_of
 from probekit.run.judge import judge
 from probekit.run.lock import locked
+from probekit.run.look import look_table
 from probekit.run.measure import measure_layers
 from probekit.run.planned import Study
 from probekit.run.result import Run
@@ -139,9 +140,7 @@ def _bars(watch: Any) -> Iterator[progress.Report]:
 
 def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, *, keeps: bool) -> None:
     """Every layer to its decided part, then the results and the mark that they are complete."""
-    inputs = digest_of_inputs(
-        (job.record["identity"], subject.fingerprint(), *map(str, subject.layers))
-    )
+    inputs = digest_of_inputs((job.record["identity"], subject.fingerprint(), *map(str, subject.layers)))
     stage = Stage(folder / STAGES / directory.RESULT, inputs)
     if stage.committed() is None:
         todo = [layer for layer in subject.layers if not stage.has(layer)]
@@ -177,7 +176,8 @@ def _measure_group(
             n_params=subject.n_params(measure.layer), bits_stored=float(subject.bits),
         )  # fmt: skip
         examples = examples_of(measure, result.pairs, planned, subject.tokens, subject.tokenizer)
-        keep_layer(stage, measure, result, examples, n_tokens)
+        looks = look_table(measure, planned, subject.names)
+        keep_layer(stage, measure, result, looks, examples, n_tokens)
 
 
 def _too_large(subject: Subject, error: BaseException) -> OutOfMemoryError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt64
+from jaxtyping import Float, Int, UInt64
 
 from probekit.errors import DegenerateError, InputError
 from probekit.evidence.contrast import N_BATCHES, ConfirmPlan
@@ -22,6 +22,7 @@ from probekit.probes.pairs import (
     splitmix64,
     testable_pairs,
 )
+from probekit.run.choice import Choice
 from probekit.run.planned import DECIDING_K, HalfPlan, Study
 from probekit.run.source import Half
 
@@ -81,8 +82,10 @@ class PlannedStudy:
     """Testable pairs, before sampling."""
     excluded: dict[str, int]
     """Untestable pairs by reason."""
-    inclusion: float
-    """Probability with which a testable pair was tested."""
+    inclusion: Float[np.ndarray, " pair"]
+    """Probability with which each tested pair was taken."""
+    choice: Choice
+    """How they were chosen."""
     duplicate_of: Int[np.ndarray, " concept"]
     """Representative of each concept; duplicates share one."""
     docs: dict[Half, Int[np.ndarray, " doc"]]
@@ -102,7 +105,10 @@ def plan_study(
     pos: Int[np.ndarray, " token"],
     doc_key: UInt64[np.ndarray, " doc"],
     settings: Settings,
-    chosen: Int[np.ndarray, "pair 2"] | None = None,
+    choice: Choice | None = None,
+    names: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+    lags: Sequence[int] = (),
 ) -> PlannedStudy:
     """Split, count, choose and sample.
 
@@ -112,22 +118,34 @@ def plan_study(
         pos: position of each token in its document.
         doc_key: hash of each document's content; equal documents fall into the same half.
         settings: the science settings.
-        chosen: pairs asked for by the user; None takes all testable ones.
+        choice: which testable pairs are tested; None for a uniform sample.
+        names: of the concepts; only needed for pairs asked for by name.
+        kinds: of the concepts; none given: all are the user's.
+        lags: tokens back that each concept looks; none given: all look at the token itself.
 
     Raises:
+        InputError: a pair or kind of pair asked for does not exist.
         DegenerateError: no pair is testable, or one half has no document.
     """
+    choice = choice or Choice()
+    kinds, lags = kinds or ["user"] * labels.n_concepts, lags or [0] * labels.n_concepts
     fit_doc = is_fit(doc_key, settings.seed)
     masks: dict[Half, np.ndarray] = {"fit": fit_doc[doc], "confirm": ~fit_doc[doc]}
     parts = {half: labels.take(mask) for half, mask in masks.items()}
     counts: dict[Half, QuadrantCounts] = {
         half: count_quadrants(parts[half], doc[mask]) for half, mask in masks.items()
     }
-    index, excluded, n_testable = _testable(counts, labels.n_concepts, settings, chosen)
-    rng = np.random.default_rng([settings.seed, 7])
-    if n_testable > settings.max_pairs:
-        index = np.sort(rng.choice(index, settings.max_pairs, replace=False))
-    pairs = all_pairs(labels.n_concepts)[index]
+    wanted = None if choice.named is None else _indices(choice.named, names)
+    index, excluded, _ = _testable(counts, labels.n_concepts, settings, wanted)
+    index = index[choice.within(pair_kinds(kinds, lags, all_pairs(labels.n_concepts)[index]))]
+    taken, inclusion = choice.draw(
+        pair_kinds(kinds, lags, all_pairs(labels.n_concepts)[index]),
+        np.minimum(counts["fit"].n_tokens[index].min(1), counts["confirm"].n_tokens[index].min(1)),
+        settings.max_pairs,
+        np.random.default_rng([settings.seed, 7]),
+    )
+    n_testable = len(index)
+    pairs = all_pairs(labels.n_concepts)[index[taken]]
     plans: dict[Half, HalfPlan] = {}
     for half, mask in masks.items():
         key = doc_key[doc[mask]]
@@ -146,11 +164,28 @@ def plan_study(
         tested=Tested(pairs, labels.n_concepts, plans["confirm"].sample.n_natural[:, 0], settings.q),
         n_testable=n_testable,
         excluded=excluded,
-        inclusion=len(pairs) / n_testable,
+        inclusion=inclusion,
+        choice=choice,
         duplicate_of=duplicates(labels),
         docs={"fit": np.flatnonzero(fit_doc), "confirm": np.flatnonzero(~fit_doc)},
         rows={half: np.flatnonzero(mask) for half, mask in masks.items()},
     )
+
+
+def _indices(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> np.ndarray:
+    place = {name: index for index, name in enumerate(names)}
+    unknown = sorted({name for pair in pairs for name in pair if name not in place})
+    if unknown:
+        raise InputError(
+            f"pairs: {unknown[0]!r} is none of the {len(names)} concepts (such as {', '.join(map(repr, names[:3]))}); "
+            "run.pairs() and Concepts.names list them."
+        )
+    same = [a for a, b in pairs if a == b]
+    if same or not pairs:
+        raise InputError(
+            f"pairs: {'a concept with itself: ' + repr(same[0]) if same else 'the list is empty'}."
+        )
+    return np.array([[place[a], place[b]] for a, b in pairs], np.int64)
 
 
 def _testable(
@@ -213,4 +248,5 @@ def counts_of(planned: PlannedStudy) -> dict[str, Any]:
         "n_testable": planned.n_testable,
         "n_tested": len(planned.tested.pairs),
         "untestable": planned.excluded,
+        "choice": planned.choice.record() or ["uniform"],
     }

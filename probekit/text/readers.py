@@ -20,6 +20,7 @@ from typing import Any
 
 from probekit.errors import InputError
 from probekit.text import docs
+from probekit.text.patience import within
 
 END_OF_TEXT = "<|endoftext|>"
 MIN_DOCUMENT_CHARACTERS = 1_000
@@ -190,11 +191,15 @@ def _knock(name: str) -> None:
 
     if not constants.HF_HUB_OFFLINE:
         try:
-            urllib.request.urlopen(f"{constants.ENDPOINT}/api/datasets/{name}", timeout=HUB_TIMEOUT_S).close()  # noqa: S310
+            within(HUB_TIMEOUT_S, lambda: _ask(f"{constants.ENDPOINT}/api/datasets/{name}"))
         except urllib.error.HTTPError:
             return  # it answered; what is wrong with the name is the dataset library's to say
         except OSError as error:
             raise ConnectionError(str(error)) from error
+
+
+def _ask(url: str) -> None:
+    urllib.request.urlopen(url, timeout=HUB_TIMEOUT_S).close()  # noqa: S310
 
 
 def _column_source(
