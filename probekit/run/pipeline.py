@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from probekit.errors import ConfigError, guarded
+from probekit.evidence.decide import Fdr
+from probekit.evidence.spikein import AMPLITUDES
 from probekit.run import identity
 from probekit.run.choice import Choice
 from probekit.run.given import GivenArrays
@@ -43,6 +45,9 @@ def analyze(
     engine: str = "local",
     progress: Any = None,
     twin_ks: Sequence[int] = (16,),
+    controls: Sequence[str] = ("isotropic",),
+    spikes: Sequence[float] = AMPLITUDES,
+    fdr: Fdr = "bh",
     force: bool = False,
     command: str | None = None,
     dtype: str | None = None,
@@ -73,6 +78,10 @@ def analyze(
         engine: "local".
         progress: None (bars when a terminal watches), False (silent), or a function of (what, tokens done, tokens).
         twin_ks: sizes at which twins are confirmed; 0 stands for all neurons. 16 always is.
+        controls: further kinds of twins that are shown and decide nothing: "isotropic", "shuffle".
+        spikes: sizes of the known ANDs that are added to a tenth of the pairs to measure the sensitivity, in standard
+            deviations of a neuron; () leaves that out.
+        fdr: "bh" (Benjamini–Hochberg), "by" (Benjamini–Yekutieli) or "storey".
         force: start afresh where `out` holds another run.
         command: what the report prints as the way to get this run again.
         dtype: what the model computes in: "float32", "bfloat16" or "float16"; None: float32 on a CPU, else as stored.
@@ -91,7 +100,19 @@ def analyze(
     """
     if engine != "local":
         raise ConfigError(f"engine: got {engine!r}, wanted 'local', the only one this version has.")
-    settings = Settings(max_tokens, context, max_pairs, min_support, twins, q, seed, tuple(twin_ks))
+    settings = Settings(
+        max_tokens,
+        context,
+        max_pairs,
+        min_support,
+        twins,
+        q,
+        seed,
+        tuple(twin_ks),
+        tuple(controls),
+        tuple(spikes),
+        fdr,
+    )
     wanted = None if layers is None else sorted(set(layers))
     choice = Choice.of(pairs)
     record = identity.science(
@@ -149,6 +170,9 @@ def analyze_arrays(
     seed: int = 0,
     progress: Any = None,
     twin_ks: Sequence[int] = (16,),
+    controls: Sequence[str] = ("isotropic",),
+    spikes: Sequence[float] = AMPLITUDES,
+    fdr: Fdr = "bh",
     force: bool = False,
 ) -> Run:
     """The same analysis on activations from anywhere; its only layer is 0.
@@ -170,6 +194,9 @@ def analyze_arrays(
         seed: as in `analyze`.
         progress: as in `analyze`.
         twin_ks: as in `analyze`.
+        controls: as in `analyze`.
+        spikes: as in `analyze`.
+        fdr: as in `analyze`.
         force: as in `analyze`.
 
     Raises:
@@ -179,7 +206,19 @@ def analyze_arrays(
     """
     given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names)
     n_tokens = len(given.doc)
-    settings = Settings(max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, tuple(twin_ks))
+    settings = Settings(
+        max(n_tokens, 1),
+        2,
+        max_pairs,
+        min_support,
+        twins,
+        q,
+        seed,
+        tuple(twin_ks),
+        tuple(controls),
+        tuple(spikes),
+        fdr,
+    )
     choice = Choice.of(pairs)
     record = identity.science(
         f"arrays@{given.digest()}", "arrays", "arrays", settings, layers=[0], pairs=choice.record()

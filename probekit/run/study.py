@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
 from probekit.errors import DegenerateError, InputError
 from probekit.evidence.contrast import N_BATCHES, ConfirmPlan
-from probekit.evidence.decide import Tested
+from probekit.evidence.decide import Fdr, Tested
+from probekit.evidence.spikein import AMPLITUDES
 from probekit.probes.pairs import (
     MIN_DOCS,
     LabelColumns,
@@ -24,6 +25,7 @@ from probekit.probes.pairs import (
 )
 from probekit.run.choice import Choice
 from probekit.run.planned import DECIDING_K, HalfPlan, Study
+from probekit.run.sites import CONTROLS
 from probekit.run.source import Half
 
 DUPLICATE_CORRELATION = 0.95
@@ -49,6 +51,12 @@ class Settings:
     """Seed of the twins and of the sample of pairs."""
     twin_ks: tuple[int, ...] = (DECIDING_K,)
     """Sizes at which twins are confirmed; 0 stands for all neurons."""
+    controls: tuple[str, ...] = ("isotropic",)
+    """Further kinds of twins, shown beside; they decide nothing."""
+    spikes: tuple[float, ...] = AMPLITUDES
+    """Sizes of the ANDs that are added to measure the sensitivity, in standard deviations of a neuron; () adds none."""
+    fdr: Fdr = "bh"
+    """How the false discovery rate is controlled."""
 
     def __post_init__(self) -> None:
         limits: dict[str, tuple[float, float]] = {
@@ -63,6 +71,14 @@ class Settings:
             raise InputError(
                 f"q: got {self.q!r}, wanted a false discovery rate between 0 and 1, such as 0.05."
             )
+        unknown = sorted(set(self.controls) - set(CONTROLS))
+        if unknown:
+            raise InputError(f"controls: got {unknown[0]!r}; wanted some of {', '.join(CONTROLS)}.")
+        if self.fdr not in get_args(Fdr):
+            raise InputError(f"fdr: got {self.fdr!r}; wanted one of {', '.join(get_args(Fdr))}.")
+        wrong = [a for a in self.spikes if not 0 < a < np.inf]
+        if wrong or len(set(self.spikes)) < len(self.spikes):
+            raise InputError(f"spikes: got {self.spikes}; wanted different sizes above 0, or none.")
         if 0 < self.twins < 4:
             raise InputError(
                 f"twins: got {self.twins}; wanted 0 (no twin, no claim about computation) or at least 4, since each twin "
@@ -158,10 +174,13 @@ def plan_study(
     study = Study(
         pairs=pairs, fit=plans["fit"], confirm=plans["confirm"], plan=ConfirmPlan.of(plans["confirm"].sample, batch),
         n_twins=settings.twins, seed=settings.seed, twin_ks=settings.twin_ks,
+        controls=settings.controls, spikes=settings.spikes,
     )  # fmt: skip
     return PlannedStudy(
         study=study,
-        tested=Tested(pairs, labels.n_concepts, plans["confirm"].sample.n_natural[:, 0], settings.q),
+        tested=Tested(
+            pairs, labels.n_concepts, plans["confirm"].sample.n_natural[:, 0], settings.q, settings.fdr
+        ),
         n_testable=n_testable,
         excluded=excluded,
         inclusion=inclusion,

@@ -1,10 +1,10 @@
 """Kill, fill and cut the power at every write boundary, resume, compare: prints one JSON object of counts.
 
-    python tests/faults/sweep.py kill 0 2      boundaries 0, 2, 4, … of the whole job
-    python tests/faults/sweep.py replace 0 4   the same while --force replaces a finished run
-    python tests/faults/sweep.py twice 12      that many random pairs of kills, the second during the resume
-    python tests/faults/sweep.py full 0 4      no space from boundary k on, then space again
-    python tests/faults/sweep.py power 0 1     crash states after every call; resumes of each different one
+python tests/faults/sweep.py kill 0 2      boundaries 0, 2, 4, … of the whole job
+python tests/faults/sweep.py replace 0 4   the same while --force replaces a finished run
+python tests/faults/sweep.py twice 12      that many random pairs of kills, the second during the resume
+python tests/faults/sweep.py full 0 4      no space from boundary k on, then space again
+python tests/faults/sweep.py power 0 1     crash states after every call; resumes of each different one
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ class Sweep:
             run = load(out)
             run.pairs(), run.paths(), run.examples()
             now = {name: digest for name, digest in files(out).items() if name in run._results.files}
-            wanted = [{n: d for n, d in w.items() if n in run._results.files} for w in (self.clean, old or {})]
+            wanted = [
+                {n: d for n, d in w.items() if n in run._results.files} for w in (self.clean, old or {})
+            ]
             self.count("reader saw a whole run")
             if now not in wanted:
                 self.wrong.append(f"{what}: a reader saw a run that is neither the old nor the new one")
@@ -175,12 +177,16 @@ class Sweep:
             crashed.play(operation)
             indices = range(len(crashed.pending))
             some = list(itertools.chain.from_iterable(itertools.combinations(indices, r) for r in indices))
-            subsets = [*some[:6], tuple(indices)] if len(some) < 32 else [(), tuple(indices[:1]), tuple(indices)]
+            subsets = (
+                [*some[:6], tuple(indices)] if len(some) < 32 else [(), tuple(indices[:1]), tuple(indices)]
+            )
             for reached, tail in itertools.product(dict.fromkeys(subsets), ("lost", "torn", "zero")):
                 state = crashed.state(reached, tail)
                 n_states += 1
                 what = f"power lost after call {done}, {len(reached)} of {len(crashed.pending)} names, bytes {tail}"
-                signature = json.dumps({p: None if d is None else store.blake2b(d) for p, d in state.items()}, sort_keys=True)
+                signature = json.dumps(
+                    {p: None if d is None else store.blake2b(d) for p, d in state.items()}, sort_keys=True
+                )
                 if signature in known:
                     continue
                 known.add(signature)
