@@ -154,9 +154,10 @@ def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, 
             try:
                 _measure_group([layer for layer in window if layer in todo], subject, stage, keep, report)
             except (OutOfMemoryError, torch.OutOfMemoryError, MemoryError) as error:
-                if size == 1:
+                n_together = min(size, len(window))
+                if n_together == 1:
                     raise _too_large(subject, error) from error
-                size = (min(size, len(window)) + 1) // 2  # fewer layers together: the same numbers
+                size = (n_together + 1) // 2  # fewer layers together: the same numbers
             keep.clear()
             todo = [layer for layer in todo if not stage.has(layer)]
         stage.commit()

@@ -4,14 +4,20 @@
     python tests/faults/sweep.py replace 0 4   the same while --force replaces a finished run
     python tests/faults/sweep.py twice 12      that many random pairs of kills, the second during the resume
     python tests/faults/sweep.py full 0 4      no space from boundary k on, then space again
+    python tests/faults/sweep.py memory 0 4    no memory at tensor operation k
     python tests/faults/sweep.py power 0 1     crash states after every call; resumes of each different one
 """
 
 from __future__ import annotations
 
+import os
+
+for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[name] = "1"  # before anything starts threads: what is forked must have one
+
 import itertools
 import json
-import os
+import re
 import shutil
 import signal
 import sys
@@ -24,13 +30,29 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import torch
 from disks import ERRORS, CountingDisk, CrashedDisk, FullDisk, KillingDisk, RecordingDisk
 from job import draw_once, files, keep_after_every_tile, run_job
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from probekit.errors import CorruptError, DiskFullError, IncompleteError, ProbekitError, StoreError
+from probekit.errors import CorruptError, DiskFullError, IncompleteError, OutOfMemoryError, ProbekitError, StoreError
 from probekit.run import store
 from probekit.run.result import load
 from probekit.run.verify import verify
+
+class Starving(TorchDispatchMode):
+    """Counts tensor operations and has no memory for one of them."""
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k, self.n_operations = k, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.n_operations += 1
+        if self.n_operations - 1 == self.k:
+            raise torch.OutOfMemoryError("planted: tried to allocate more than there is")
+        return func(*args, **(kwargs or {}))
+
 
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -163,6 +185,24 @@ class Sweep:
                     if (out / "run.json").exists():
                         self.wrong.append(f"full from {k}: finished parts are damaged: {damage}")
             self.resume(out, f"full from {k}")
+
+    def memory(self, offset: int, every: int) -> None:
+        """No memory at the k-th tensor operation, for every k until the job gets through."""
+        counting = Starving(-1)
+        with counting:
+            run_job(self.folder / "thirsty")
+        self.seen["tensor operations"] = counting.n_operations
+        for k in range(offset, counting.n_operations, every):
+            out = self.folder / f"memory-{k}"
+            try:
+                with Starving(k):
+                    run_job(out)
+                self.wrong.append(f"no memory at operation {k}: finished")
+            except OutOfMemoryError as error:
+                self.count("OutOfMemoryError")
+                if (out / "stages").exists() and not re.search(r"needs some [\d,]+ bytes", str(error)):
+                    self.wrong.append(f"no memory at operation {k}: says no bytes: {error}")
+            self.resume(out, f"no memory at operation {k}")
 
     def power(self, offset: int, every: int) -> None:
         out = self.folder / "recorded"
