@@ -30,10 +30,10 @@ from pathlib import Path
 import numpy as np
 
 from probekit import cli
-from probekit.run import checkpoint, store
+from probekit.run import checkpoint, identity, store
 
 RESULT = Path(__file__).parents[1] / "results" / "random_kills.md"
-OPTIONS = ["--layers", "0,2", "--twins", "4", "--max-pairs", "60", "--max-tokens", "20000", "--out", "run"]
+OPTIONS = ["--layers", "1", "--twins", "4", "--max-pairs", "40", "--max-tokens", "14000", "--out", "run"]
 LIBRARIES = ("transformer_lens", "transformers", "tokenizers", "datasets", "altair", "probekit.run.pipeline")
 
 
@@ -86,6 +86,7 @@ def main() -> None:
     options = parser.parse_args()
     for library in LIBRARIES:
         import_module(library)
+    identity.code()  # of the code that is loaded: the files may be edited meanwhile
     rng = np.random.default_rng(options.seed)
     n_kills = n_trials = n_lost = n_before = n_with_parts = 0
     whole = 0.0
@@ -121,7 +122,15 @@ def main() -> None:
             wrong = sorted(n for n in {*found, *clean} if found.get(n) != clean.get(n))
             n_lost += bool(wrong) or code != 0
             print(f"{n_kills} kills in {n_trials} trials, {n_lost} lost", code, wrong[:5], flush=True)
-    text = f"""# Real SIGKILLs at random times
+            store.write_text(RESULT, told(options, whole, n_kills, n_before, n_with_parts, n_trials, n_lost))
+    sys.exit(bool(n_lost))
+
+
+def told(
+    options: argparse.Namespace, whole: float, n_kills: int, n_before: int, n_with_parts: int, n_trials: int, n_lost: int
+) -> str:
+    """The result so far."""
+    return f"""# Real SIGKILLs at random times
 
 `python analyses/reliability/random_kills.py --kills {options.kills} --kills-a-trial {options.kills_a_trial} --seed {options.seed}`
 
@@ -136,8 +145,6 @@ alone, on a two-core machine shared with other work.
 | trials, each resumed until it finished | {n_trials} |
 | runs lost, or different in any byte of any file from the run left alone | {n_lost} |
 """
-    store.write_text(RESULT, text)
-    sys.exit(bool(n_lost))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from probekit.run import identity
 from probekit.run.given import GivenArrays
 from probekit.run.result import Run
 from probekit.run.session import Job, carry_out
-from probekit.run.study import Settings
+from probekit.run.study import Settings, as_layers, as_names, as_sizes
 from probekit.run.subject import array_subject, model_subject
 
 
@@ -78,9 +78,9 @@ def analyze(
     """
     if engine != "local":
         raise ConfigError(f"engine: got {engine!r}, wanted 'local', the only one this version has.")
-    settings = Settings(max_tokens, context, max_pairs, min_support, twins, q, seed, tuple(twin_ks))
-    wanted = None if layers is None else sorted(set(layers))
-    asked = None if pairs is None else [(str(a), str(b)) for a, b in pairs]
+    settings = Settings(max_tokens, context, max_pairs, min_support, twins, q, seed, as_sizes(twin_ks))
+    wanted = as_layers(layers)
+    asked = as_names(pairs)
     record = identity.science(
         identity.of_model(model), identity.of_corpus(corpus), identity.of_concepts(concepts), settings,
         layers=wanted, pairs=asked,
@@ -147,8 +147,8 @@ def analyze_arrays(
     """
     given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names)
     n_tokens = len(given.doc)
-    settings = Settings(max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, tuple(twin_ks))
-    asked = None if pairs is None else [(str(a), str(b)) for a, b in pairs]
+    settings = Settings(max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, as_sizes(twin_ks))
+    asked = as_names(pairs)
     record = identity.science(
         f"arrays@{given.digest()}", "arrays", "arrays", settings, layers=[0], pairs=asked
     )

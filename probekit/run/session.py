@@ -62,7 +62,7 @@ def carry_out(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> R
     if out is None:
         temporary = TemporaryDirectory(prefix="probekit-")
         return _in_folder(job, Path(temporary.name), watch, force=force, temporary=temporary)
-    folder = Path(out)
+    folder = _folder(out)
     if not force and directory.state_of(folder, job.record) == "finished" and directory.is_tidy(folder):
         return Run(folder)
     existed = folder.exists()
@@ -79,6 +79,12 @@ def carry_out(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> R
             for path in made:
                 with contextlib.suppress(OSError):  # somebody else has put something there
                     store.disk.remove_folder(path)
+
+
+def _folder(out: str | Path) -> Path:
+    if not isinstance(out, str | Path) or "\0" in str(out) or not str(out).strip():
+        raise InputError(f"out: got {out!r}, wanted the path of a folder.")
+    return Path(out)
 
 
 def _in_folder(

@@ -21,9 +21,8 @@ from probekit.model.weights import MlpWeights
 from probekit.probes.moments import Moments
 from probekit.probes.refit import BalancedMoments, DenseReadouts, Readouts, dense_readouts
 from probekit.probes.select import forward_select
-from probekit.run.planned import DECIDING_K, Study
+from probekit.run.planned import DECIDING_K, KS, Study
 
-KS = (1, 4, 16, 64)
 N_FOLDS = 3
 """Document folds that choose the strength of the dense readouts."""
 N_ISOTROPIC = 4

@@ -22,7 +22,7 @@ from probekit.probes.pairs import (
     splitmix64,
     testable_pairs,
 )
-from probekit.run.planned import DECIDING_K, HalfPlan, Study
+from probekit.run.planned import DECIDING_K, KS, HalfPlan, Study
 from probekit.run.source import Half
 
 DUPLICATE_CORRELATION = 0.95
@@ -58,15 +58,62 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value < high:
                 raise InputError(f"{name}: got {value!r}, wanted a whole number ≥ {low:.0f}.")
-        if not 0 < self.q < 1:
+        if not isinstance(self.q, int | float) or not 0 < self.q < 1:
             raise InputError(
                 f"q: got {self.q!r}, wanted a false discovery rate between 0 and 1, such as 0.05."
             )
+        if not all(isinstance(k, int) and not isinstance(k, bool) and k in (0, *KS) for k in self.twin_ks):
+            raise InputError(f"twin_ks: got {self.twin_ks!r}, wanted sizes from {KS}, or 0 for all neurons.")
         if 0 < self.twins < 4:
             raise InputError(
                 f"twins: got {self.twins}; wanted 0 (no twin, no claim about computation) or at least 4, since each twin "
                 "is standardised by the others while one of them stands for the layer."
             )
+
+
+def as_names(pairs: Any) -> list[tuple[str, str]] | None:
+    """Pairs of concept names, however they were given; None takes all.
+
+    Raises:
+        InputError: they are no pairs of names.
+    """
+    if pairs is None:
+        return None
+    if isinstance(pairs, str) or not hasattr(pairs, "__iter__"):
+        raise InputError(f"pairs: got a {type(pairs).__name__}, wanted a list of (name, name).")
+    held: list[tuple[str, str]] = []
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InputError(f"pairs: got {pair!r}, wanted (name, name).")
+        held.append((str(pair[0]), str(pair[1])))
+    return held
+
+
+def as_layers(layers: Any) -> list[int] | None:
+    """Layers, however they were given, each once and in order; None takes all.
+
+    Raises:
+        InputError: they are no whole numbers.
+    """
+    if layers is None:
+        return None
+    if isinstance(layers, str) or not hasattr(layers, "__iter__"):
+        raise InputError(f"layers: got {layers!r}, wanted a list of whole numbers.")
+    held = list(layers)
+    if not all(isinstance(layer, int | np.integer) and not isinstance(layer, bool) for layer in held):
+        raise InputError(f"layers: got {held!r}, wanted whole numbers.")
+    return sorted({int(layer) for layer in held})
+
+
+def as_sizes(sizes: Any) -> tuple[Any, ...]:
+    """Sizes of readouts as a tuple; `Settings` says which are allowed.
+
+    Raises:
+        InputError: it is no list.
+    """
+    if isinstance(sizes, str) or not hasattr(sizes, "__iter__"):
+        raise InputError(f"twin_ks: got {sizes!r}, wanted a list of sizes.")
+    return tuple(sizes)
 
 
 @dataclass(frozen=True)

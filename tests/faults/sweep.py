@@ -214,8 +214,11 @@ class Sweep:
         for done, operation in enumerate(recording.log):
             crashed.play(operation)
             indices = range(len(crashed.pending))
-            some = list(itertools.chain.from_iterable(itertools.combinations(indices, r) for r in indices))
-            subsets = [*some[:6], tuple(indices)] if len(some) < 32 else [(), tuple(indices[:1]), tuple(indices)]
+            if len(indices) <= 4:
+                subsets = [c for r in range(len(indices) + 1) for c in itertools.combinations(indices, r)]
+            else:  # too many to try all: none, all, all but one, and the first ones in order
+                subsets = [(), tuple(indices), *(tuple(j for j in indices if j != i) for i in indices[:4])]
+                subsets += [tuple(indices[:n]) for n in (1, 2, len(indices) // 2)]
             for reached, tail in itertools.product(dict.fromkeys(subsets), ("lost", "torn", "zero")):
                 state = crashed.state(reached, tail)
                 n_states += 1
