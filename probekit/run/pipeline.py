@@ -18,7 +18,7 @@ from probekit.run.choice import Choice
 from probekit.run.given import GivenArrays
 from probekit.run.result import Run
 from probekit.run.session import Job, carry_out
-from probekit.run.study import Settings
+from probekit.run.study import Settings, as_items, as_layers
 from probekit.run.subject import array_subject, model_subject
 
 Pairs = str | Iterable[str] | Iterable[tuple[str, str]] | None
@@ -101,19 +101,10 @@ def analyze(
     if engine != "local":
         raise ConfigError(f"engine: got {engine!r}, wanted 'local', the only one this version has.")
     settings = Settings(
-        max_tokens,
-        context,
-        max_pairs,
-        min_support,
-        twins,
-        q,
-        seed,
-        tuple(twin_ks),
-        tuple(controls),
-        tuple(spikes),
-        fdr,
-    )
-    wanted = None if layers is None else sorted(set(layers))
+        max_tokens, context, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
+        controls=as_items(controls, "controls"), spikes=as_items(spikes, "spikes"), fdr=fdr,
+    )  # fmt: skip
+    wanted = as_layers(layers)
     choice = Choice.of(pairs)
     record = identity.science(
         identity.of_model(model, dtype), identity.of_corpus(corpus), identity.of_concepts(concepts), settings,
@@ -207,18 +198,9 @@ def analyze_arrays(
     given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names)
     n_tokens = len(given.doc)
     settings = Settings(
-        max(n_tokens, 1),
-        2,
-        max_pairs,
-        min_support,
-        twins,
-        q,
-        seed,
-        tuple(twin_ks),
-        tuple(controls),
-        tuple(spikes),
-        fdr,
-    )
+        max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
+        controls=as_items(controls, "controls"), spikes=as_items(spikes, "spikes"), fdr=fdr,
+    )  # fmt: skip
     choice = Choice.of(pairs)
     record = identity.science(
         f"arrays@{given.digest()}", "arrays", "arrays", settings, layers=[0], pairs=choice.record()

@@ -13,7 +13,10 @@ from probekit.evidence.spikein import spiked_pairs
 from probekit.probes.pairs import LabelColumns, TokenSample
 from probekit.run.source import Half
 
+KS = (1, 4, 16, 64)
+"""Sizes of the sparse readouts."""
 DECIDING_K = 16
+"""The size that decides, fixed beforehand."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def carry_out(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> R
     if out is None:
         temporary = TemporaryDirectory(prefix="probekit-")
         return _in_folder(job, Path(temporary.name), watch, force=force, temporary=temporary)
-    folder = Path(out)
+    folder = _folder(out)
     if not force and directory.state_of(folder, job.record) == "finished" and directory.is_tidy(folder):
         return Run(folder)
     existed = folder.exists()
@@ -81,6 +81,12 @@ def carry_out(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> R
             for path in made:
                 with contextlib.suppress(OSError):  # somebody else has put something there
                     store.disk.remove_folder(path)
+
+
+def _folder(out: str | Path) -> Path:
+    if not isinstance(out, str | Path) or "\0" in str(out) or not str(out).strip():
+        raise InputError(f"out: got {out!r}, wanted the path of a folder.")
+    return Path(out)
 
 
 def _in_folder(
@@ -154,9 +160,10 @@ def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, 
             try:
                 _measure_group([layer for layer in window if layer in todo], subject, stage, keep, report)
             except (OutOfMemoryError, torch.OutOfMemoryError, MemoryError) as error:
-                if size == 1:
+                n_together = min(size, len(window))
+                if n_together == 1:
                     raise _too_large(subject, error) from error
-                size = (min(size, len(window)) + 1) // 2  # fewer layers together: the same numbers
+                size = (n_together + 1) // 2  # fewer layers together: the same numbers
             keep.clear()
             todo = [layer for layer in todo if not stage.has(layer)]
         stage.commit()

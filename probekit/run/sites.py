@@ -32,9 +32,8 @@ from probekit.probes.moments import Moments
 from probekit.probes.pairs import LabelColumns
 from probekit.probes.refit import BalancedMoments, DenseReadouts, Readouts, dense_readouts
 from probekit.probes.select import forward_select
-from probekit.run.planned import DECIDING_K, Study
+from probekit.run.planned import DECIDING_K, KS, Study
 
-KS = (1, 4, 16, 64)
 N_FOLDS = 3
 """Document folds that choose the strength of the dense readouts."""
 CONTROLS = ("isotropic", "shuffle")

@@ -4,14 +4,20 @@ python tests/faults/sweep.py kill 0 2      boundaries 0, 2, 4, … of the whole 
 python tests/faults/sweep.py replace 0 4   the same while --force replaces a finished run
 python tests/faults/sweep.py twice 12      that many random pairs of kills, the second during the resume
 python tests/faults/sweep.py full 0 4      no space from boundary k on, then space again
+python tests/faults/sweep.py memory 0 4    no memory at tensor operation k
 python tests/faults/sweep.py power 0 1     crash states after every call; resumes of each different one
 """
 
 from __future__ import annotations
 
+import os
+
+for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[name] = "1"  # before anything starts threads: what is forked must have one
+
 import itertools
 import json
-import os
+import re
 import shutil
 import signal
 import sys
@@ -24,13 +30,37 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import torch
 from disks import ERRORS, CountingDisk, CrashedDisk, FullDisk, KillingDisk, RecordingDisk
 from job import draw_once, files, keep_after_every_tile, run_job
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from probekit.errors import CorruptError, DiskFullError, IncompleteError, ProbekitError, StoreError
+from probekit.errors import (
+    CorruptError,
+    DiskFullError,
+    IncompleteError,
+    OutOfMemoryError,
+    ProbekitError,
+    StoreError,
+)
 from probekit.run import store
 from probekit.run.result import load
 from probekit.run.verify import verify
+
+
+class Starving(TorchDispatchMode):
+    """Counts tensor operations and has no memory for one of them."""
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k, self.n_operations = k, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.n_operations += 1
+        if self.n_operations - 1 == self.k:
+            raise torch.OutOfMemoryError("planted: tried to allocate more than there is")
+        return func(*args, **(kwargs or {}))
+
 
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -166,6 +196,24 @@ class Sweep:
                         self.wrong.append(f"full from {k}: finished parts are damaged: {damage}")
             self.resume(out, f"full from {k}")
 
+    def memory(self, offset: int, every: int) -> None:
+        """No memory at the k-th tensor operation, for every k until the job gets through."""
+        counting = Starving(-1)
+        with counting:
+            run_job(self.folder / "thirsty")
+        self.seen["tensor operations"] = counting.n_operations
+        for k in range(offset, counting.n_operations, every):
+            out = self.folder / f"memory-{k}"
+            try:
+                with Starving(k):
+                    run_job(out)
+                self.wrong.append(f"no memory at operation {k}: finished")
+            except OutOfMemoryError as error:
+                self.count("OutOfMemoryError")
+                if (out / "stages").exists() and not re.search(r"needs some [\d,]+ bytes", str(error)):
+                    self.wrong.append(f"no memory at operation {k}: says no bytes: {error}")
+            self.resume(out, f"no memory at operation {k}")
+
     def power(self, offset: int, every: int) -> None:
         out = self.folder / "recorded"
         recording = RecordingDisk(out)
@@ -176,10 +224,11 @@ class Sweep:
         for done, operation in enumerate(recording.log):
             crashed.play(operation)
             indices = range(len(crashed.pending))
-            some = list(itertools.chain.from_iterable(itertools.combinations(indices, r) for r in indices))
-            subsets = (
-                [*some[:6], tuple(indices)] if len(some) < 32 else [(), tuple(indices[:1]), tuple(indices)]
-            )
+            if len(indices) <= 4:
+                subsets = [c for r in range(len(indices) + 1) for c in itertools.combinations(indices, r)]
+            else:  # too many to try all: none, all, all but one, and the first ones in order
+                subsets = [(), tuple(indices), *(tuple(j for j in indices if j != i) for i in indices[:4])]
+                subsets += [tuple(indices[:n]) for n in (1, 2, len(indices) // 2)]
             for reached, tail in itertools.product(dict.fromkeys(subsets), ("lost", "torn", "zero")):
                 state = crashed.state(reached, tail)
                 n_states += 1
