@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int
 
 from probekit.errors import InputError
-from probekit.text.concepts.blocks import Column, VocabBlock, lag_word, place
+from probekit.text.concepts.blocks import Column, Kind, VocabBlock, lag_word, place
 from probekit.text.concepts.vocabulary import Vocabulary, quoted
 from probekit.text.corpus import Tokens
 
@@ -122,13 +122,16 @@ CLASSES: dict[str, tuple[Test, str]] = {
 }
 
 
-def class_block(vocabulary: Vocabulary, tokens: Tokens, lags: Sequence[int]) -> VocabBlock | None:
+def class_block(
+    vocabulary: Vocabulary, tokens: Tokens, lags: Sequence[int], *, kind: Kind = "class"
+) -> VocabBlock | None:
     """Every token class that occurs in the corpus, at each lag; None if none does.
 
     Args:
         vocabulary: the surfaces.
         tokens: the token block.
         lags: places back.
+        kind: what the concepts are reported as.
     """
     found = {
         name: np.array([surface != "" and test(surface) for surface in vocabulary.surfaces], dtype=np.bool_)
@@ -139,20 +142,23 @@ def class_block(vocabulary: Vocabulary, tokens: Tokens, lags: Sequence[int]) -> 
     if not held:
         return None
     columns = tuple(
-        Column(f"{lag_word(lag)}:{name}", "class", lag, f"{place(lag)} {CLASSES[name][1]}")
+        Column(f"{lag_word(lag)}:{name}", kind, lag, f"{place(lag)} {CLASSES[name][1]}")
         for lag in lags
         for name in held
     )
     return VocabBlock(columns, np.stack(list(held.values())), tuple(range(len(held))) * len(lags))
 
 
-def identity_block(vocabulary: Vocabulary, ids: Sequence[int], lags: Sequence[int]) -> VocabBlock:
+def identity_block(
+    vocabulary: Vocabulary, ids: Sequence[int], lags: Sequence[int], *, kind: Kind = "token"
+) -> VocabBlock:
     """Token identity of some ids at each lag.
 
     Args:
         vocabulary: the surfaces.
         ids: the tokens, each a concept at each lag.
         lags: places back.
+        kind: what the concepts are reported as.
     """
     masks = np.zeros((len(ids), len(vocabulary)), dtype=np.bool_)
     masks[np.arange(len(ids)), list(ids)] = True
@@ -160,7 +166,7 @@ def identity_block(vocabulary: Vocabulary, ids: Sequence[int], lags: Sequence[in
     columns = tuple(
         Column(
             f"{lag_word(lag)}={name}",
-            "token",
+            kind,
             lag,
             f"{place(lag)} {name}",
         )
