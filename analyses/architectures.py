@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "analyses" / "results" / "architectures.md"
 HEAD = """# Architectures
 
-Written by `python analyses/architectures.py` from one run of `tests/model/test_architectures.py`, {versions}: random weights
-of the real classes, 2 layers, float32 on a CPU. *Sites*: in every layer the neurons follow from the MLP input by the weights,
-the MLP output from the neurons, no later token is seen; and they equal those of the plain `transformers` model to 1e-5 (the
-largest difference is given). *Analysed*: `analyze` with 4 twins, no excess over them.
+Written by `python analyses/architectures.py` from one run of `tests/model/test_architectures.py`, {versions}: random
+weights of the real classes, 2 layers, float32 on a CPU. *Sites*: in every layer the neurons follow from the MLP input by
+the weights, the MLP output from the neurons, no later token is seen; and they equal those of the plain `transformers`
+model to 1e-5 (the largest difference is given). *Analysed*: `analyze` with 4 twins, no excess over them.
 
 | architecture | loads | sites | analysed |
 |---|---|---|---|
