@@ -91,7 +91,10 @@ def demo(
 @app.command()
 def analyze(
     model: Annotated[
-        str, typer.Argument(help="Hub name (gpt2), folder in Hugging Face format, or nano (bundled).")
+        str,
+        typer.Argument(
+            help="Hub name (gpt2, EleutherAI/pythia-70m@step3000), folder in Hugging Face format, or nano (bundled)."
+        ),
     ],
     corpus: Annotated[
         str, typer.Option("--corpus", help="docs (offline), a text/jsonl/parquet file, or a hub dataset.")
@@ -115,6 +118,17 @@ def analyze(
     seed: Annotated[
         int | None, typer.Option(help="Of halves, twins and the sample of pairs. Default: 0.")
     ] = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="uniform (default), stratified (equal shares of each kind), support (the fullest), a kind such as "
+            "'token x token', or a file with two concepts a line, a tab between them. May be given several times."
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16. Default: float32 on a CPU.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. Default: auto.")] = None,
     engine: Annotated[str | None, typer.Option(help="local.")] = None,
     force: Annotated[
@@ -124,8 +138,11 @@ def analyze(
 ) -> None:
     """Run the whole analysis of one model and write tables, summary.json and report.html.
 
-    Example: probekit analyze gpt2 --corpus docs --layers 0-3 --twins 20 --out runs/gpt2
+    Examples: probekit analyze gpt2 --corpus docs --layers 0-3 --twins 20 --out runs/gpt2;
+    probekit analyze EleutherAI/pythia-70m@step3000 --corpus rows.jsonl --pairs stratified
     """
+    if offline:
+        cli_look.go_offline()
     from probekit.run.config import read_config
 
     given = {
@@ -137,7 +154,7 @@ def analyze(
     run = _watched(
         lambda report: _analyze(
             model, corpus, concepts=None if concepts == "default" else concepts, layers=_layers(layers), out=folder,
-            force=force, progress=report, command=_command(), **options,
+            pairs=cli_look.pairs_asked(pairs), dtype=dtype, force=force, progress=report, command=_command(), **options,
         )
     )  # fmt: skip
     if json_:

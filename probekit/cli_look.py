@@ -113,6 +113,33 @@ def pair(
         console.print(f"written: {_escaped(str(out))}")
 
 
+def pairs_asked(given: list[str] | None) -> list[str] | list[tuple[str, str]] | None:
+    """What `--pairs` means: words as they stand, or the pairs of a file.
+
+    Raises:
+        InputError: a file among words, one that cannot be read, or a line without two names.
+    """
+    files = [word for word in given or [] if Path(word).is_file()]
+    if not given or not files:
+        return given or None
+    if len(given) > 1:
+        raise InputError(f"--pairs: {files[0]!r} is a file, which is given alone.")
+    try:
+        lines = Path(files[0]).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--pairs: {files[0]!r} cannot be read: {error}.") from error
+    pairs: list[tuple[str, str]] = []
+    for number, line in enumerate(lines, 1):
+        names = line.split("\t")
+        if line.strip() and len(names) != 2:
+            raise InputError(
+                f"--pairs: {files[0]!r}, line {number}: got {len(names)} fields, wanted two names with a tab between."
+            )
+        if line.strip():
+            pairs.append((names[0], names[1]))
+    return pairs
+
+
 def go_offline() -> None:
     """No hub is asked from here on: what is neither local nor cached is refused at once."""
     import os

@@ -16,6 +16,7 @@ import numpy as np
 from probekit.errors import InputError
 from probekit.run import store
 from probekit.run.study import Settings
+from probekit.text.corpus import as_corpus
 
 DISTRIBUTION = "probekit-superposition"
 _EDGE = 2**20
@@ -120,11 +121,13 @@ def _of_weights(model: Any) -> str:
 
 def of_corpus(corpus: Any) -> str:
     """What a corpus is called, and a digest of what it would give."""
-    if corpus is None or corpus == "docs":
+    if corpus is None or (isinstance(corpus, str) and corpus == "docs"):
         return "docs:heldout"
     if isinstance(corpus, str | Path):
         path = Path(corpus)
         return f"{path.name}@{of_path(path)}" if path.exists() else str(corpus)
+    if not hasattr(corpus, "given"):
+        corpus = as_corpus(corpus)
     if corpus.given is not None:
         return f"{corpus.name}@{of_array(corpus.given)}"
     if corpus.cache_key is not None:

@@ -94,5 +94,5 @@ def list_concepts(
     tokens = texts.tokenize(
         reader.tokenizer, context=min(context, reader.context), max_tokens=max_tokens, bos_id=reader.bos_id
     )
-    chosen = concepts_of(concepts, reader.tokenizer, tokens)
+    chosen = concepts_of(concepts, reader.tokenizer, tokens, texts)
     return concept_table(chosen.label(tokens), chosen.descriptions, KeptText.of(tokens, reader.tokenizer))

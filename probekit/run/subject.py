@@ -21,7 +21,7 @@ from probekit.run.source import ArraySource, ModelSource, Source
 from probekit.run.study import PlannedStudy, Settings, counts_of, pair_kinds, plan_study
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.concepts.labels import Labels
-from probekit.text.corpus import Tokens, as_corpus
+from probekit.text.corpus import Corpus, Tokens, as_corpus
 
 MIN_DOCS_TOTAL = 2
 
@@ -116,7 +116,7 @@ def model_subject(
             f"{texts.name}: {tokens.n_docs} document within {settings.max_tokens:,} tokens; wanted many, since documents "
             "are split into a fit and a confirm half. Raise max_tokens, or split the text (doc_sep=)."
         )
-    chosen_concepts = concepts_of(concepts, host.tokenizer, tokens)
+    chosen_concepts = concepts_of(concepts, host.tokenizer, tokens, texts)
     labelled = chosen_concepts.label(tokens)
     planned = _plan(labelled, _doc_keys(tokens), settings, choice)
     n_fit = planned.study.fit.labels.n_tokens
@@ -149,7 +149,7 @@ def model_subject(
     )  # fmt: skip
 
 
-def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens) -> Concepts:
+def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens, corpus: Corpus) -> Concepts:
     """The set a user means: None or "default", a TOML file, or a `Concepts` itself.
 
     Raises:
@@ -162,7 +162,7 @@ def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens) -> Concepts:
             )
         return Concepts.defaults(tokenizer, tokens)
     if isinstance(concepts, str | Path):
-        return Concepts.from_toml(concepts, tokenizer, tokens)
+        return Concepts.from_toml(concepts, tokenizer, tokens, corpus)
     if not isinstance(concepts, Concepts):
         raise InputError(
             f"concepts: got a {type(concepts).__name__}; wanted None, a Concepts set or a TOML file."
