@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from probekit.probes.estimator import SparseProbe as SparseProbe
     from probekit.probes.moments import Moments as Moments
     from probekit.probes.select import select_readouts as select_readouts
+    from probekit.run.compare import compare as compare
     from probekit.run.pipeline import analyze as analyze
     from probekit.run.pipeline import analyze_arrays as analyze_arrays
     from probekit.run.result import Run as Run
@@ -39,6 +40,7 @@ _HOME = {
     "SparseProbe": "probekit.probes.estimator",
     "analyze": "probekit.run.pipeline",
     "analyze_arrays": "probekit.run.pipeline",
+    "compare": "probekit.run.compare",
     "load": "probekit.run.result",
     "plant": "probekit.model.planted",
     "select_readouts": "probekit.probes.select",

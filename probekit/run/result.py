@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 
 from probekit.errors import FormatError, IncompleteError, InputError, StoreError
+from probekit.report.paper import PAGE_MM
 from probekit.run import store
+from probekit.run.export import export_run
 from probekit.run.publish import publish
 
 FORMAT = 1
@@ -81,6 +83,22 @@ class Run:
             The path written.
         """
         return publish(self, None if path is None else Path(path), companions)
+
+    def export(self, folder: str | Path, *, width_mm: float = PAGE_MM) -> list[Path]:
+        """Write figures for a paper (SVG, PDF) and tables (CSV, LaTeX) into a folder.
+
+        Args:
+            folder: made where it is not there; files of the same names are replaced.
+            width_mm: the widest a figure may be, in millimetres.
+
+        Returns:
+            The paths written.
+
+        Raises:
+            InputError: a width that no page has.
+            StoreError: the folder cannot be written to.
+        """
+        return export_run(self, folder, width_mm=width_mm)
 
     def __repr__(self) -> str:
         name, n = self.summary["model"]["name"], len(self.summary["layers"])
