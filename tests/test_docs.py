@@ -40,6 +40,8 @@ def parse(arguments: list[str]) -> None:
     command: Any = typer.main.get_command(app)
     context = command.make_context("probekit", [], resilient_parsing=True)
     while hasattr(command, "commands") and arguments:
+        if arguments[0] not in command.commands:
+            raise UsageError(f"No such command '{arguments[0]}'.")
         name, command, arguments = command.resolve_command(context, arguments)
         context = command.make_context(name, list(arguments), parent=context)
 
