@@ -127,7 +127,13 @@ def main() -> None:
 
 
 def told(
-    options: argparse.Namespace, whole: float, n_kills: int, n_before: int, n_with_parts: int, n_trials: int, n_lost: int
+    options: argparse.Namespace,
+    whole: float,
+    n_kills: int,
+    n_before: int,
+    n_with_parts: int,
+    n_trials: int,
+    n_lost: int,
 ) -> str:
     """The result so far."""
     return f"""# Real SIGKILLs at random times

@@ -214,13 +214,17 @@ def _slug(text: str) -> str:
 
 
 def _template() -> Any:
+    return environment().get_template("report.html")
+
+
+def environment() -> Any:
+    """The templates of this room; every string is escaped, a missing name is an error."""
     import jinja2
 
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("probekit.report", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html")

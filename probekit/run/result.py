@@ -10,9 +10,11 @@ import pandas as pd
 
 from probekit.errors import FormatError, InputError
 from probekit.evidence.tables import SCHEMA, layer_table
+from probekit.report.paper import PAGE_MM
 from probekit.run import store
 from probekit.run.digest import Digest
 from probekit.run.directory import CONCEPTS, EXAMPLES, SUMMARY, read_record, read_results
+from probekit.run.export import export_run
 from probekit.run.look import PairLook, read_look
 from probekit.run.publish import publish
 
@@ -97,6 +99,22 @@ class Run:
         """The strongest pairs with their neurons and tokens, as the report shows them."""
         file = self.path / EXAMPLES
         return store.read_json(file, self._results.files.get(EXAMPLES)) if file.exists() else []
+
+    def export(self, folder: str | Path, *, width_mm: float = PAGE_MM) -> list[Path]:
+        """Write figures for a paper (SVG, PDF) and tables (CSV, LaTeX) into a folder.
+
+        Args:
+            folder: made where it is not there; files of the same names are replaced.
+            width_mm: the widest a figure may be, in millimetres.
+
+        Returns:
+            The paths written.
+
+        Raises:
+            InputError: a width that no page has.
+            StoreError: the folder cannot be written to.
+        """
+        return export_run(self, folder, width_mm=width_mm)
 
     def __repr__(self) -> str:
         name, n = self.summary["model"]["name"], len(self.summary["layers"])
