@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from probekit.report import tables, words
+from probekit.report import recall, sensitivity, tables, words
 from probekit.report.charts import TITLES, figures
 from probekit.report.methods import limits, methods
 
@@ -73,6 +73,9 @@ def render_page(
         "groups": _figure(drawn, "groups", _GROUPS, tables.groups_table(rows)),
         "effect": _figure(drawn, "effect", _EFFECT, tables.effect_table(rows, pairs)),
         "tails": _figure(drawn, "tails", _TAILS, tables.tails_table(rows)),
+        "sensitivity": _figure(drawn, "sensitivity", recall.CAPTION, sensitivity.table(rows)),
+        "nonnull_notes": sensitivity.nonnull_notes(rows),
+        "assumptions": sensitivity.assumptions_table(rows),
         "capacity": Figure(TITLES["capacity"][0], drawn["capacity"], _CAPACITY, tables.capacity_table(rows)),
         "capacity_notes": tables.capacity_notes(rows),
         "other_k": tables.other_k_table(rows, paths),
