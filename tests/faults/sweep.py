@@ -5,7 +5,7 @@
     python tests/faults/sweep.py twice 12      that many random pairs of kills, the second during the resume
     python tests/faults/sweep.py full 0 4      no space from boundary k on, then space again
     python tests/faults/sweep.py memory 0 4    no memory at tensor operation k
-    python tests/faults/sweep.py power 0 1     crash states after every call; resumes of each different one
+    python tests/faults/sweep.py power 0 9 2   crash states after every call: every 9th different one resumed, every 2nd read
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class Sweep:
                     self.wrong.append(f"no memory at operation {k}: says no bytes: {error}")
             self.resume(out, f"no memory at operation {k}")
 
-    def power(self, offset: int, every: int) -> None:
+    def power(self, offset: int, every: int, look: int = 1) -> None:
         out = self.folder / "recorded"
         recording = RecordingDisk(out)
         with store.on(recording):
@@ -227,13 +227,14 @@ class Sweep:
                 if signature in known:
                     continue
                 known.add(signature)
-                if (len(known) - 1) % every != offset:
+                resumes = (len(known) - 1) % every == offset
+                if not resumes and len(known) % look:
                     continue
-                n_resumed += 1
-                self._resume_state(state, what)
+                n_resumed += resumes
+                self._crashed_state(state, what, resumes=resumes)
         self.seen |= {"crash states": n_states, "different ones": len(known), "resumed": n_resumed}
 
-    def _resume_state(self, state: dict[str, bytes | None], what: str) -> None:
+    def _crashed_state(self, state: dict[str, bytes | None], what: str, *, resumes: bool) -> None:
         out = self.folder / "crashed"
         for path, data in sorted(state.items()):
             if data is None:
@@ -243,9 +244,20 @@ class Sweep:
                 (out / path).write_bytes(data)
         self.read(out, what)
         try:
+            verify(out)
+        except IncompleteError:
+            pass
+        except CorruptError:  # what a resume would believe is not what was written: it must refuse
+            self.count("refused")
+        except StoreError as error:
+            if (out / "run.json").exists():
+                self.wrong.append(f"{what}: {type(error).__name__}: {error}")
+        if not resumes:
+            shutil.rmtree(out, ignore_errors=True)
+            return
+        try:
             run_job(out)
         except (CorruptError, IncompleteError):
-            self.count("refused")
             shutil.rmtree(out)
             return
         self.check(out, what)
