@@ -55,6 +55,4 @@ def verified(folder: Path) -> str:
     from probekit.run.verify import verify
 
     found = verify(folder)
-    return (
-        f"{folder}: {found.n_files} files, {found.n_bytes:,} bytes: every one is what was written; the run is finished."
-    )
+    return f"{folder}: {found.n_files} files, {found.n_bytes:,} bytes: every one is what was written; the run is finished."

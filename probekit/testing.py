@@ -112,7 +112,9 @@ def _refuses(work: Callable[[], object]) -> bool:
 def _auc(scores: np.ndarray, y: np.ndarray) -> float:
     rank = np.argsort(np.argsort(scores, kind="stable"), kind="stable")
     n_positive = int(y.sum())
-    return float((rank[y == 1].sum() - n_positive * (n_positive - 1) / 2) / (n_positive * (len(y) - n_positive)))
+    return float(
+        (rank[y == 1].sum() - n_positive * (n_positive - 1) / 2) / (n_positive * (len(y) - n_positive))
+    )
 
 
 def _read_only(values: np.ndarray) -> np.ndarray:
@@ -126,7 +128,9 @@ def _memmap(b: Bench) -> bool:
         mapped = np.memmap(Path(folder) / "x", np.float64, "w+", shape=b.x.shape)
         mapped[:] = b.x
         mapped.flush()
-        return _close(b.scored(np.memmap(Path(folder) / "x", np.float64, "r", shape=b.x.shape), b.y), b.scores)
+        return _close(
+            b.scored(np.memmap(Path(folder) / "x", np.float64, "r", shape=b.x.shape), b.y), b.scores
+        )
 
 
 def _leaves(change: Callable[[Bench], object], look: Callable[[], bytes]) -> Check:
@@ -274,8 +278,12 @@ CHECKS: dict[str, Check] = {
         b.fitted.decision_function(x := b.held[0].copy()), np.array_equal(x, b.held[0])
     )[1],
     "changing the returned scores changes nothing": _returned_scores_are_copies,
-    "a positive score is the second class": lambda b: np.array_equal(np.asarray(b.fitted.predict(b.held[0])), (b.scores > 0).astype(int)),
-    "predictions are labels that were given": lambda b: set(np.unique(b.fresh().fit(b.x, np.where(b.y, "b", "a")).predict(b.held[0]))) <= {"a", "b"},
+    "a positive score is the second class": lambda b: np.array_equal(
+        np.asarray(b.fitted.predict(b.held[0])), (b.scores > 0).astype(int)
+    ),
+    "predictions are labels that were given": lambda b: (
+        set(np.unique(b.fresh().fit(b.x, np.where(b.y, "b", "a")).predict(b.held[0]))) <= {"a", "b"}
+    ),
     "a copy scores the same": lambda b: _close(np.asarray(copy.deepcopy(b.fitted).decision_function(b.held[0])), b.scores),
     # refusals
     "one class is refused": lambda b: _refuses(lambda: b.fresh().fit(b.x, np.ones(N_TOKENS, int))),
@@ -321,7 +329,9 @@ def check_probe(probe: Any, *, without: Iterable[str] = (), seed: int = 0) -> li
     unknown = sorted(left_out - CHECKS.keys())
     if unknown:
         raise InputError(f"without: {unknown[0]!r} is no check; probekit.testing.CHECKS names them.")
-    missing = [name for name in ("fit", "decision_function", "predict") if not callable(getattr(probe, name, None))]
+    missing = [
+        name for name in ("fit", "decision_function", "predict") if not callable(getattr(probe, name, None))
+    ]
     if missing:
         raise InputError(
             f"probe: got a {type(probe).__name__} without {', '.join(missing)}; wanted a binary classifier."
@@ -336,5 +346,7 @@ def check_probe(probe: Any, *, without: Iterable[str] = (), seed: int = 0) -> li
         except Exception as error:  # noqa: BLE001 - whatever a probe raises is its answer to the check
             broken.append(f"{name} (it raised {type(error).__name__}: {error})")
     if broken:
-        raise ProbeCheckError(f"{probe!r} broke {len(broken)} of {len(CHECKS)} checks:\n  " + "\n  ".join(broken))
+        raise ProbeCheckError(
+            f"{probe!r} broke {len(broken)} of {len(CHECKS)} checks:\n  " + "\n  ".join(broken)
+        )
     return [name for name in CHECKS if name not in left_out]

@@ -29,7 +29,9 @@ def test_ours_passes_all_of_it(k: int):
 
 @pytest.mark.parametrize("penalty", [0.1, 10.0])
 def test_a_logistic_regression_in_standard_units_passes(penalty: float):
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, class_weight="balanced", tol=1e-8, max_iter=2_000))
+    probe = make_pipeline(
+        StandardScaler(), LogisticRegression(C=penalty, class_weight="balanced", tol=1e-8, max_iter=2_000)
+    )
     assert len(check_probe(probe, without=[THREE, RARE, "every token twice is the same"])) == len(CHECKS) - 3
 
 
@@ -41,20 +43,21 @@ class Broken(SparseProbe):
         self.defect = defect
 
     def fit(self, X: Any, y: Any) -> Broken:
+        rows = X
         match self.defect:
             case "global generator":
-                X = X + 1e-9 * np.random.standard_normal(X.shape)  # noqa: NPY002
+                rows = X + 1e-9 * np.random.standard_normal(X.shape)  # noqa: NPY002
             case "in place":
-                X -= X.mean(0)
+                rows -= X.mean(0)
             case "NaN is silence":
-                X = np.nan_to_num(X, posinf=0.0, neginf=0.0)
+                rows = np.nan_to_num(X, posinf=0.0, neginf=0.0)
             case "first half only":
-                X, y = X[: len(X) // 2], y[: len(y) // 2]
+                rows, y = X[: len(X) // 2], y[: len(y) // 2]
             case "one class is fine" if len(np.unique(y)) == 1:
                 y = np.arange(len(y)) % 2
             case _:
                 pass
-        super().fit(X, y)
+        super().fit(rows, y)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:

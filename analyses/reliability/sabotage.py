@@ -6,6 +6,8 @@
 Each defect names the tests that ought to find it. Those tests are first run on the sound copy, where they must be green.
 """
 
+# ruff: noqa: E501 - tables are read along their rows
+
 from __future__ import annotations
 
 import argparse
@@ -91,17 +93,33 @@ DEFECTS = (
 def ran(copy: Path, tests: str) -> tuple[bool, str]:
     """Whether the tests are green, and the first that is not."""
     names, _, expression = tests.partition(" -k ")
-    words = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow and not gpu"]
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-n",
+        "0",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "not slow and not gpu",
+    ]
     words += [*names.split(), *(["-k", expression.strip("'")] if expression else [])]
     place = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=copy, env=place, timeout=SECONDS)
+        done = subprocess.run(
+            words, capture_output=True, text=True, check=False, cwd=copy, env=place, timeout=SECONDS
+        )
     except subprocess.TimeoutExpired:
         return False, f"(not finished after {SECONDS} s)"
     first = re.search(r"^(?:FAILED|ERROR) (\S+?)(?: -|$)", done.stdout, re.MULTILINE)
     if done.returncode not in (0, 1, 2):
         raise SystemExit(f"{tests}: {done.stdout[-2_000:]}{done.stderr[-2_000:]}")
-    return done.returncode == 0, first.group(1).replace("tests/", "", 1) if first else "(could not be collected)"
+    return done.returncode == 0, first.group(1).replace(
+        "tests/", "", 1
+    ) if first else "(could not be collected)"
 
 
 def main() -> None:
@@ -122,7 +140,9 @@ def main() -> None:
             path = copy / "probekit" / defect.file
             text = path.read_text(encoding="utf-8")
             if text.count(defect.right) != 1:
-                raise SystemExit(f"{number} {defect.what}: {defect.file} holds its line {text.count(defect.right)} times")
+                raise SystemExit(
+                    f"{number} {defect.what}: {defect.file} holds its line {text.count(defect.right)} times"
+                )
             if defect.tests not in sound:
                 sound[defect.tests] = ran(copy, defect.tests)[0]
             store.write_text(path, text.replace(defect.right, defect.wrong))
@@ -141,14 +161,18 @@ def main() -> None:
 
 def table(rows: list[str], survivors: int) -> str:
     """The result so far."""
-    return f"""# Sabotage: which test finds which defect
+    return (
+        f"""# Sabotage: which test finds which defect
 
 `python analyses/reliability/sabotage.py`: one line at a time is made wrong in a copy of the repository; the named test is the
 first that went red. {len(rows)} of {len(DEFECTS)} defects planted, {survivors} survived.
 
 | | defect | in `probekit/` | found by |
 |---|---|---|---|
-""" + "\n".join(rows) + "\n"
+"""
+        + "\n".join(rows)
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

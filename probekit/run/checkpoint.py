@@ -97,7 +97,9 @@ class Pass:
         if not found:
             return 0
         n_tokens, stage = found[-1]
-        wanted = {f"{layer.layer}/{name}": (site, layer) for layer in layers for name, site in layer.sites.items()}
+        wanted = {
+            f"{layer.layer}/{name}": (site, layer) for layer in layers for name, site in layer.sites.items()
+        }
         for part in stage.parts():
             arrays = stage.get(part)
             for path in sorted({"/".join(name.split("/")[:2]) for name in arrays} & wanted.keys()):

@@ -1,11 +1,11 @@
 """A run directory: what belongs into it, whose it is, and when it is finished.
 
-    run.json                who the run is, written first and never changed
-    stages/…                what is finished of it (stages.py); working stages go when the results stand
-    pairs/ paths/ layers.parquet examples.json summary.json      the results
-    COMMIT.json             digests of all of these, written last: the run is finished when it is there
-    report.html figures/    derived from the results; may be deleted and are rebuilt byte by byte
-    LOCK                    while somebody works on it
+run.json                who the run is, written first and never changed
+stages/…                what is finished of it (stages.py); working stages go when the results stand
+pairs/ paths/ layers.parquet examples.json summary.json      the results
+COMMIT.json             digests of all of these, written last: the run is finished when it is there
+report.html figures/    derived from the results; may be deleted and are rebuilt byte by byte
+LOCK                    while somebody works on it
 """
 
 from __future__ import annotations

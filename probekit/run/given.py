@@ -68,7 +68,11 @@ class GivenArrays:
         document = _whole(docs, "docs")
         if document.shape != (len(rows),):
             raise ShapeError(f"docs: got shape {document.shape}, wanted [token={len(rows):,}].")
-        if document.dtype.kind not in "iu" or (document.astype(np.float64) > 2**62).any() or (np.diff(document.astype(np.int64)) < 0).any():
+        if (
+            document.dtype.kind not in "iu"
+            or (document.astype(np.float64) > 2**62).any()
+            or (np.diff(document.astype(np.int64)) < 0).any()
+        ):
             raise InputError("docs: wanted whole numbers that never fall; sort the tokens by document.")
         starts = np.concatenate([[True], document[1:] != document[:-1]])
         doc = np.cumsum(starts) - 1
@@ -94,14 +98,18 @@ class GivenArrays:
 
 def _tensor(values: Any, name: str) -> Tensor:
     try:
-        with warnings.catch_warnings():  # read-only memory is welcome: nothing here writes into what was given
+        with (
+            warnings.catch_warnings()
+        ):  # read-only memory is welcome: nothing here writes into what was given
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             return torch.as_tensor(values).detach().cpu()
     except torch.OutOfMemoryError:
         raise
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         told = str(error).partition("\n")[0]
-        raise InputError(f"{name}: got a {type(values).__name__} that is no array of numbers ({told}).") from error
+        raise InputError(
+            f"{name}: got a {type(values).__name__} that is no array of numbers ({told})."
+        ) from error
 
 
 def _whole(values: Any, name: str) -> np.ndarray:
@@ -134,9 +142,7 @@ def _floats(values: Any, name: str, rank: int) -> Tensor:
     return tensor.contiguous()
 
 
-def _weights(
-    weights: tuple[Any, ...] | None, activation: str, rows: Tensor, inputs: Tensor | None
-) -> MlpWeights | None:
+def _weights(weights: Any, activation: str, rows: Tensor, inputs: Tensor | None) -> MlpWeights | None:
     if weights is None:
         return None
     if known_activation(str(activation)) is None:

@@ -61,7 +61,12 @@ def code() -> str:
 def environment(device: str) -> dict[str, Any]:
     """What results that shall be put together must have in common beyond the run's identity."""
     held: dict[str, Any] = {k: v for k, v in versions().items() if k != "probekit"}
-    return {**held, "python": ".".join(platform.python_version_tuple()[:2]), "machine": platform.machine(), "device": device}
+    return {
+        **held,
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "machine": platform.machine(),
+        "device": device,
+    }
 
 
 def _digest(parts: Iterable[bytes]) -> str:

@@ -66,7 +66,11 @@ class LayerMeasure:
 
 
 def measure_layers(
-    source: Source, layers: list[int], study: Study, progress: Progress | None = None, keep: Keeper | None = None
+    source: Source,
+    layers: list[int],
+    study: Study,
+    progress: Progress | None = None,
+    keep: Keeper | None = None,
 ) -> Iterator[LayerMeasure]:
     """Measure some layers together: each half is forwarded for all of them at once.
 

@@ -82,4 +82,6 @@ def _value(data: np.ndarray, where: Path) -> Any:
     try:
         return json.loads(data.tobytes().decode())
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where}: a row is no JSON ({error}); start the run afresh with --force.") from error
+        raise FormatError(
+            f"{where}: a row is no JSON ({error}); start the run afresh with --force."
+        ) from error

@@ -7,7 +7,7 @@ last part that was finished and ends with the same bytes. Input that cannot be u
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -81,7 +81,7 @@ def carry_out(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> R
                     store.disk.remove_folder(path)
 
 
-def _folder(out: str | Path) -> Path:
+def _folder(out: Any) -> Path:
     if not isinstance(out, str | Path) or "\0" in str(out) or not str(out).strip():
         raise InputError(f"out: got {out!r}, wanted the path of a folder.")
     return Path(out)
@@ -137,7 +137,7 @@ def _held(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _bars(watch: Any) -> Iterator[progress.Report]:
+def _bars(watch: Any) -> Generator[Any, None, None]:
     with progress.Bars() as bars:
         seen = watch is None and progress.watched()
         yield watch if callable(watch) else bars if seen else progress.silent
@@ -145,9 +145,7 @@ def _bars(watch: Any) -> Iterator[progress.Report]:
 
 def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, *, keeps: bool) -> None:
     """Every layer to its decided part, then the results and the mark that they are complete."""
-    inputs = digest_of_inputs(
-        (job.record["identity"], subject.fingerprint(), *map(str, subject.layers))
-    )
+    inputs = digest_of_inputs((job.record["identity"], subject.fingerprint(), *map(str, subject.layers)))
     stage = Stage(folder / STAGES / directory.RESULT, inputs)
     if stage.committed() is None:
         todo = [layer for layer in subject.layers if not stage.has(layer)]

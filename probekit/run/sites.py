@@ -180,7 +180,9 @@ class Site:
 
     def state(self) -> Arrays:
         """Every sum that is being added to, as it stands."""
-        return {k: v for name, stream in self._streams().items() for k, v in under(name, stream.state()).items()}
+        return {
+            k: v for name, stream in self._streams().items() for k, v in under(name, stream.state()).items()
+        }
 
     def restore(self, state: Mapping[str, np.ndarray], study: Study) -> None:
         """Go on from a state kept earlier."""
@@ -254,7 +256,9 @@ class Layer:
         for name in self.sites:
             if name.startswith("isotropic:"):
                 held = below(name, left)
-                gate = (there(f"{name}/w_gate"), there(f"{name}/b_gate")) if "w_gate" in held else (None, None)
+                gate = (
+                    (there(f"{name}/w_gate"), there(f"{name}/b_gate")) if "w_gate" in held else (None, None)
+                )
                 self.isotropic.append(
                     MlpWeights(
                         there(f"{name}/w_in"), there(f"{name}/b_in"), *gate, weights.activation, weights.bits

@@ -108,7 +108,9 @@ class Stage:
         try:
             arrays = safetensors.numpy.load(data)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise FormatError(f"{path}: holds no arrays ({error}). Start the run afresh with --force.") from error
+            raise FormatError(
+                f"{path}: holds no arrays ({error}). Start the run afresh with --force."
+            ) from error
         shapes = {name: [str(values.dtype), *values.shape] for name, values in arrays.items()}
         told: Any = record.get("arrays")
         if not isinstance(told, dict) or shapes != {
@@ -154,7 +156,9 @@ class Stage:
         """
         identity = self.committed()
         if identity is None:
-            raise IncompleteError(f"{self.folder}: this stage was not finished; `probekit resume` finishes it.")
+            raise IncompleteError(
+                f"{self.folder}: this stage was not finished; `probekit resume` finishes it."
+            )
         return identity
 
     def remove(self) -> None:

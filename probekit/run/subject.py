@@ -63,10 +63,14 @@ class Subject:
         study = self.planned.study
         parts = [str(self.corpus["fingerprint"]), str(self.model), *self.names, of_array(study.pairs)]
         for half in (study.fit, study.confirm):
-            parts += [of_array(a) for a in (half.labels.indptr, half.labels.tokens, half.doc_key, half.sample.ptr)]
+            parts += [
+                of_array(a) for a in (half.labels.indptr, half.labels.tokens, half.doc_key, half.sample.ptr)
+            ]
         for layer in self.layers:
             mlp = self.source.weights(layer)
-            parts += [] if mlp is None else [of_array(mlp.weight.cpu().numpy()), of_array(mlp.bias.cpu().numpy())]
+            parts += (
+                [] if mlp is None else [of_array(mlp.weight.cpu().numpy()), of_array(mlp.bias.cpu().numpy())]
+            )
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=32).hexdigest()
 
 

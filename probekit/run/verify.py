@@ -45,7 +45,9 @@ def verify(path: str | Path) -> Verified:
             f"{folder}: written in format 1, which has no digests; run it again to have them. It can still be read."
         )
     check = _Checks()
-    stages = sorted(p for p in (folder / STAGES).glob("*") if p.is_dir() and store.TEMPORARY_MARK not in p.name)
+    stages = sorted(
+        p for p in (folder / STAGES).glob("*") if p.is_dir() and store.TEMPORARY_MARK not in p.name
+    )
     identities = {stage.name: check.stage(Stage(stage, "")) for stage in stages}
     unfinished: IncompleteError | None = None
     try:

@@ -5,6 +5,8 @@ and `force` is set: the worst place to be half-way in. test_bad_input.py runs th
 checks that the suite wraps around every function: they would refuse first, with an error of their own.
 """
 
+# ruff: noqa: E501 - tables are read along their rows
+
 from __future__ import annotations
 
 import hashlib
@@ -40,7 +42,9 @@ GOOD: dict[str, Any] = {
     "weights": (W_IN, B_IN), "twins": 4, "min_support": 2, "progress": False,
 }  # fmt: skip
 BAD_FLOATS = st.sampled_from([np.nan, np.inf, -np.inf, 1e39, -3e300])
-NOT_NUMBERS = st.sampled_from(["abc", object(), {"a": 1}, [["a"]], [[1.0], [1.0, 2.0]], np.array(["x"]), b"bytes"])
+NOT_NUMBERS = st.sampled_from(
+    ["abc", object(), {"a": 1}, [["a"]], [[1.0], [1.0, 2.0]], np.array(["x"]), b"bytes"]
+)
 NOT_WHOLE = st.sampled_from([1.5, "4", None, True, np.nan, [4], 2.0])
 
 
@@ -189,7 +193,9 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def digest(folder: Path) -> str:
-    return hashlib.blake2b(b"".join(p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file())).hexdigest()
+    return hashlib.blake2b(
+        b"".join(p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file())
+    ).hexdigest()
 
 
 def hypothesised(n_examples: int, work: Callable[[Draw], None]) -> None:
@@ -285,7 +291,14 @@ class TestOddButRight:
 
 def test_a_corpus_with_markup_shows_as_text(given: dict[str, Any], tmp_path: Path):
     """No name of a concept becomes markup of the report."""
-    names = ["<script>alert(1)</script>", "</script><img src=x onerror=alert(2)>", "'\"><svg onload=alert(3)>", "a&b", "c", "d"]
+    names = [
+        "<script>alert(1)</script>",
+        "</script><img src=x onerror=alert(2)>",
+        "'\"><svg onload=alert(3)>",
+        "a&b",
+        "c",
+        "d",
+    ]
     run = analyze_arrays(**{**given, "names": names}, out=tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text()
     for name in names[:3]:

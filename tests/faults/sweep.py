@@ -1,19 +1,21 @@
 """Kill, fill and cut the power at every write boundary, resume, compare: prints one JSON object of counts.
 
-    python tests/faults/sweep.py kill 0 2      boundaries 0, 2, 4, … of the whole job
-    python tests/faults/sweep.py replace 0 4   the same while --force replaces a finished run
-    python tests/faults/sweep.py twice 12      that many random pairs of kills, the second during the resume
-    python tests/faults/sweep.py full 0 4      no space from boundary k on, then space again
-    python tests/faults/sweep.py memory 0 4    no memory at tensor operation k
-    python tests/faults/sweep.py power 0 9 2   crash states after every call: every 9th different one resumed, every 2nd read
+python tests/faults/sweep.py kill 0 2      boundaries 0, 2, 4, … of the whole job
+python tests/faults/sweep.py replace 0 4   the same while --force replaces a finished run
+python tests/faults/sweep.py twice 12      that many random pairs of kills, the second during the resume
+python tests/faults/sweep.py full 0 4      no space from boundary k on, then space again
+python tests/faults/sweep.py memory 0 4    no memory at tensor operation k
+python tests/faults/sweep.py power 0 9 2   crash states after every call: every 9th different one resumed, every 2nd read
 """
 
 from __future__ import annotations
 
 import os
 
-for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[name] = "1"  # before anything starts threads: what is forked must have one
+# before anything starts threads: what is forked must have one
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["NUMBA_NUM_THREADS"] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import itertools
 import json
@@ -35,10 +37,18 @@ from disks import ERRORS, CountingDisk, CrashedDisk, FullDisk, KillingDisk, Reco
 from job import draw_once, files, keep_after_every_tile, run_job
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from probekit.errors import CorruptError, DiskFullError, IncompleteError, OutOfMemoryError, ProbekitError, StoreError
+from probekit.errors import (
+    CorruptError,
+    DiskFullError,
+    IncompleteError,
+    OutOfMemoryError,
+    ProbekitError,
+    StoreError,
+)
 from probekit.run import store
 from probekit.run.result import load
 from probekit.run.verify import verify
+
 
 class Starving(TorchDispatchMode):
     """Counts tensor operations and has no memory for one of them."""
@@ -103,9 +113,12 @@ class Sweep:
         """A reader at this moment sees the old run, the new one or an IncompleteError, and never a part."""
         try:
             run = load(out)
-            run.pairs(), run.paths(), run.examples()
+            for look in (run.pairs, run.paths, run.examples):
+                look()
             now = {name: digest for name, digest in files(out).items() if name in run._results.files}
-            wanted = [{n: d for n, d in w.items() if n in run._results.files} for w in (self.clean, old or {})]
+            wanted = [
+                {n: d for n, d in w.items() if n in run._results.files} for w in (self.clean, old or {})
+            ]
             self.count("reader saw a whole run")
             if now not in wanted:
                 self.wrong.append(f"{what}: a reader saw a run that is neither the old nor the new one")
@@ -223,7 +236,9 @@ class Sweep:
                 state = crashed.state(reached, tail)
                 n_states += 1
                 what = f"power lost after call {done}, {len(reached)} of {len(crashed.pending)} names, bytes {tail}"
-                signature = json.dumps({p: None if d is None else store.blake2b(d) for p, d in state.items()}, sort_keys=True)
+                signature = json.dumps(
+                    {p: None if d is None else store.blake2b(d) for p, d in state.items()}, sort_keys=True
+                )
                 if signature in known:
                     continue
                 known.add(signature)

@@ -16,7 +16,7 @@ N_PROPERTIES = 60
 
 def passed(part: int, n_parts: int, n_examples: int) -> int:
     """Run some of the properties; the number of tests that passed."""
-    plain = [f"--import-mode=importlib", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
+    plain = ["--import-mode=importlib", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *plain, str(HERE / "cases_bad_input.py")], capture_output=True, text=True,
         check=False, cwd=HERE.parents[1],

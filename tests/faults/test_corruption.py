@@ -26,7 +26,7 @@ FINISHED = (
 def artefacts(finished: Path, stopped: Path) -> list[Path]:
     """Every kind of file a run writes, derived ones left out."""
     kept = [finished / name for name in FINISHED]
-    kept += [p for p in sorted(stopped.glob("stages/*/*"))]
+    kept += sorted(stopped.glob("stages/*/*"))
     assert {path.parent.name.partition(".")[2].partition(".at-")[0] for path in kept} >= {
         "calibration", "supports", "readouts", "confirm",
     }  # fmt: skip
@@ -83,7 +83,9 @@ def test_every_bit_of_every_record_and_4096_flips_of_every_payload(finished: Pat
         assert_found(root, path, 0 if path.suffix == ".json" else 4_096)
 
 
-@pytest.mark.parametrize("name", [n for n in FINISHED if n.endswith((".parquet", "summary.json", "examples.json"))])
+@pytest.mark.parametrize(
+    "name", [n for n in FINISHED if n.endswith((".parquet", "summary.json", "examples.json"))]
+)
 def test_a_reader_gets_no_number_out_of_a_damaged_file(finished: Path, tmp_path: Path, name: str):
     shutil.copytree(finished, tmp_path / "run")
     path = tmp_path / "run" / name
@@ -207,7 +209,10 @@ def test_an_open_stage_is_not_a_stage(tmp_path: Path):
 
 def test_one_byte_more_than_was_written_is_another_file(tmp_path: Path):
     seal = store.write_sealed(tmp_path / "r.json", {"schema": "s", "format": 1, "x": [1, 2]})
-    assert store.read_sealed_as(tmp_path / "r.json", "s", 1) == ({"schema": "s", "format": 1, "x": [1, 2]}, seal)
+    assert store.read_sealed_as(tmp_path / "r.json", "s", 1) == (
+        {"schema": "s", "format": 1, "x": [1, 2]},
+        seal,
+    )
     (tmp_path / "r.json").write_bytes((tmp_path / "r.json").read_bytes().replace(b"\n", b" \n", 1))
     with pytest.raises(CorruptError, match="last line does not digest the rest"):
         store.read_sealed(tmp_path / "r.json", "s", 1)

@@ -3,11 +3,13 @@
 Each is put in the place of a real artefact; each must be refused with an error of ours, and no code of it may run.
 """
 
+# ruff: noqa: E501 - tables are read along their rows
+
 from __future__ import annotations
 
 import io
 import json
-import pickle
+import pickle  # noqa: TID251 - to make what must be refused
 import shutil
 import struct
 import zipfile
@@ -47,7 +49,7 @@ def pickled(mark: Path) -> bytes:
 
 def torch_file(mark: Path) -> bytes:
     buffer = io.BytesIO()
-    torch.save({"weights": Exploit(mark)}, buffer)
+    torch.save({"weights": Exploit(mark)}, buffer)  # noqa: TID251
     return buffer.getvalue()
 
 
@@ -172,7 +174,9 @@ def test_a_pickled_column_type_is_not_unpickled(copy: Path, tmp_path: Path, no_p
 
 
 @pytest.mark.parametrize("name", JSONS)
-@pytest.mark.parametrize("where", ["run.json", "COMMIT.json", "summary.json", "stages/result/part-00000.json"])
+@pytest.mark.parametrize(
+    "where", ["run.json", "COMMIT.json", "summary.json", "stages/result/part-00000.json"]
+)
 def test_hostile_records_are_refused(name: str, where: str, copy: Path):
     if where == "summary.json":
         forge(copy, where, JSONS[name])
@@ -182,7 +186,9 @@ def test_hostile_records_are_refused(name: str, where: str, copy: Path):
         verify(copy) if "stages" in where else load(copy)
 
 
-@pytest.mark.parametrize("name", ["../../outside.parquet", "/etc/hostname", "pairs/../../outside", "a\0b", "..", ""])
+@pytest.mark.parametrize(
+    "name", ["../../outside.parquet", "/etc/hostname", "pairs/../../outside", "a\0b", "..", ""]
+)
 def test_no_name_in_a_file_leads_out_of_the_run(name: str, copy: Path):
     (copy.parent / "outside.parquet").write_bytes(b"not ours")
     record = store.read_sealed(copy / "COMMIT.json", directory.RESULTS_SCHEMA, directory.FORMAT)
@@ -216,7 +222,9 @@ def test_resume_takes_from_the_record_only_what_a_record_may_say(arguments: obje
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
 
 
-def test_a_forged_stage_does_not_enter_a_run(stopped: Path, given: dict[str, Any], tmp_path: Path, undrawn: None):
+def test_a_forged_stage_does_not_enter_a_run(
+    stopped: Path, given: dict[str, Any], tmp_path: Path, undrawn: None
+):
     """A stage with right digests, computed from something else: its inputs give it away."""
     root = tmp_path / "run"
     shutil.copytree(stopped, root)

@@ -75,7 +75,8 @@ def test_a_killed_replacement():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", [("full", "0", "1"), ("twice", "500"), ("replace", "0", "1"), ("power", "0", "4"), ("memory", "0", "5")]
+    "words",
+    [("full", "0", "1"), ("twice", "500"), ("replace", "0", "1"), ("power", "0", "4"), ("memory", "0", "5")],
 )
 def test_everything(words: tuple[str, ...]):
     """The same at every boundary, and 500 pairs of kills."""

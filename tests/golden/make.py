@@ -4,6 +4,8 @@ One directory a released format is kept for ever; test_golden.py opens each with
 left out: they are derived.
 """
 
+# ruff: noqa: E501 - tables are read along their rows
+
 from __future__ import annotations
 
 import os
@@ -17,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-torch.set_num_threads(1)
-
 from probekit.run.pipeline import analyze_arrays
+
+torch.set_num_threads(1)
 
 
 def main(out: Path) -> None:

@@ -59,7 +59,9 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[int, dict[str, np.ndarr
         sidecar, _ = sealed(stage / f"part-{part['part']:05d}.json")
         assert sidecar["inputs"] == commit["inputs"]
         assert sidecar["file"]["blake2b"] == part["blake2b"]
-        layers[part["part"]] = arrays(checked(stage / f"part-{part['part']:05d}.safetensors", sidecar["file"]))
+        layers[part["part"]] = arrays(
+            checked(stage / f"part-{part['part']:05d}.safetensors", sidecar["file"])
+        )
     return json.loads(held["summary.json"]), layers
 
 

@@ -81,12 +81,16 @@ def test_verify_says_which_formats_have_digests():
         verify(HERE / "v1")
 
 
-@pytest.mark.parametrize("where", ["run.json", "COMMIT.json", "stages/result/COMMIT.json", "stages/result/part-00000.json"])
+@pytest.mark.parametrize(
+    "where", ["run.json", "COMMIT.json", "stages/result/COMMIT.json", "stages/result/part-00000.json"]
+)
 def test_a_format_of_tomorrow_is_refused_politely(where: str, tmp_path: Path):
     shutil.copytree(HERE / "v2", tmp_path / "run")
     path = tmp_path / "run" / where
     record, _ = reader.sealed(path)
     store.write_sealed(path, {**record, "format": 99})
     look = verify if "stages" in where else load
-    with pytest.raises((FormatError, directory.store.CorruptError), match="written in format 99, this probekit reads up to"):
+    with pytest.raises(
+        (FormatError, directory.store.CorruptError), match="written in format 99, this probekit reads up to"
+    ):
         look(tmp_path / "run")

@@ -22,7 +22,7 @@ from probekit.run.sites import Layer
 from probekit.run.study import is_fit
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
-from disks import CountingDisk  # noqa: E402
+from disks import CountingDisk
 
 N, M, WIDTH, CUT = 600, 4, 20, 256
 RNG = np.random.default_rng(8)
@@ -111,7 +111,9 @@ def test_twins_taken_over_are_the_twins_that_were_drawn():
     drawn, again = layer(0), layer(0)
     again.take_calibrated(drawn.calibrate(sample))
     neurons = torch.from_numpy(ROWS)
-    for (name, rows), (_, taken) in zip(drawn.rows(sample, neurons), again.rows(sample, neurons), strict=True):
+    for (name, rows), (_, taken) in zip(
+        drawn.rows(sample, neurons), again.rows(sample, neurons), strict=True
+    ):
         assert rows.numpy().tobytes() == taken.numpy().tobytes(), name
 
 

@@ -173,7 +173,11 @@ class TestCrowded:
         assert files(out) == clean
 
     def test_the_same_process_cannot_hold_it_twice(self, tmp_path):
-        with locked(tmp_path), pytest.raises(LockedError, match=f"process {os.getpid()} on"), locked(tmp_path):
+        with (
+            locked(tmp_path),
+            pytest.raises(LockedError, match=f"process {os.getpid()} on"),
+            locked(tmp_path),
+        ):
             pass
         with locked(tmp_path):
             pass
@@ -182,7 +186,9 @@ class TestCrowded:
     def test_too_little_space_is_said_before_anything_is_computed(self, few, clean, tmp_path, monkeypatch):
         out = tmp_path / "run"
         monkeypatch.setattr(store, "free_bytes", lambda folder: 1_000)
-        with pytest.raises(DiskFullError, match=r"the results of this run needs [\d,]+ bytes and 1,000 are free"):
+        with pytest.raises(
+            DiskFullError, match=r"the results of this run needs [\d,]+ bytes and 1,000 are free"
+        ):
             analyze_arrays(**few, out=out)
         monkeypatch.undo()
         analyze_arrays(**few, out=out)
@@ -233,7 +239,8 @@ class TwoLayers(ArraySource):
 class TestMemory:
     def job(self, few: dict, most: int) -> tuple[Job, list[TwoLayers]]:
         names = ("neurons", "labels", "docs", "inputs", "weights")
-        given = GivenArrays.check(*(few[name] for name in names), "relu", None)
+        neurons, labels, docs, inputs, weights = (few[name] for name in names)
+        given = GivenArrays.check(neurons, labels, docs, inputs, weights, "relu", None)
         settings = Settings(3_000, 2, 8, 20, 4, 0.05, 0)
         sources: list[TwoLayers] = []
 
@@ -280,7 +287,12 @@ class TestMemory:
 
 class TestFormats:
     def test_a_newer_format_is_refused_politely(self, few, tmp_path):
-        record = {"schema": directory.RECORD_SCHEMA, "format": directory.FORMAT + 1, "science": {}, "identity": "x"}
+        record = {
+            "schema": directory.RECORD_SCHEMA,
+            "format": directory.FORMAT + 1,
+            "science": {},
+            "identity": "x",
+        }
         store.write_sealed(tmp_path / "run.json", record)
         with pytest.raises(FormatError, match=r"written in format 3, this probekit reads up to 2; upgrade"):
             load(tmp_path)
