@@ -107,11 +107,11 @@ def main() -> None:
             n_trials += 1
             out = place / "run"
 
-            def line(out: Path = out) -> list[str]:
+            def line(out: Path) -> list[str]:
                 return ["resume", "run"] if (out / "run.json").exists() else ["analyze", "nano", *OPTIONS]
 
             for _ in range(min(options.kills_a_trial, options.kills - n_kills)):
-                process = start(line(), place, log)
+                process = start(line(out), place, log)
                 if wait(process, float(rng.uniform(0.05, 0.8)) * whole) is not None:
                     break  # finished before its time was up
                 os.kill(process, signal.SIGKILL)
@@ -119,7 +119,7 @@ def main() -> None:
                 n_kills += 1
                 n_before += not (out / "run.json").exists()
                 n_with_parts += any(out.glob("stages/*/*.json"))
-            code = wait(start(line(), place, log))
+            code = wait(start(line(out), place, log))
             found = digests(out)
             wrong = sorted(n for n in {*found, *clean} if found.get(n) != clean.get(n))
             n_lost += bool(wrong) or code != 0

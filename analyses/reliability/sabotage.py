@@ -24,7 +24,7 @@ from probekit.run import store
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "analyses" / "results" / "sabotage.md"
-SECONDS = 240
+SECONDS = 900
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def main() -> None:
     survivors = 0
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name) / "probekit"
-        ignored = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "runs", "demo-report")
+        ignored = shutil.ignore_patterns(".git", ".venv", ".*_cache", "runs", "demo-report")
         shutil.copytree(ROOT, copy, ignore=ignored)
         sound: dict[str, bool] = {}
         for number, defect in enumerate(DEFECTS):
