@@ -39,7 +39,8 @@ def _known(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Only what `analyze` takes and a record may say: neither where to write nor to replace anything."""
     allowed = {
         "model", "corpus", "concepts", "layers", "pairs", "max_tokens", "context", "max_pairs", "min_support", "twins",
-        "q", "seed", "twin_ks", "device", "engine",
+        "q", "seed", "twin_ks", "device", "engine", "dtype",
+        "controls", "spikes", "fdr",
     }  # fmt: skip
     unknown = sorted(set(arguments) - allowed)
     if unknown or not isinstance(arguments.get("model"), str):
@@ -47,7 +48,8 @@ def _known(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
             f"{folder}: run.json holds no call that can be repeated ({', '.join(unknown) or 'no model'})."
         )
     pairs = arguments.get("pairs")
-    return {**arguments, "pairs": None if pairs is None else [(str(a), str(b)) for a, b in pairs]}
+    chosen = None if pairs is None else [p if isinstance(p, str) else tuple(map(str, p)) for p in pairs]
+    return {**arguments, "pairs": chosen}
 
 
 def verified(folder: Path) -> str:

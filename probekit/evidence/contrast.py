@@ -131,6 +131,11 @@ class ConfirmPlan:
         _count_batches(sample.ptr, sample.first_of_doc, of_entry, counts, n_docs)
         return cls(sample, of_entry, counts, n_docs)
 
+    def take(self, pairs: Int[np.ndarray, " chosen"]) -> ConfirmPlan:
+        """The plan of some of the pairs."""
+        kept = self.sample.entries_of(pairs)
+        return ConfirmPlan(self.sample.take(pairs), self.batch[kept], self.counts[pairs], self.n_docs[pairs])
+
 
 @dataclass(frozen=True)
 class Contrast:

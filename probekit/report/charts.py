@@ -128,6 +128,7 @@ def _groups(rows: Sequence[words.Row]) -> Any:
         }
         for row in rows
         for group in row["groups"] or []
+        if group["mean_z"] is not None
     ]
     if not records:
         return None

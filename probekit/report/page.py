@@ -44,6 +44,7 @@ def render_page(
     provenance: Mapping[str, Any] | None = None,
     companions: Sequence[Companion] = (),
     drawn: Mapping[str, str] | None = None,
+    concepts: pd.DataFrame | None = None,
 ) -> str:
     """The whole report as one HTML text.
 
@@ -56,6 +57,7 @@ def render_page(
         provenance: `command`, `settings`, `versions`, `fingerprints` of the run.
         companions: other runs (a planted circuit) whose ladder shows what a find looks like.
         drawn: the run's own figures where they have been drawn already.
+        concepts: one row a concept: name, kind, description, n_tokens, n_docs, examples.
     """
     rows: list[words.Row] = summary["layers"]
     provenance = provenance or {}
@@ -90,6 +92,7 @@ def render_page(
         "command": provenance.get("command"),
         "records": tables.records(provenance),
         "companions": [_companion(*companion) for companion in companions],
+        "concepts": None if concepts is None or concepts.empty else tables.concepts_table(concepts),
     }
     return _template().render(page)
 
@@ -152,16 +155,11 @@ def _example(example: Mapping[str, Any], pairs: Mapping[int, pd.DataFrame]) -> d
 
 def _context(item: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "before": _visible(str(item["before"])),
-        "token": _visible(str(item["token"])) or "∅",
-        "after": _visible(str(item["after"])),
+        "before": words.visible(str(item["before"])),
+        "token": words.visible(str(item["token"])) or "∅",
+        "after": words.visible(str(item["after"])),
         "value": words.real(item["value"]),
     }
-
-
-def _visible(text: str) -> str:
-    """Text on one line, with its line breaks and tabs made visible."""
-    return text.replace("\r", "").replace("\n", "↵").replace("\t", "⇥")
 
 
 def _facts(pair: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -216,13 +214,17 @@ def _slug(text: str) -> str:
 
 
 def _template() -> Any:
+    return environment().get_template("report.html")
+
+
+def environment() -> Any:
+    """The templates of this room; every string is escaped, a missing name is an error."""
     import jinja2
 
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("probekit.report", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html")

@@ -104,7 +104,7 @@ class Pass:
             arrays = stage.get(part)
             for path in sorted({"/".join(name.split("/")[:2]) for name in arrays} & wanted.keys()):
                 site, layer = wanted[path]
-                site.restore(below(path, arrays), layer.study)
+                site.restore(below(path, arrays), layer.study.spiked if site.spiked else layer.study)
         return n_tokens
 
     def pause(self, layers: Sequence[Layer], n_tokens: int) -> None:

@@ -2,7 +2,8 @@
 
 run.json                who the run is, written first and never changed
 stages/…                what is finished of it (stages.py); working stages go when the results stand
-pairs/ paths/ layers.parquet examples.json summary.json      the results
+pairs/ paths/ looks/ layers.parquet examples.json summary.json      the results
+tokens.parquet surfaces.parquet concepts.parquet             the text they are about, where there is one
 COMMIT.json             digests of all of these, written last: the run is finished when it is there
 report.html figures/    derived from the results; may be deleted and are rebuilt byte by byte
 LOCK                    while somebody works on it
@@ -24,12 +25,16 @@ from probekit.run.stages import COMMIT, STAGES
 FORMAT = 2
 """2: stages, digests and COMMIT.json. 1: finished when summary.json was there, no digests."""
 RECORD, SUMMARY, LAYERS = "run.json", "summary.json", "layers.parquet"
+TOKENS, SURFACES, CONCEPTS = "tokens.parquet", "surfaces.parquet", "concepts.parquet"
+LOOKS = "looks"
+TABLES = ("pairs", "paths", LOOKS)
+"""Folders with a table a layer."""
 REPORT, EXAMPLES, FIGURES = "report.html", "examples.json", "figures"
 RECORD_SCHEMA, RESULTS_SCHEMA = "probekit.run/1", "probekit.results/1"
 RESULT = "result"
 """The stage that holds a part a layer, decided: what the tables are published from."""
-_OWN_FILES = (COMMIT, SUMMARY, LAYERS, REPORT, EXAMPLES, RECORD)
-_OWN_FOLDERS = ("pairs", "paths", FIGURES, STAGES)
+_OWN_FILES = (COMMIT, SUMMARY, LAYERS, TOKENS, SURFACES, CONCEPTS, REPORT, EXAMPLES, RECORD)
+_OWN_FOLDERS = (*TABLES, FIGURES, STAGES)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 State = Literal["new", "unfinished", "finished", "other"]
@@ -116,7 +121,8 @@ def _unfinished(path: Path) -> IncompleteError:
 def commit(folder: Path, identity: str, stages: dict[str, str]) -> None:
     """Write COMMIT.json: from now on the run is finished."""
     names = [SUMMARY, LAYERS, EXAMPLES, RECORD]
-    names += [f"{kind}/{file.name}" for kind in ("pairs", "paths") for file in (folder / kind).iterdir()]
+    names += [name for name in (TOKENS, SURFACES, CONCEPTS) if (folder / name).exists()]
+    names += [f"{kind}/{file.name}" for kind in TABLES for file in (folder / kind).iterdir()]
     files = {name: Digest.of(store.read_bytes(folder / name)).as_dict() for name in sorted(names)}
     record = {
         "schema": RESULTS_SCHEMA, "format": FORMAT, "identity": identity, "files": files, "stages": stages

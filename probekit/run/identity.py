@@ -16,6 +16,7 @@ import numpy as np
 from probekit.errors import InputError
 from probekit.run import store
 from probekit.run.study import Settings
+from probekit.text.corpus import as_corpus
 
 DISTRIBUTION = "probekit-superposition"
 _EDGE = 2**20
@@ -99,8 +100,12 @@ def of_array(values: np.ndarray) -> str:
     return _digest([head, np.ascontiguousarray(values).tobytes()])
 
 
-def of_model(model: Any) -> str:
-    """What a model is called, and a digest of it where it lies on this machine."""
+def of_model(model: Any, dtype: str | None = None) -> str:
+    """What a model is called, and a digest of it where it lies on this machine; a dtype asked for is part of it."""
+    return _of_weights(model) + ("" if dtype is None else f" in {dtype}")
+
+
+def _of_weights(model: Any) -> str:
     if isinstance(model, str | Path):
         path = Path(model)
         if str(model) == "nano":
@@ -116,11 +121,13 @@ def of_model(model: Any) -> str:
 
 def of_corpus(corpus: Any) -> str:
     """What a corpus is called, and a digest of what it would give."""
-    if corpus is None or corpus == "docs":
+    if corpus is None or (isinstance(corpus, str) and corpus == "docs"):
         return "docs:heldout"
     if isinstance(corpus, str | Path):
         path = Path(corpus)
         return f"{path.name}@{of_path(path)}" if path.exists() else str(corpus)
+    if not hasattr(corpus, "given"):
+        corpus = as_corpus(corpus)
     if corpus.given is not None:
         return f"{corpus.name}@{of_array(corpus.given)}"
     if corpus.cache_key is not None:
@@ -150,7 +157,7 @@ def science(
     """The [science] record of run.json and its identity."""
     record: dict[str, Any] = {
         "model": model, "corpus": corpus, "concepts": concepts, "layers": layers,
-        "pairs": None if pairs is None else sorted([str(a), str(b)] for a, b in pairs),
+        "pairs": pairs,
         "settings": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(settings).items()},
         "probekit": package_version(),
         "code": code(),
@@ -168,6 +175,7 @@ def in_words(
     pairs: Any,
     device: str,
     engine: str,
+    dtype: str | None = None,
 ) -> dict[str, Any] | None:
     """The arguments of the call where all of them can be written down, so that it can be repeated; else None."""
     sources = {"model": model, "corpus": corpus, "concepts": concepts}
@@ -176,8 +184,7 @@ def in_words(
     return {
         **{name: None if value is None else str(value) for name, value in sources.items()},
         **{key: list(v) if isinstance(v, tuple) else v for key, v in asdict(settings).items()},
-        "layers": layers, "pairs": None if pairs is None else [list(pair) for pair in pairs],
-        "device": device, "engine": engine,
+        "layers": layers, "pairs": pairs, "device": device, "engine": engine, "dtype": dtype,
     }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from probekit.probes.refit import Readouts
 from probekit.probes.tiles import TILE, retile, segments
 from probekit.run.checkpoint import Keeper, Pass
 from probekit.run.planned import DECIDING_K, HalfPlan, Study
-from probekit.run.sites import N_FOLDS, Layer, below, under
+from probekit.run.sites import CONTROLS, N_FOLDS, Layer, Site, below, under
 from probekit.run.source import Source
 
 CALIBRATION_TOKENS = 50_000
@@ -59,8 +59,12 @@ class LayerMeasure:
     """Deciding readouts of every twin."""
     twin_spreads: list[Spread]
     """How the twins' readouts are spread."""
-    isotropic: list[Contrast]
-    """Contrasts of every isotropic twin at the deciding size."""
+    controls: dict[str, list[Contrast]]
+    """Contrasts of every twin of the further kinds at the deciding size."""
+    spiked: dict[float, Contrast]
+    """The spiked pairs at the deciding size, by amplitude."""
+    overlap: np.ndarray | None
+    """Channel overlap of every pair by the weights alone."""
     values: np.ndarray
     """Deciding readout at every sampled token of the confirm half, fp32 [entry]."""
 
@@ -155,29 +159,40 @@ def _tiles(
             progress(what, n_done + start + n_rows, half.labels.n_tokens)
 
 
+def _parts(study: Study) -> list[Study]:
+    """The study, and behind it that of the spiked pairs where there are any."""
+    return [study, study.spiked] if study.spikes and len(study.spiked_at) else [study]
+
+
+def _seen(site: Site, study: Study) -> Study:
+    return study.spiked if site.spiked else study
+
+
 def _pass_a(
     source: Source, held: dict[int, Layer], study: Study, kept: Pass, progress: Progress | None
 ) -> str:
     def take(layer: Layer, left: dict[str, np.ndarray]) -> None:
         for name, site in layer.sites.items():
-            site.take_selected(below(name, left), study)
+            site.take_selected(below(name, left), _seen(site, study))
 
     todo = _take(held, kept, take)
     n_done = kept.resume(todo.values()) if todo else study.fit.labels.n_tokens
     for start, n_rows, tile in _tiles(source, list(todo), study.fit, "moments", progress, n_done):
-        ptr, tokens = segments(study.fit.labels.between(start, start + n_rows), study.pairs)
+        labels = study.fit.labels.between(start, start + n_rows)
+        lists = [segments(labels, part.pairs) for part in _parts(study)]
         folds = fold_of(study.fit.doc_key[start : start + n_rows], N_FOLDS)
         whole = np.zeros(n_rows, np.int64)
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
-            for name, rows in todo[layer].rows(inputs, neurons):
-                moments = todo[layer].sites[name].open_moments(rows.shape[1], study)
-                moments.add_tile(rows, folds if moments.n_folds > 1 else whole, ptr, tokens)
+            for name, rows in todo[layer].rows(inputs, neurons, labels):
+                site = todo[layer].sites[name]
+                moments = site.open_moments(rows.shape[1], _seen(site, study))
+                moments.add_tile(rows, folds if moments.n_folds > 1 else whole, *lists[site.spiked])
         kept.pause(list(todo.values()), start + n_rows)
     for index, layer in todo.items():
         left: dict[str, np.ndarray] = {}
         for name, site in layer.sites.items():
-            left |= under(name, site.select(study, f"layer {index}, {name}"))
+            left |= under(name, site.select(_seen(site, study), f"layer {index}, {name}"))
         kept.leave(index, left, study.fit.labels.n_tokens)
     return kept.close()
 
@@ -196,12 +211,13 @@ def _pass_b(
     todo = _take(held, kept, take)
     n_done = kept.resume(todo.values()) if todo else study.fit.labels.n_tokens
     for start, n_rows, tile in _tiles(source, list(todo), study.fit, "refit", progress, n_done):
-        low, high = study.fit.sample.between(start, start + n_rows)
+        labels = study.fit.labels.between(start, start + n_rows)
+        bounds = [part.fit.sample.between(start, start + n_rows) for part in _parts(study)]
         for layer, (inputs, neurons) in tile.items():
-            for name, rows in todo[layer].rows(inputs, neurons, sparse_only=True):
-                balanced = todo[layer].sites[name].balanced
-                if balanced is not None:
-                    balanced.add_tile(_contiguous(rows.T), start, low, high)
+            for name, rows in todo[layer].rows(inputs, neurons, labels, sparse_only=True):
+                site = todo[layer].sites[name]
+                if site.balanced is not None:
+                    site.balanced.add_tile(_contiguous(rows.T), start, *bounds[site.spiked])
         kept.pause(list(todo.values()), start + n_rows)
     for index, layer in todo.items():
         left: dict[str, np.ndarray] = {}
@@ -217,15 +233,16 @@ def _pass_c(
     scratch = np.empty(len(study.confirm.sample.token), np.float32)
     for layer in held.values():
         for site in layer.sites.values():
-            site.open_sums(study)
+            site.open_sums(_seen(site, study))
     n_done = kept.resume(held.values())
     for start, n_rows, tile in _tiles(source, list(held), study.confirm, "confirm", progress, n_done):
-        low, high = study.confirm.sample.between(start, start + n_rows)
+        labels = study.confirm.labels.between(start, start + n_rows)
+        bounds = [part.confirm.sample.between(start, start + n_rows) for part in _parts(study)]
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
-            for name, rows in held[layer].rows(inputs, neurons):
-                by_token, by_neuron = _contiguous(rows), _contiguous(rows.T)
-                held[layer].sites[name].add_confirm(by_token, by_neuron, start, low, high, scratch)
+            for name, rows in held[layer].rows(inputs, neurons, labels):
+                site, by_token, by_neuron = held[layer].sites[name], _contiguous(rows), _contiguous(rows.T)
+                site.add_confirm(by_token, by_neuron, start, *bounds[site.spiked], scratch)
         kept.pause(list(held.values()), start + n_rows)
 
 
@@ -250,6 +267,16 @@ def _freeze(layer: Layer) -> LayerMeasure:
         twins={k: [site.sums[k].freeze() for site in twins] for k in sizes},
         twin_readouts=[site.readouts[DECIDING_K] for site in twins],
         twin_spreads=[site.measured_spread()[0] for site in twins],
-        isotropic=[s.sums[DECIDING_K].freeze() for name, s in sites.items() if name.startswith("isotropic:")],
+        controls={kind: _deciding(sites, kind) for kind in CONTROLS},
+        spiked={
+            float(name.partition(":")[2]): site.sums[DECIDING_K].freeze()
+            for name, site in sites.items()
+            if site.spiked
+        },
+        overlap=layer.overlap,
         values=neurons.sums[DECIDING_K].values,
     )
+
+
+def _deciding(sites: dict[str, Site], kind: str) -> list[Contrast]:
+    return [site.sums[DECIDING_K].freeze() for name, site in sites.items() if name.startswith(f"{kind}:")]

@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from probekit.errors import ConfigError, guarded
+from probekit.evidence.decide import Fdr
+from probekit.evidence.spikein import AMPLITUDES
 from probekit.run import identity
+from probekit.run.choice import Choice
 from probekit.run.given import GivenArrays
 from probekit.run.result import Run
 from probekit.run.session import Job, carry_out
-from probekit.run.study import Settings, as_layers, as_names, as_sizes
+from probekit.run.study import Settings, as_items, as_layers
 from probekit.run.subject import array_subject, model_subject
+
+Pairs = str | Iterable[str] | Iterable[tuple[str, str]] | None
+"""A rule or kinds of pair, or pairs of concept names; None is the rule "uniform"."""
 
 
 @guarded
@@ -26,7 +32,7 @@ def analyze(
     *,
     concepts: Any = None,
     layers: Iterable[int] | None = None,
-    pairs: Iterable[tuple[str, str]] | None = None,
+    pairs: Pairs = None,
     max_tokens: int = 300_000,
     context: int = 128,
     max_pairs: int = 2_000,
@@ -39,17 +45,27 @@ def analyze(
     engine: str = "local",
     progress: Any = None,
     twin_ks: Sequence[int] = (16,),
+    controls: Sequence[str] = ("isotropic",),
+    spikes: Sequence[float] = AMPLITUDES,
+    fdr: Fdr = "bh",
     force: bool = False,
     command: str | None = None,
+    dtype: str | None = None,
+    tokenizer: Any = None,
 ) -> Run:
     """How many AND-like features does each MLP layer compute, against its random twins and the capacity limit?
 
     Args:
-        model: "gpt2" or another hub name, a folder in Hugging Face format, "nano" (bundled), or a TransformerBridge.
+        model: "gpt2" or another hub name or short name, with a revision or training checkpoint behind an @
+            ("EleutherAI/pythia-70m@step3000"), a folder in Hugging Face format, "nano" (bundled), a TransformerBridge, or
+            a `transformers` model.
         corpus: None or "docs" (the offline corpus), a file, a hub dataset, or a `Corpus`.
         concepts: None (the defaults), a `Concepts` set, or a TOML file.
         layers: layers to measure; None takes all.
-        pairs: pairs of concept names to test; None takes all testable ones.
+        pairs: which testable pairs are tested. None or "uniform": each with the same probability; "stratified": an equal
+            share of each kind; "support": those whose emptiest quadrant holds the most tokens; a kind such as
+            "token × token" or "context × token, lag 1" (x for × will do), or a list of such words; or a list of (a, b)
+            concept names.
         max_tokens: counted tokens to read.
         context: positions of a document that are read.
         max_pairs: more testable pairs are sampled uniformly, with their inclusion probability recorded.
@@ -62,8 +78,14 @@ def analyze(
         engine: "local".
         progress: None (bars when a terminal watches), False (silent), or a function of (what, tokens done, tokens).
         twin_ks: sizes at which twins are confirmed; 0 stands for all neurons. 16 always is.
+        controls: further kinds of twins that are shown and decide nothing: "isotropic", "shuffle".
+        spikes: sizes of the known ANDs that are added to a tenth of the pairs to measure the sensitivity, in standard
+            deviations of a neuron; () leaves that out.
+        fdr: "bh" (Benjamini–Hochberg), "by" (Benjamini–Yekutieli) or "storey".
         force: start afresh where `out` holds another run.
         command: what the report prints as the way to get this run again.
+        dtype: what the model computes in: "float32", "bfloat16" or "float16"; None: float32 on a CPU, else as stored.
+        tokenizer: of a `transformers` model given as an object.
 
     Returns:
         The finished run. Where `out` holds the same run finished, it is loaded; unfinished, it is continued.
@@ -78,19 +100,41 @@ def analyze(
     """
     if engine != "local":
         raise ConfigError(f"engine: got {engine!r}, wanted 'local', the only one this version has.")
-    settings = Settings(max_tokens, context, max_pairs, min_support, twins, q, seed, as_sizes(twin_ks))
+    settings = Settings(
+        max_tokens, context, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
+        controls=as_items(controls, "controls"), spikes=as_items(spikes, "spikes"), fdr=fdr,
+    )  # fmt: skip
     wanted = as_layers(layers)
-    asked = as_names(pairs)
+    choice = Choice.of(pairs)
     record = identity.science(
-        identity.of_model(model), identity.of_corpus(corpus), identity.of_concepts(concepts), settings,
-        layers=wanted, pairs=asked,
+        identity.of_model(model, dtype), identity.of_corpus(corpus), identity.of_concepts(concepts), settings,
+        layers=wanted, pairs=choice.record(),
     )  # fmt: skip
     arguments = identity.in_words(
-        model, corpus, concepts, settings, layers=wanted, pairs=asked, device=device, engine=engine
+        model,
+        corpus,
+        concepts,
+        settings,
+        layers=wanted,
+        pairs=choice.record(),
+        device=device,
+        engine=engine,
+        dtype=dtype,
     )
     job = Job(
         record,
-        lambda report: model_subject(model, corpus, concepts, wanted, asked, settings, device, report),
+        lambda report: model_subject(
+            model,
+            corpus,
+            concepts,
+            wanted,
+            choice,
+            settings,
+            device,
+            report,
+            dtype=dtype,
+            tokenizer=tokenizer,
+        ),
         arguments,
         command,
         identity.of_device(device),
@@ -108,7 +152,7 @@ def analyze_arrays(
     weights: tuple[Any, ...] | None = None,
     activation: str = "relu",
     names: Sequence[str] | None = None,
-    pairs: Iterable[tuple[str, str]] | None = None,
+    pairs: Pairs = None,
     max_pairs: int = 2_000,
     min_support: int = 60,
     twins: int = 20,
@@ -117,6 +161,9 @@ def analyze_arrays(
     seed: int = 0,
     progress: Any = None,
     twin_ks: Sequence[int] = (16,),
+    controls: Sequence[str] = ("isotropic",),
+    spikes: Sequence[float] = AMPLITUDES,
+    fdr: Fdr = "bh",
     force: bool = False,
 ) -> Run:
     """The same analysis on activations from anywhere; its only layer is 0.
@@ -129,7 +176,7 @@ def analyze_arrays(
         weights: (w_in [neuron d_model], b_in [neuron]), or (w_in, b_in, w_gate, b_gate) of a gated layer.
         activation: of the layer.
         names: of the concepts; None names them c0, c1, …
-        pairs: pairs of concept names; None takes all testable ones.
+        pairs: as in `analyze`.
         max_pairs: as in `analyze`.
         min_support: as in `analyze`.
         twins: as in `analyze`; without inputs and weights none can be made, and the summary says so.
@@ -138,6 +185,9 @@ def analyze_arrays(
         seed: as in `analyze`.
         progress: as in `analyze`.
         twin_ks: as in `analyze`.
+        controls: as in `analyze`.
+        spikes: as in `analyze`.
+        fdr: as in `analyze`.
         force: as in `analyze`.
 
     Raises:
@@ -147,10 +197,13 @@ def analyze_arrays(
     """
     given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names)
     n_tokens = len(given.doc)
-    settings = Settings(max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, as_sizes(twin_ks))
-    asked = as_names(pairs)
+    settings = Settings(
+        max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
+        controls=as_items(controls, "controls"), spikes=as_items(spikes, "spikes"), fdr=fdr,
+    )  # fmt: skip
+    choice = Choice.of(pairs)
     record = identity.science(
-        f"arrays@{given.digest()}", "arrays", "arrays", settings, layers=[0], pairs=asked
+        f"arrays@{given.digest()}", "arrays", "arrays", settings, layers=[0], pairs=choice.record()
     )
-    job = Job(record, lambda report: array_subject(given, asked, settings))
+    job = Job(record, lambda report: array_subject(given, choice, settings))
     return carry_out(job, out, progress, force=force)

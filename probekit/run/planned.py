@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int
 
 from probekit.evidence.contrast import ConfirmPlan
+from probekit.evidence.spikein import spiked_pairs
 from probekit.probes.pairs import LabelColumns, TokenSample
 from probekit.run.source import Half
 
@@ -49,3 +51,25 @@ class Study:
     """Seed of the twins."""
     twin_ks: tuple[int, ...] = (DECIDING_K,)
     """Sizes at which twins are confirmed; 0 stands for all neurons."""
+    controls: tuple[str, ...] = ("isotropic",)
+    """Further twins that decide nothing: "isotropic", "shuffle"."""
+    spikes: tuple[float, ...] = ()
+    """Amplitudes at which known ANDs are added; empty: none."""
+
+    @cached_property
+    def spiked_at(self) -> Int[np.ndarray, " spike"]:
+        """Places of the spiked pairs, the same in every layer."""
+        return spiked_pairs(len(self.pairs), np.random.default_rng([self.seed, 9]))
+
+    @cached_property
+    def spiked(self) -> Study:
+        """The study of the spiked pairs alone."""
+        at = self.spiked_at
+        return replace(
+            self,
+            pairs=self.pairs[at],
+            fit=replace(self.fit, sample=self.fit.sample.take(at)),
+            confirm=replace(self.confirm, sample=self.confirm.sample.take(at)),
+            plan=self.plan.take(at),
+            spikes=(),
+        )

@@ -27,6 +27,11 @@ class Finished(Protocol):
         """One row a layer."""
         ...
 
+    @property
+    def concepts(self) -> pd.DataFrame:
+        """One row a concept; empty where there are none to list."""
+        ...
+
     def pairs(self, layer: int | None = None) -> pd.DataFrame:
         """One row a tested pair."""
         ...
@@ -69,6 +74,7 @@ def publish(run: Finished, path: Path | None, companions: Sequence[Finished] = (
         },
         companions=[_companion(other) for other in companions],
         drawn=drawn,
+        concepts=run.concepts,
     )
     if own:  # the page last: where it is, the figures are
         for name, svg in drawn.items():

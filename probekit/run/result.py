@@ -10,9 +10,12 @@ import pandas as pd
 
 from probekit.errors import FormatError, InputError
 from probekit.evidence.tables import SCHEMA, layer_table
+from probekit.report.paper import PAGE_MM
 from probekit.run import store
 from probekit.run.digest import Digest
-from probekit.run.directory import EXAMPLES, SUMMARY, read_record, read_results
+from probekit.run.directory import CONCEPTS, EXAMPLES, SUMMARY, read_record, read_results
+from probekit.run.export import export_run
+from probekit.run.look import PairLook, read_look
 from probekit.run.publish import publish
 
 
@@ -52,6 +55,25 @@ class Run:
         """
         return self._tables("paths", layer)
 
+    def pair(self, a: str, b: str) -> PairLook:
+        """Look at one tested pair in every layer: quadrants, neurons, contexts, twins.
+
+        Args:
+            a: a concept, by name or, where that is clear, without quotes and spaces: prev=New for prev=" New".
+            b: the other one; the order does not matter.
+
+        Raises:
+            InputError: no such concept, or the pair was not tested.
+            StoreError: an older version wrote the run.
+        """
+        return read_look(self.path, self.pairs(), a, b)
+
+    @property
+    def concepts(self) -> pd.DataFrame:
+        """One row a concept: kind, lag, description, how often it holds, examples; empty for a run on arrays."""
+        file = self.path / CONCEPTS
+        return store.read_table(file, self._results.files.get(CONCEPTS)) if file.exists() else pd.DataFrame()
+
     def _tables(self, kind: str, layer: int | None) -> pd.DataFrame:
         held = [row["layer"] for row in self.summary["layers"]]
         if layer is not None and layer not in held:
@@ -83,6 +105,22 @@ class Run:
         """The strongest pairs with their neurons and tokens, as the report shows them."""
         file = self.path / EXAMPLES
         return store.read_json(file, self._results.files.get(EXAMPLES)) if file.exists() else []
+
+    def export(self, folder: str | Path, *, width_mm: float = PAGE_MM) -> list[Path]:
+        """Write figures for a paper (SVG, PDF) and tables (CSV, LaTeX) into a folder.
+
+        Args:
+            folder: made where it is not there; files of the same names are replaced.
+            width_mm: the widest a figure may be, in millimetres.
+
+        Returns:
+            The paths written.
+
+        Raises:
+            InputError: a width that no page has.
+            StoreError: the folder cannot be written to.
+        """
+        return export_run(self, folder, width_mm=width_mm)
 
     def __repr__(self) -> str:
         name, n = self.summary["model"]["name"], len(self.summary["layers"])

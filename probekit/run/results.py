@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from probekit.errors import FormatError
 from probekit.evidence.tables import SCHEMA, layer_table
 from probekit.run import store
-from probekit.run.directory import EXAMPLES, LAYERS, SUMMARY
+from probekit.run.directory import CONCEPTS, EXAMPLES, LAYERS, LOOKS, SUMMARY, TABLES
 from probekit.run.judge import LayerResult
+from probekit.run.kept import KeptText
+from probekit.run.listing import concept_table
 from probekit.run.measure import LayerMeasure
 from probekit.run.planned import DECIDING_K
 from probekit.run.stages import Stage
@@ -28,7 +31,12 @@ NUMBERS = ("kappa", "kappa_se", "d_prime", "d_balanced", "z", "p_twin", "p_pair"
 
 
 def keep_layer(
-    stage: Stage, measure: LayerMeasure, result: LayerResult, examples: list[dict[str, Any]], n_tokens: int
+    stage: Stage,
+    measure: LayerMeasure,
+    result: LayerResult,
+    looks: pd.DataFrame,
+    examples: list[dict[str, Any]],
+    n_tokens: int,
 ) -> None:
     """Put one decided layer into the stage."""
     table = result.pairs
@@ -37,6 +45,7 @@ def keep_layer(
     arrays = {
         "row": _text(result.row), "examples": _text(examples),
         "pairs": _bytes(store.table_bytes(table)), "paths": _bytes(store.table_bytes(result.paths)),
+        LOOKS: _bytes(store.table_bytes(looks)),
         "neurons": measure.readouts.neurons, "weights": measure.readouts.weights, "offset": measure.readouts.offset,
         "computed": flags, **{name: table[name].to_numpy(float) for name in NUMBERS},
         "twin_d_prime": np.stack(twins) if twins else np.zeros((0, len(table))),
@@ -50,10 +59,14 @@ def write_results(folder: Path, stage: Stage, subject: Subject) -> None:
     examples: list[dict[str, Any]] = []
     for layer in subject.layers:
         held = stage.get(layer)
-        for kind in ("pairs", "paths"):
+        for kind in TABLES:
             store.write_bytes(folder / table_name(kind, layer), held[kind].tobytes())
         rows.append(_value(held["row"], stage.folder))
         examples += _value(held["examples"], stage.folder)
+    if subject.tokens is not None and subject.labels is not None:  # what later looks at single pairs need
+        text = KeptText.of(subject.tokens, subject.tokenizer)
+        text.write(folder)
+        store.write_table(folder / CONCEPTS, concept_table(subject.labels, subject.descriptions, text))
     store.write_json(folder / EXAMPLES, examples)
     store.write_table(folder / LAYERS, layer_table(rows))
     store.write_json(

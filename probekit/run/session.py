@@ -21,10 +21,12 @@ from probekit.run.checkpoint import Keeper
 from probekit.run.examples import examples_of
 from probekit.run.judge import judge
 from probekit.run.lock import locked
+from probekit.run.look import look_table
 from probekit.run.measure import measure_layers
 from probekit.run.planned import Study
 from probekit.run.result import Run
 from probekit.run.results import keep_layer, write_results
+from probekit.run.sites import N_CONTROL
 from probekit.run.stages import STAGES, Stage, digest_of_inputs
 from probekit.run.study import PlannedStudy
 from probekit.run.subject import Subject
@@ -182,7 +184,8 @@ def _measure_group(
             n_params=subject.n_params(measure.layer), bits_stored=float(subject.bits),
         )  # fmt: skip
         examples = examples_of(measure, result.pairs, planned, subject.tokens, subject.tokenizer)
-        keep_layer(stage, measure, result, examples, n_tokens)
+        looks = look_table(measure, planned, subject.names)
+        keep_layer(stage, measure, result, looks, examples, n_tokens)
 
 
 def _too_large(subject: Subject, error: BaseException) -> OutOfMemoryError:
@@ -195,12 +198,15 @@ def _too_large(subject: Subject, error: BaseException) -> OutOfMemoryError:
 
 
 def _layer_bytes(study: Study, subject: Subject) -> int:
-    n_pairs, n_sites = len(study.pairs), 4 + study.n_twins + min(4, study.n_twins)
+    n_pairs = len(study.pairs)
+    n_sites = 4 + study.n_twins + len(study.controls) * min(N_CONTROL, study.n_twins)
     n_concepts, n_neurons = subject.planned.tested.n_concepts, subject.n_neurons
     moments = 8 * n_neurons * (n_neurons + n_pairs + n_concepts)
     confirm = n_pairs * (64 * 4 * 2 * 4 + 16 * 4 * 16 * 4 + 16 * 16 * 8)
     own = 4 * len(study.confirm.sample.token) * 5 + n_pairs * 64 * 64 * 8 + 2 * moments
-    return n_sites * (moments + confirm) + own
+    # a spiked site holds as large a Gram matrix and few pairs
+    spiked = len(study.spikes) * 8 * n_neurons * (n_neurons + n_concepts + len(study.spiked_at))
+    return n_sites * (moments + confirm) + own + spiked
 
 
 def _group_size(planned: PlannedStudy, subject: Subject) -> int:

@@ -15,18 +15,31 @@ from torch import Tensor
 
 from probekit.errors import NonFiniteError
 from probekit.evidence.contrast import ConfirmSums, Contrast, NeuronSums
-from probekit.evidence.spread import Spread, measure_spread
-from probekit.model.twins import InputFrame, LinearLayer, PcSignTwins, isotropic_twin, linearised
+from probekit.evidence.spikein import Spikes
+from probekit.evidence.spread import Spread, channel_overlap, measure_spread
+from probekit.model.twins import (
+    ChannelShuffle,
+    InputFrame,
+    LinearLayer,
+    PcSignTwins,
+    channel_shuffle,
+    concept_directions,
+    isotropic_twin,
+    linearised,
+)
 from probekit.model.weights import MlpWeights
 from probekit.probes.moments import Moments
+from probekit.probes.pairs import LabelColumns
 from probekit.probes.refit import BalancedMoments, DenseReadouts, Readouts, dense_readouts
 from probekit.probes.select import forward_select
 from probekit.run.planned import DECIDING_K, KS, Study
 
 N_FOLDS = 3
 """Document folds that choose the strength of the dense readouts."""
-N_ISOTROPIC = 4
-"""Isotropic twins: enough for a mean and a range; they decide nothing."""
+CONTROLS = ("isotropic", "shuffle")
+"""Further kinds of twins; they decide nothing."""
+N_CONTROL = 4
+"""Twins of each further kind: enough for a mean and a range."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -54,6 +67,8 @@ class Site:
     """Whether it is measured how its readouts are spread."""
     keeps_values: bool = False
     """Whether the readouts' values are kept."""
+    spiked: bool = False
+    """Whether it is read for the spiked pairs alone."""
     moments: Moments | None = None
     shift: np.ndarray | None = None
     balanced: BalancedMoments | None = None
@@ -202,6 +217,9 @@ class Layer:
         self.study = study
         self.pc_twins: PcSignTwins | None = None
         self.isotropic: list[MlpWeights] = []
+        self.shuffled: list[ChannelShuffle] = []
+        self.spikes: Spikes | None = None
+        self.overlap: np.ndarray | None = None
         self.linear: LinearLayer | None = None
         self.sites: dict[str, Site] = {"neurons": Site(KS, dense=True, spread=True, keeps_values=True)}
         if has_inputs:
@@ -215,11 +233,15 @@ class Layer:
         sparse = tuple(sorted({k for k in study.twin_ks if k} | {DECIDING_K}))
         for r in range(study.n_twins):
             self.sites[f"twin:{r}"] = Site(sparse, dense=0 in study.twin_ks, spread=True)
-        for r in range(min(N_ISOTROPIC, study.n_twins)):
-            self.sites[f"isotropic:{r}"] = Site((DECIDING_K,))
+        for kind in study.controls:
+            for r in range(min(N_CONTROL, study.n_twins)):
+                self.sites[f"{kind}:{r}"] = Site((DECIDING_K,))
+        if study.n_twins and len(study.spiked_at):
+            for amplitude in study.spikes:
+                self.sites[f"spike:{amplitude:g}"] = Site((DECIDING_K,), spiked=True)
 
     def calibrate(self, sample: Tensor | None) -> Arrays:
-        """Draw the twins on the first inputs of the fit half; returns all that makes them."""
+        """Draw the twins and spikes on the first inputs of the fit half; returns all that makes them."""
         left: Arrays = {}
         if sample is None or self.weights is None:
             return left
@@ -233,11 +255,30 @@ class Layer:
             twins = PcSignTwins.draw(weights, frame, study.n_twins, rng)
             left |= {"frame/mean": _held(frame.mean), "frame/directions": _held(frame.directions)}
             left |= {"frame/variance": _held(frame.variance), "signs": _held(twins.signs)}
-        for r in range(min(N_ISOTROPIC, study.n_twins)):
+        for r in range(self._n_controls("isotropic")):
             rng = np.random.default_rng([study.seed, self.layer, 2, r])
             left |= under(f"isotropic:{r}", _weight_arrays(isotropic_twin(weights, sample, rng)))
+        directions = concept_directions(sample, self._held_labels(study.fit.labels.between(0, len(sample))))
+        # the gate decides what a gated neuron reads
+        reads = directions @ weights.weight[: weights.n_neurons].T
+        left["overlap"] = channel_overlap(_held(reads).astype(float), study.pairs)
+        if self._n_controls("shuffle"):
+            for r in range(self._n_controls("shuffle")):
+                rng = np.random.default_rng([study.seed, self.layer, 3, r])
+                left[f"shuffle:{r}/moves"] = _held(channel_shuffle(weights, directions, rng).moves)
+        if any(site.spiked for site in self.sites.values()):
+            unit = _held(weights.neurons(sample).std(0))
+            rng = np.random.default_rng([study.seed, self.layer, 4])
+            left["spikes/pattern"] = Spikes.draw(study.spiked.pairs, unit, rng).pattern
         self.take_calibrated(left)
         return left
+
+    def _n_controls(self, kind: str) -> int:
+        return sum(name.startswith(f"{kind}:") for name in self.sites)
+
+    def _held_labels(self, labels: LabelColumns) -> Tensor:
+        assert self.weights is not None
+        return torch.from_numpy(labels.dense()).to(self.weights.device)
 
     def take_calibrated(self, left: Mapping[str, np.ndarray]) -> None:
         """Take over twins drawn earlier: on another processor their frame might come out otherwise."""
@@ -248,12 +289,17 @@ class Layer:
         def there(name: str) -> Tensor:
             return torch.from_numpy(left[name].copy()).to(weights.device)
 
+        self.overlap = left.get("overlap")
         if "linear/weight" in left:
             self.linear = LinearLayer(there("linear/weight"), there("linear/bias"))
         if "signs" in left:
             frame = InputFrame(there("frame/mean"), there("frame/directions"), there("frame/variance"))
             self.pc_twins = PcSignTwins(weights, frame, there("signs"))
+        if "spikes/pattern" in left:
+            self.spikes = Spikes(self.study.spiked.pairs, left["spikes/pattern"])
         for name in self.sites:
+            if name.startswith("shuffle:"):
+                self.shuffled.append(ChannelShuffle(weights, there(f"{name}/moves")))
             if name.startswith("isotropic:"):
                 held = below(name, left)
                 gate = (
@@ -266,9 +312,16 @@ class Layer:
                 )
 
     def rows(
-        self, inputs: Tensor | None, neurons: Tensor, *, sparse_only: bool = False
+        self, inputs: Tensor | None, neurons: Tensor, labels: LabelColumns, *, sparse_only: bool = False
     ) -> Iterator[tuple[str, Tensor]]:
-        """Activations of every site on one tile, one at a time."""
+        """Activations of every site on one tile, one at a time.
+
+        Args:
+            inputs: MLP inputs of the tile, where they are known.
+            neurons: its neurons.
+            labels: labels of its tokens.
+            sparse_only: leave out the sites that have no sparse readouts.
+        """
         yield "neurons", neurons
         if inputs is None:
             return
@@ -284,6 +337,16 @@ class Layer:
                 yield f"twin:{r}", rows
         for r, weights in enumerate(self.isotropic):
             yield f"isotropic:{r}", weights.neurons(inputs)
+        if not self.shuffled and self.spikes is None:
+            return
+        held = self._held_labels(labels)
+        for r, twin in enumerate(self.shuffled):
+            yield f"shuffle:{r}", twin.neurons(inputs, held)
+        if self.spikes is not None:
+            a, b = torch.from_numpy(self.spikes.pairs.T.astype(np.int64)).to(held.device)
+            added = (held[:, a] * held[:, b]) @ torch.from_numpy(self.spikes.pattern).to(held.device)
+            for amplitude in self.study.spikes:
+                yield f"spike:{amplitude:g}", neurons + amplitude * added
 
     def states(self) -> Iterator[tuple[str, Arrays]]:
         """What each site has summed so far."""
