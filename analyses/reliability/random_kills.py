@@ -7,12 +7,14 @@ sends it SIGKILL after a random time, and goes on with `probekit resume`, killed
 alone. The run directory must then be the clean one, byte for byte. Result: analyses/results/random_kills.md.
 """
 
+# ruff: noqa: E501 - the command that made a table stands on one line
+
 from __future__ import annotations
 
 import os
 
-for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(name, "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
@@ -105,11 +107,11 @@ def main() -> None:
             n_trials += 1
             out = place / "run"
 
-            def words(out: Path = out) -> list[str]:
+            def line(out: Path) -> list[str]:
                 return ["resume", "run"] if (out / "run.json").exists() else ["analyze", "nano", *OPTIONS]
 
             for _ in range(min(options.kills_a_trial, options.kills - n_kills)):
-                process = start(words(), place, log)
+                process = start(line(out), place, log)
                 if wait(process, float(rng.uniform(0.05, 0.8)) * whole) is not None:
                     break  # finished before its time was up
                 os.kill(process, signal.SIGKILL)
@@ -117,7 +119,7 @@ def main() -> None:
                 n_kills += 1
                 n_before += not (out / "run.json").exists()
                 n_with_parts += any(out.glob("stages/*/*.json"))
-            code = wait(start(words(), place, log))
+            code = wait(start(line(out), place, log))
             found = digests(out)
             wrong = sorted(n for n in {*found, *clean} if found.get(n) != clean.get(n))
             n_lost += bool(wrong) or code != 0

@@ -142,9 +142,7 @@ def _floats(values: Any, name: str, rank: int) -> Tensor:
     return tensor.contiguous()
 
 
-def _weights(
-    weights: tuple[Any, ...] | None, activation: str, rows: Tensor, inputs: Tensor | None
-) -> MlpWeights | None:
+def _weights(weights: Any, activation: str, rows: Tensor, inputs: Tensor | None) -> MlpWeights | None:
     if weights is None:
         return None
     if known_activation(str(activation)) is None:

@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from probekit.errors import LockedError, StoreError
@@ -22,7 +22,7 @@ LOCK = "LOCK"
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Generator[None, None, None]:
     """Hold a run directory; the folder must exist.
 
     Raises:

@@ -72,7 +72,7 @@ class Run:
     def concepts(self) -> pd.DataFrame:
         """One row a concept: kind, lag, description, how often it holds, examples; empty for a run on arrays."""
         file = self.path / CONCEPTS
-        return store.read_table(file) if file.exists() else pd.DataFrame()
+        return store.read_table(file, self._results.files.get(CONCEPTS)) if file.exists() else pd.DataFrame()
 
     def _tables(self, kind: str, layer: int | None) -> pd.DataFrame:
         held = [row["layer"] for row in self.summary["layers"]]
@@ -81,6 +81,12 @@ class Run:
         chosen = held if layer is None else [layer]
         names = [f"{kind}/layer-{index:02d}.parquet" for index in chosen]
         tables = [store.read_table(self.path / name, self._results.files.get(name)) for name in names]
+        for name, table in zip(names, tables, strict=True):
+            missing = {"layer", "a", "b", "k", "d_prime"} - {str(column) for column in table.columns}
+            if missing:
+                raise FormatError(
+                    f"{self.path / name}: misses columns {', '.join(sorted(missing))}; start the run afresh with --force."
+                )
         return pd.concat(tables, ignore_index=True)
 
     def report(self, path: str | Path | None = None, *, companions: tuple[Run, ...] = ()) -> Path:

@@ -7,7 +7,7 @@ last part that was finished and ends with the same bytes. Input that cannot be u
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -83,7 +83,7 @@ def carry_out(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> R
                     store.disk.remove_folder(path)
 
 
-def _folder(out: str | Path) -> Path:
+def _folder(out: Any) -> Path:
     if not isinstance(out, str | Path) or "\0" in str(out) or not str(out).strip():
         raise InputError(f"out: got {out!r}, wanted the path of a folder.")
     return Path(out)
@@ -139,7 +139,7 @@ def _held(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _bars(watch: Any) -> Iterator[progress.Report]:
+def _bars(watch: Any) -> Generator[Any, None, None]:
     with progress.Bars() as bars:
         seen = watch is None and progress.watched()
         yield watch if callable(watch) else bars if seen else progress.silent

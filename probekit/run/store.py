@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def on(other: Disk) -> Iterator[Disk]:
+def on(other: Disk) -> Generator[Disk, None, None]:
     """Write through another disk for a while: the seam of the tests."""
     global disk  # noqa: PLW0603 - one process has one disk
     before, disk = disk, other

@@ -67,11 +67,13 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value < high:
                 raise InputError(f"{name}: got {value!r}, wanted a whole number ≥ {low:.0f}.")
-        if not isinstance(self.q, int | float) or not 0 < self.q < 1:
+        level: Any = self.q
+        if not isinstance(level, int | float) or not 0 < level < 1:
             raise InputError(
                 f"q: got {self.q!r}, wanted a false discovery rate between 0 and 1, such as 0.05."
             )
-        if not all(isinstance(k, int) and not isinstance(k, bool) and k in (0, *KS) for k in self.twin_ks):
+        sizes: tuple[Any, ...] = self.twin_ks
+        if not all(isinstance(k, int) and not isinstance(k, bool) and k in (0, *KS) for k in sizes):
             raise InputError(f"twin_ks: got {self.twin_ks!r}, wanted sizes from {KS}, or 0 for all neurons.")
         if not all(kind in CONTROLS for kind in self.controls):
             raise InputError(f"controls: got {self.controls!r}, wanted some of {CONTROLS}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from probekit.run.directory import RECORD, read_record
 
 
 @contextlib.contextmanager
-def as_begun(folder: Path) -> Iterator[None]:
+def as_begun(folder: Path) -> Generator[None, None, None]:
     """Compute with as many threads as the run in `folder` was begun with, if it was begun."""
     here = torch.get_num_threads()
     begun = read_record(folder).get("threads", here) if (folder / RECORD).exists() else here

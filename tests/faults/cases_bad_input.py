@@ -5,6 +5,8 @@ and `force` is set: the worst place to be half-way in. test_bad_input.py runs th
 checks that the suite wraps around every function: they would refuse first, with an error of their own.
 """
 
+# ruff: noqa: E501 - tables are read along their rows
+
 from __future__ import annotations
 
 import hashlib

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 
-torch.set_num_threads(1)
-
 from probekit.run import checkpoint, measure, publish
 from probekit.run.pipeline import analyze_arrays
 from probekit.run.result import Run
+
+torch.set_num_threads(1)
 
 N_TOKENS, N_CONCEPTS, N_NEURONS, TILE = 2_400, 12, 64, 640
 

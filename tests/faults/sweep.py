@@ -5,15 +5,17 @@ python tests/faults/sweep.py replace 0 4   the same while --force replaces a fin
 python tests/faults/sweep.py twice 12      that many random pairs of kills, the second during the resume
 python tests/faults/sweep.py full 0 4      no space from boundary k on, then space again
 python tests/faults/sweep.py memory 0 4    no memory at tensor operation k
-python tests/faults/sweep.py power 0 1     crash states after every call; resumes of each different one
+python tests/faults/sweep.py power 0 9 2   crash states after every call: every 9th different one resumed, every 2nd read
 """
 
 from __future__ import annotations
 
 import os
 
-for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[name] = "1"  # before anything starts threads: what is forked must have one
+# before anything starts threads: what is forked must have one
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["NUMBA_NUM_THREADS"] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import itertools
 import json
@@ -111,7 +113,8 @@ class Sweep:
         """A reader at this moment sees the old run, the new one or an IncompleteError, and never a part."""
         try:
             run = load(out)
-            run.pairs(), run.paths(), run.examples()
+            for look in (run.pairs, run.paths, run.examples):
+                look()
             now = {name: digest for name, digest in files(out).items() if name in run._results.files}
             wanted = [
                 {n: d for n, d in w.items() if n in run._results.files} for w in (self.clean, old or {})
@@ -214,7 +217,7 @@ class Sweep:
                     self.wrong.append(f"no memory at operation {k}: says no bytes: {error}")
             self.resume(out, f"no memory at operation {k}")
 
-    def power(self, offset: int, every: int) -> None:
+    def power(self, offset: int, every: int, look: int = 1) -> None:
         out = self.folder / "recorded"
         recording = RecordingDisk(out)
         with store.on(recording):
@@ -239,13 +242,14 @@ class Sweep:
                 if signature in known:
                     continue
                 known.add(signature)
-                if (len(known) - 1) % every != offset:
+                resumes = (len(known) - 1) % every == offset
+                if not resumes and len(known) % look:
                     continue
-                n_resumed += 1
-                self._resume_state(state, what)
+                n_resumed += resumes
+                self._crashed_state(state, what, resumes=resumes)
         self.seen |= {"crash states": n_states, "different ones": len(known), "resumed": n_resumed}
 
-    def _resume_state(self, state: dict[str, bytes | None], what: str) -> None:
+    def _crashed_state(self, state: dict[str, bytes | None], what: str, *, resumes: bool) -> None:
         out = self.folder / "crashed"
         for path, data in sorted(state.items()):
             if data is None:
@@ -255,9 +259,20 @@ class Sweep:
                 (out / path).write_bytes(data)
         self.read(out, what)
         try:
+            verify(out)
+        except IncompleteError:
+            pass
+        except CorruptError:  # what a resume would believe is not what was written: it must refuse
+            self.count("refused")
+        except StoreError as error:
+            if (out / "run.json").exists():
+                self.wrong.append(f"{what}: {type(error).__name__}: {error}")
+        if not resumes:
+            shutil.rmtree(out, ignore_errors=True)
+            return
+        try:
             run_job(out)
         except (CorruptError, IncompleteError):
-            self.count("refused")
             shutil.rmtree(out)
             return
         self.check(out, what)

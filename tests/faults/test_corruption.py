@@ -26,7 +26,7 @@ FINISHED = (
 def artefacts(finished: Path, stopped: Path) -> list[Path]:
     """Every kind of file a run writes, derived ones left out."""
     kept = [finished / name for name in FINISHED]
-    kept += [p for p in sorted(stopped.glob("stages/*/*"))]
+    kept += sorted(stopped.glob("stages/*/*"))
     assert {path.parent.name.partition(".")[2].partition(".at-")[0] for path in kept} >= {
         "calibration", "supports", "readouts", "confirm",
     }  # fmt: skip

@@ -239,7 +239,8 @@ class TwoLayers(ArraySource):
 class TestMemory:
     def job(self, few: dict, most: int) -> tuple[Job, list[TwoLayers]]:
         names = ("neurons", "labels", "docs", "inputs", "weights")
-        given = GivenArrays.check(*(few[name] for name in names), "relu", None)
+        neurons, labels, docs, inputs, weights = (few[name] for name in names)
+        given = GivenArrays.check(neurons, labels, docs, inputs, weights, "relu", None)
         settings = Settings(3_000, 2, 8, 20, 4, 0.05, 0)
         sources: list[TwoLayers] = []
 
