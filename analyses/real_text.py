@@ -81,7 +81,11 @@ def section(model: str, corpus: str, options: argparse.Namespace) -> str:
         "max_pairs": options.pairs,
     }
     folder = options.out / f"{Path(model).name}-{Path(corpus).stem}"
-    default = pk.analyze(model, corpus, pairs="stratified", out=folder / "default", **common)
+    default = (
+        None
+        if options.grid_only
+        else pk.analyze(model, corpus, pairs="stratified", out=folder / "default", **common)
+    )
     reader = load_reader(model)
     tokens = as_corpus(corpus).tokenize(
         reader.tokenizer, context=min(128, reader.context), max_tokens=options.tokens, bos_id=reader.bos_id
@@ -90,20 +94,18 @@ def section(model: str, corpus: str, options: argparse.Namespace) -> str:
     bigrams = pk.analyze(
         model, corpus, concepts=grid, pairs="token × token, lag 1", out=folder / "bigrams", **common
     )
-    corpus_row, held = default.summary["corpus"], default.summary["concepts"]
+    corpus_row = bigrams.summary["corpus"]
     return "\n".join(
         [
             f"## {name}",
             "",
             (
                 f"{corpus_row['n_tokens_fit']:,} tokens to fit, {corpus_row['n_tokens_confirm']:,} to confirm, "
-                f"{corpus_row['n_docs']:,} documents, {options.twins} twins, seed {options.seed}, context 128."
+                f"{corpus_row['n_docs']:,} documents, {options.twins} twins, seed {options.seed}, context 128, "
+                f"quadrants of {options.support} tokens or more."
             ),
             "",
-            f"Default concepts, equal shares of each kind of pair ({held['n_tested']} of {held['n_testable']:,} testable):",
-            "",
-            *census(default),
-            "",
+            *of_defaults(default),
             (
                 f"Bigram grid {options.grid} × {options.grid} ({bigrams.summary['concepts']['n_tested']} of "
                 f"{bigrams.summary['concepts']['n_testable']} testable):"
@@ -117,6 +119,18 @@ def section(model: str, corpus: str, options: argparse.Namespace) -> str:
     )
 
 
+def of_defaults(run: pk.Run | None) -> list[str]:
+    """The census on the default concepts, where it was asked for."""
+    if run is None:
+        return []
+    held = run.summary["concepts"]
+    head = (
+        f"The {held['n']} default concepts, equal shares of each kind of pair ({held['n_tested']} of "
+        f"{held['n_testable']:,} testable pairs):"
+    )
+    return [head, "", *census(run), ""]
+
+
 def main() -> None:
     """Run, or load the finished runs, and add the sections to the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -128,7 +142,9 @@ def main() -> None:
     parser.add_argument("--twins", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=400)
     parser.add_argument("--grid", type=int, default=30)
+    parser.add_argument("--support", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--grid-only", action="store_true", help="leave the default concepts out")
     options = parser.parse_args()
     for corpus in options.corpus:
         text = section(options.model, corpus, options)

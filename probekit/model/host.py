@@ -171,10 +171,24 @@ def _load_object(model: Any, tokenizer: Any | None) -> Host:
     with TemporaryDirectory(prefix="probekit-") as folder:
         # booted from its own configuration: by name the bridge would ask the hub even for a model it is given
         model.config.save_pretrained(folder)
-        bridge = _bridged(Path(folder), model, tokenizer, model.device, shown=name)
+        lent = _tokenizer_in(Path(folder), tokenizer)
+        bridge = _bridged(Path(folder), model, lent, model.device, shown=name)
     if tokenizer is None:
         bridge.tokenizer = None
     return _host(bridge, Path(name).name if Path(name).is_dir() else name, tokenizer, bits=None)
+
+
+def _tokenizer_in(folder: Path, tokenizer: Any | None) -> Any:
+    """A tokenizer for the bridge to hold while it boots: it reads the one it is given again, by name, maybe from a hub."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    if tokenizer is None:
+        return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"?": 0}, unk_token="?")))  # noqa: S106
+    lent = copy.deepcopy(tokenizer)
+    lent.save_pretrained(folder)
+    lent.init_kwargs["name_or_path"] = lent.name_or_path = str(folder)
+    return lent
 
 
 def _folder(name: str) -> tuple[Path, str]:

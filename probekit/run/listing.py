@@ -89,8 +89,9 @@ def list_concepts(
     from probekit.run.cache import cached
     from probekit.run.subject import concepts_of
 
+    named = as_corpus(corpus)
     reader = load_reader(model)
-    texts = cached(as_corpus(corpus))
+    texts = cached(named)
     tokens = texts.tokenize(
         reader.tokenizer, context=min(context, reader.context), max_tokens=max_tokens, bos_id=reader.bos_id
     )

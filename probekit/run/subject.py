@@ -100,13 +100,14 @@ def model_subject(
     """
     from probekit.model.host import load_host
 
-    texts = cached(as_corpus(corpus))
+    texts = as_corpus(corpus)  # a corpus that cannot be found is refused before a model is loaded
     host = load_host(model, device=device, dtype=dtype, tokenizer=tokenizer)
     chosen = list(range(host.n_layers)) if layers is None else layers
     if not chosen:
         raise InputError("layers: the list is empty; give at least one layer, or None for all.")
     for layer in chosen:
         host.check_layer(layer)
+    texts = cached(texts)
     tokens = texts.tokenize(
         host.tokenizer, context=min(settings.context, host.context), max_tokens=settings.max_tokens, bos_id=host.bos_id,
         progress=lambda done, total: report("tokenizing", done, total),

@@ -13,7 +13,8 @@ import platform
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -123,9 +124,24 @@ def _jsonl_rows(path: Path) -> Iterator[dict[str, Any]]:
 def _builder_rows(path: Path) -> Iterator[dict[str, Any]]:
     from datasets import load_dataset
 
-    yield from load_dataset(
-        _BUILDERS[path.suffix.lower()], data_files=str(path), split="train", streaming=True
-    )
+    with _uncounted():
+        loaded = load_dataset(
+            _BUILDERS[path.suffix.lower()], data_files=str(path), split="train", streaming=True
+        )
+    yield from loaded
+
+
+@contextmanager
+def _uncounted() -> Generator[None]:
+    """No call home: the dataset library counts loads on a server, even of local files."""
+    from datasets import config
+
+    before = config.HF_UPDATE_DOWNLOAD_COUNTS
+    config.HF_UPDATE_DOWNLOAD_COUNTS = False
+    try:
+        yield
+    finally:
+        config.HF_UPDATE_DOWNLOAD_COUNTS = before
 
 
 def dataset(
@@ -208,7 +224,8 @@ def _load(name: str, config: str | None, revision: str | None) -> Any:
             return datasets.load_from_disk(name)
         if not folder.exists():
             _knock(name)
-        return datasets.load_dataset(name, config, revision=revision, streaming=True)
+        with _uncounted():
+            return datasets.load_dataset(name, config, revision=revision, streaming=True)
     except (DatasetNotFoundError, DataFilesNotFoundError, RepositoryNotFoundError) as error:
         raise InputError(
             f"{where} was not found on this machine or on the hub; check the name, or {local}"

@@ -305,7 +305,7 @@ CONTEXTS: dict[str, Callable[[Reader], bool]] = {
     "line:hash": lambda r: r.line_head() == "#",
     "line:colon": lambda r: r.line_head() == ":",
     "at:mid-number": lambda r: (
-        re.search("[0-9]$", r.before) is not None and re.match("[0-9]", r.surface) is not None
+        re.search(r"[0-9]\Z", r.before) is not None and re.match("[0-9]", r.surface) is not None
     ),
     "after:number": lambda r: (
         re.search(r"[0-9]\s*$", r.before) is not None
