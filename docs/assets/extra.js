@@ -1,0 +1,2 @@
+// a name that the theme leaves out
+document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
