@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test test-all check docs clean
+.PHONY: demo test test-all check docs notebooks clean
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
@@ -46,6 +46,9 @@ $(VENV)/docs: $(VENV)/core
 docs: $(VENV)/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
+
+notebooks: $(VENV)/dev
+	$(BIN)/python analyses/execute.py
 
 clean:
 	rm -rf $(VENV) demo-report build site *.egg-info

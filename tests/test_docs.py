@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -143,3 +144,25 @@ def test_every_column_of_the_tables_is_explained():
 
     text = (ROOT / "docs" / "reference" / "files.md").read_text()
     assert [column for column in PAIR_COLUMNS if f"`{column}`" not in text] == []
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path: Path):
+    """Where the docs extra is installed; strict mode turns every warning into an error."""
+    pytest.importorskip("mkdocs")
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        str(tmp_path / "site"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "reference" / "command-line.html").read_text(encoding="utf-8")
+    assert "probekit circuits measure" in page, "the commands are written into the page"
+    fetched = re.findall(r'(?:src|rel="stylesheet" href)="(https?://[^"]+)"', page)
+    assert fetched == [], "nothing is loaded from anywhere"

@@ -41,7 +41,7 @@ def _told(name: str, command: Any) -> list[str]:
     ]
     rows = [_row(parameter) for parameter in command.params if parameter.name != "help"]
     if rows:
-        told.append("\n".join(["| | |", "|---|---|", *rows]))
+        told.append("\n".join(["| Argument or option | Meaning |", "|---|---|", *rows]))
     return told
 
 

@@ -16,7 +16,7 @@ from probekit.report.charts import effect_quantiles
 
 N_STRONGEST = 12
 """Pairs a layer shown as the strongest."""
-N_SEARCHABLE = 300
+N_SEARCHABLE = 1_000
 """Pairs in the searchable table, over all layers; the whole tables are the run's parquet files."""
 
 
