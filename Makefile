@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test test-all check clean
+.PHONY: demo test test-all check docs notebooks clean
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
@@ -39,5 +39,16 @@ check: $(VENV)/dev
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
+$(VENV)/docs: $(VENV)/core
+	$(PIP) install -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html"
+
+notebooks: $(VENV)/dev
+	$(BIN)/python analyses/execute.py
+
 clean:
-	rm -rf $(VENV) demo-report build *.egg-info
+	rm -rf $(VENV) demo-report build site *.egg-info

@@ -1,11 +1,12 @@
 """What the detector finds on transformers whose computed pairs are known, by construction and load.
 
-    python analyses/detector.py                      # some minutes on two free cores; writes results/detector.md
+    python analyses/detector.py                      # some 15 minutes on two free cores; writes results/detector.md
     python analyses/detector.py --seeds 1 --out /tmp/detector.md
 
 Every construction is planted at three loads (pairs computed per neuron), the highest ones beyond what the layer can hold,
-and the whole analysis runs on the transformer. Shares of pairs called computed: of the designated pairs, of pairs whose
-concepts some neuron reads together by accident, and of pairs that no neuron reads together (the true nulls).
+and the whole analysis runs on the transformer. Shares of pairs above the twins and of pairs called computed: of the
+designated pairs, of pairs whose concepts some neuron reads together by accident, and of pairs that no neuron reads together
+(the true nulls).
 """
 
 from __future__ import annotations
@@ -22,20 +23,25 @@ from tqdm import tqdm
 
 import probekit as pk
 from probekit.run.store import write_text
-from probekit.theory.catalogue import CONSTRUCTIONS, build
+from probekit.theory.catalogue import build
 from probekit.theory.circuits.circuit import Circuit
 from probekit.theory.circuits.two_and import Case as Case2And
 from probekit.theory.circuits.two_and import two_and
 from probekit.theory.measure import measure
 
 HERE = Path(__file__).parent
-N_CONCEPTS, N_ACTIVE, NOISE = 24, 3, 0.1
-TARGETED: dict[str, Case2And] = {"two-and-low": "low", "two-and-mixed": "mixed", "two-and-high": "high"}
-LOADS = (16, 64, 192)
+N_CONCEPTS, N_ACTIVE, NOISE = 32, 3, 0.1
+TARGETED: dict[str, Case2And] = {
+    "two-and-low": "low",
+    "two-and-mixed": "mixed",
+    "two-and-high": "high",
+    "two-and-general": "general",
+}
+LOADS = (32, 128, 384)
 UNIVERSAL = ("sparse-uand", "dense-uand", "gaussian-uand")
-WIDTHS = (128, 64, 32)
-N_NEURONS = 64
-CORPUS = {"n_docs": 400, "doc_len": 32, "n_vocab": 4_000}
+WIDTHS = (256, 128, 64)
+N_NEURONS = 256
+CORPUS = {"n_docs": 500, "doc_len": 50}
 OPTIONS = {"twins": 8, "min_support": 40, "progress": False}
 
 
@@ -58,6 +64,8 @@ def cases() -> list[Case]:
 
 
 CLASSES = ("designated", "read together by accident", "disjoint")
+RUNGS = ("above_twins", "computed")
+Tally = dict[tuple[str, str], tuple[int, int]]
 
 
 def construction(case: Case, seed: int) -> Circuit:
@@ -70,58 +78,61 @@ def construction(case: Case, seed: int) -> Circuit:
     return two_and(pairs=chosen, case=TARGETED[case.name], **sizes)
 
 
-def counts(case: Case, seed: int) -> tuple[dict[str, tuple[int, int]], float]:
-    """Computed and tested pairs of each class, and the circuit's own worst-pattern error."""
+def counts(case: Case, seed: int) -> tuple[Tally, float]:
+    """Pairs found and tested by class and rung, and the circuit's own worst-pattern error."""
     circuit = construction(case, seed)
     planted = pk.plant(circuit, noise=NOISE, spread=case.spread, seed=seed, **CORPUS)  # pyright: ignore[reportArgumentType]
     run = pk.analyze(planted.model, planted.corpus, concepts=planted.concepts, seed=seed, **OPTIONS)  # pyright: ignore[reportArgumentType]
     table = run.pairs(0)
-    # a universal construction chooses no pair: all of its pairs are read together and none is designated
-    truth = set() if CONSTRUCTIONS[case.name].universal else set(planted.truth)
-    together = set(planted.shared_channel) | set(planted.truth)
-    found = dict.fromkeys(CLASSES, (0, 0))
-    for a, b, computed in zip(table["a"], table["b"], table["computed"], strict=True):
-        kind = CLASSES[0 if (a, b) in truth else 1 if (a, b) in together else 2]
-        n_computed, n_tested = found[kind]
-        found[kind] = (n_computed + int(computed), n_tested + 1)
+    truth, shared = set(planted.truth), set(planted.shared_channel)
+    names = zip(table["a"], table["b"], strict=True)
+    kind = np.array([CLASSES[0 if pair in truth else 1 if pair in shared else 2] for pair in names])
+    found = {
+        (name, rung): (int(table[rung].to_numpy()[kind == name].sum()), int((kind == name).sum()))
+        for name in CLASSES
+        for rung in RUNGS
+    }
     return found, measure(circuit, n_inputs=1_000, noise_sd=NOISE, seed=seed).worst_error
 
 
-def share(n_computed: int, n_tested: int) -> str:
+def share(n_found: int, n_tested: int) -> str:
     """A share with its Clopper–Pearson 95 % interval."""
     if not n_tested:
         return "–"
-    low = float(beta.ppf(0.025, n_computed, n_tested - n_computed + 1)) if n_computed else 0.0
-    high = float(beta.ppf(0.975, n_computed + 1, n_tested - n_computed)) if n_computed < n_tested else 1.0
-    return f"{n_computed:,} of {n_tested:,}: {n_computed / n_tested:.1%} ({low:.1%}–{high:.1%})"
+    low = float(beta.ppf(0.025, n_found, n_tested - n_found + 1)) if n_found else 0.0
+    high = float(beta.ppf(0.975, n_found + 1, n_tested - n_found)) if n_found < n_tested else 1.0
+    return f"{n_found:,}/{n_tested:,} = {n_found / n_tested:.1%} ({low:.1%}–{high:.1%})"
 
 
 def row(case: Case, n_seeds: int) -> str:
     """One line of the table."""
     found = [counts(case, seed) for seed in range(n_seeds)]
-    totals = {kind: np.sum([tally[kind] for tally, _ in found], axis=0).tolist() for kind in CLASSES}
+    totals = {key: np.sum([tally[key] for tally, _ in found], axis=0).tolist() for key in found[0][0]}
     cells = [
         case.name, case.spread, f"{case.n_neurons}", f"{case.n_pairs}", f"{case.n_pairs / case.n_neurons:.2g}",
-        f"{np.mean([error for _, error in found]):.1%}", *(share(*totals[kind]) for kind in CLASSES),
+        f"{np.mean([error for _, error in found]):.1%}", *(share(*counted) for counted in totals.values()),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
 
 def page(rows: Iterable[str], n_seeds: int) -> str:
     """The result as markdown."""
-    columns = ("construction", "spread", "n", "m'", "m'/n", "own worst-pattern error", *CLASSES)
+    columns = (
+        "construction", "spread", "n", "m'", "m'/n", "own worst-pattern error",
+        *(f"{name}: {rung.replace('_', ' ')}" for name in CLASSES for rung in RUNGS),
+    )  # fmt: skip
     text = (
         f"`python analyses/detector.py --seeds {n_seeds}`: {n_seeds} seeds (circuit, corpus and twins), {N_CONCEPTS} "
         f"concepts on basis-aligned inputs, {N_ACTIVE} on at a token in the mean, background {NOISE}, "
-        f"{CORPUS['n_docs'] * CORPUS['doc_len']:,} tokens, {OPTIONS['twins']} twins, relu. Shares of the tested pairs that "
-        "the analysis calls computed at q = 0.05, pooled over seeds, with Clopper–Pearson 95 % intervals; these take "
-        "pairs for independent, which those of one layer are not, so they are too narrow. The construction's own error "
-        "is that of its readoff in the worst pattern at the best threshold, with the same background: where it is large "
-        "the layer does not compute its pairs well either. Universal constructions choose no pair: every pair is read "
-        'by common neurons and none is designated. With spread "previous" the pairs tested include all concepts at both '
-        f"places. Tokens are drawn from {CORPUS['n_vocab']:,} vocabulary entries that come back in both halves with their "
-        "background, which can make the input seem to hold ANDs; four cases tried with 100,000 entries found no "
-        "designated pair more."
+        f"{CORPUS['n_docs'] * CORPUS['doc_len']:,} tokens, {OPTIONS['twins']} twins, relu. Shares of the tested pairs at "
+        "q = 0.05, pooled over seeds, with Clopper–Pearson 95 % intervals; these take pairs for independent, which those "
+        "of one layer are not, so they are too narrow. The construction's own error is that of its readoff in the worst "
+        "pattern at the best threshold, with the same background: where it is large the layer does not compute its pairs "
+        'well either. Pairs that no neuron reads together are the true nulls. "Above twins" asks whether the layer holds a '
+        'pair better than its twins do; "computed" also asks that the pair stand out from the other pairs of its two '
+        "concepts, which cannot be where most of these are read together too: with many designated pairs, wide channels or "
+        'a universal construction, in which every pair is designated and none is special. With spread "previous" the '
+        "pairs tested include all concepts at both places."
     )
     lines = (
         "# The detector on planted models",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from probekit.probes.estimator import SparseProbe as SparseProbe
     from probekit.probes.moments import Moments as Moments
     from probekit.probes.select import select_readouts as select_readouts
+    from probekit.run.compare import compare as compare
     from probekit.run.listing import list_concepts as list_concepts
     from probekit.run.pipeline import analyze as analyze
     from probekit.run.pipeline import analyze_arrays as analyze_arrays
@@ -43,6 +44,7 @@ _HOME = {
     "analyze_arrays": "probekit.run.pipeline",
     "latents": "probekit.model.latents",
     "list_concepts": "probekit.run.listing",
+    "compare": "probekit.run.compare",
     "load": "probekit.run.result",
     "plant": "probekit.model.planted",
     "select_readouts": "probekit.probes.select",

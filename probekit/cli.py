@@ -13,6 +13,7 @@ import typer
 
 from probekit import cli_look
 from probekit.cli_circuits import app as circuits_app
+from probekit.cli_runs import Directory, continue_run, verified
 from probekit.errors import ConfigError, InputError, ProbekitError
 
 if TYPE_CHECKING:
@@ -33,13 +34,17 @@ DEMO_PAIRS = 800
 DEMO_TWINS = 8
 INTERRUPTED = 130
 
-Out = Annotated[Path, typer.Option("--out", help="Run directory (new, or holding the same run).")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where the two runs and their report go.")] = Path("demo-report"),
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print both summaries as JSON instead of tables.")
+    ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Analyse the bundled model and one planted circuit, offline, in a few minutes.
 
@@ -53,22 +58,28 @@ def demo(
     # 16 neurons hold 2,336 bits at b = 2 while 2,556 pairs are tested: here the finite bound is not vacuous
     circuit = two_and(pairs=16, n_concepts=72, n_neurons=16, channel=4, n_active=5, seed=0)
     planted = plant(circuit, n_docs=900, noise=0.1, seed=0)
-    say = _say()
+    say = _say(quiet=quiet)
     say("[bold]1/2[/bold]  a planted circuit: 16 ANDs in 16 neurons, known in advance")
     known = _watched(
         lambda report: analyze(
             planted.model, planted.corpus, concepts=planted.concepts, max_pairs=3_000, twins=DEMO_TWINS,
             out=out / "planted", force=force, progress=report, command="probekit demo",
-        )
+        ),
+        quiet=quiet,
     )  # fmt: skip
     say("[bold]2/2[/bold]  nano, the bundled language model, on docstrings it has not seen")
     found = _watched(
         lambda report: analyze(
             "nano", "docs", max_tokens=DEMO_TOKENS, max_pairs=DEMO_PAIRS, twins=DEMO_TWINS, out=out / "nano",
             force=force, progress=report, command="probekit demo",
-        )
+        ),
+        quiet=quiet,
     )  # fmt: skip
     page = found.report(out / "report.html", companions=(known,))
+    if json_:
+        _print_json({"planted": known.summary, "nano": found.summary})
+    if json_ or quiet:
+        return
     _print_run(known)
     truth = set(planted.truth)
     pairs = known.pairs()
@@ -134,6 +145,7 @@ def analyze(
         bool, typer.Option("--force", help="Replace another run in the same directory.")
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print summary.json instead of a table.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run the whole analysis of one model and write tables, summary.json and report.html.
 
@@ -154,10 +166,12 @@ def analyze(
         lambda report: _analyze(
             model, corpus, concepts=None if concepts == "default" else concepts, layers=_layers(layers), out=folder,
             pairs=cli_look.pairs_asked(pairs), dtype=dtype, force=force, progress=report, command=_command(), **options,
-        )
+        ),
+        quiet=quiet,
     )  # fmt: skip
     if json_:
-        sys.stdout.write((run.path / "summary.json").read_text(encoding="utf-8"))
+        _print_json(run.summary)
+    if json_ or quiet:
         return
     _print_run(run)
     _say()(f"report: {run.path / 'report.html'}")
@@ -171,22 +185,47 @@ def _analyze(*args: Any, **options: Any) -> Run:
 
 @app.command()
 def report(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Run directories; further ones are shown beside the first.")
-    ],
+    runs: Annotated[list[Path], typer.Argument(help="Run directories; several are set side by side.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="HTML file. Default: report.html in the first run.")
+        Path | None, typer.Option("--out", help="HTML file. Default: report.html in the run.")
     ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Also write figures (SVG, PDF) and tables (CSV, LaTeX) here.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Write the HTML report of a finished run again, or of several together."""
+    """Write the HTML report of a finished run again, or one page that compares several runs.
+
+    Example: probekit report runs/gpt2 runs/pythia --out compare.html
+    """
+    from probekit.run.compare import compare
     from probekit.run.result import load
 
-    first, *others = [load(path) for path in runs]
-    if others and out is None:
-        raise InputError(
-            "report: several runs need --out FILE.html, so that no run's own report is replaced."
-        )
-    _say()(f"report: {first.report(out, companions=tuple(others))}")
+    held = [load(path) for path in runs]
+    if len(held) > 1 and (out is None or export is not None):
+        raise InputError("report: several runs need --out FILE.html, and --export takes one run at a time.")
+    page = held[0].report(out) if out is None or len(held) == 1 else compare(held, out)
+    say = _say(quiet=quiet)
+    say(f"report: {page}")
+    if export is not None:
+        say(f"{len(held[0].export(export))} figures and tables: {export}")
+    if json_:
+        _print_json(held[0].summary if len(held) == 1 else [run.summary for run in held])
+
+
+@app.command()
+def resume(run: Directory) -> None:
+    """Finish a run that was killed, interrupted or stopped by a full disk; the result is the same to the bit."""
+    done = _watched(lambda report: continue_run(run, report))
+    _print_run(done)
+    _say()(f"report: {done.path / 'report.html'}")
+
+
+@app.command()
+def verify(run: Directory) -> None:
+    """Compare every file of a run with the digest taken when it was written."""
+    _say()(verified(run))
 
 
 @app.command()
@@ -267,19 +306,27 @@ def _command() -> str:
     return shlex.join(["probekit", *sys.argv[1:]])
 
 
-def _say() -> Callable[[str], None]:
+def _print_json(value: Any) -> None:
+    import json
+
+    sys.stdout.write(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _say(*, quiet: bool = False) -> Callable[[str], None]:
     from rich.console import Console
 
+    if quiet:
+        return lambda text: None
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     return console.print
 
 
-def _watched(work: Callable[[Any], Run]) -> Run:
+def _watched(work: Callable[[Any], Run], *, quiet: bool = False) -> Run:
     """Run with progress bars where a terminal watches."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if quiet or not console.is_terminal:
         return work(False)
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -352,8 +399,10 @@ def main() -> None:
     except ProbekitError as error:
         _say()(f"[red]error[/red] {type(error).__name__}: {_plain(str(error))}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _say()("interrupted; nothing half-written was left behind. Run the same command again.")
+    except KeyboardInterrupt as stop:
+        _say()("interrupted; nothing half-written was left behind.")
+        for note in getattr(stop, "__notes__", ["Run the same command again."]):
+            _say()(_plain(note))
         sys.exit(INTERRUPTED)
     except typer.Exit as done:
         sys.exit(done.exit_code)

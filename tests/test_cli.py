@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -132,3 +133,16 @@ def test_analyze_and_report(
     code, _, _ = run(capsys, "report", "r")
     assert code == 0
     assert "text.txt" in (tmp_path / "r" / "report.html").read_text()
+    code, out, err = run(capsys, "report", "r", "--export", "paper", "--json", "--quiet")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["layers"][0]["n_tested"] == 60
+    made = {path.name for path in (tmp_path / "paper").iterdir()}
+    assert {"ladder.svg", "ladder.pdf", "ladder.tex", "layers.csv", "pairs-layer-01.csv"} <= made
+    assert len((tmp_path / "paper" / "pairs-layer-01.csv").read_text().splitlines()) == 61
+    shutil.copytree(tmp_path / "r", tmp_path / "again")
+    code, _, err = run(capsys, "report", "r", "again", "--out", "both.html")
+    assert code == 0, err
+    assert "2 runs side by side" in (tmp_path / "both.html").read_text()
+    code, _, err = run(capsys, "report", "r", "again")
+    assert code == 2
+    assert "several runs need --out" in err

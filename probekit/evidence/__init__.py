@@ -1,0 +1,1 @@
+"""What may be concluded: contrasts, nulls, decisions, census and audit; arrays and tables in, tables out."""

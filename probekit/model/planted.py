@@ -1,23 +1,24 @@
 """A circuit set into a real transformer, so that the whole pipeline can be run where the answer is known.
 
 Tokens carry sets of concepts: every vocabulary entry gets a random set, its embedding is the sum of their codes plus
-Gaussian background, and the one MLP layer has the circuit's weights. Either all concepts are read from the current token
-(the attention writes nothing), or some from the previous one, whose code a head moves to coordinates of its own. What the
-pipeline then sees is a TransformerBridge, a corpus of token ids and a set of concepts, nothing else.
+Gaussian background, and the MLP layers have the circuit's weights, each reading what the one before wrote. Either all
+concepts are read from the current token (the attention writes nothing), or some from the previous one, whose code a head
+moves to coordinates of its own. What the pipeline then sees is a TransformerBridge, a corpus of token ids and a set of
+concepts, nothing else.
 Axes: concept input neuron doc pos.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from probekit.errors import InputError
+from probekit.model.gates import computed_concepts, sides, token_concepts
 from probekit.model.planting import Layout, plant_bridge
 from probekit.model.weights import canonical_activation
 from probekit.text.concepts.concepts import Concepts
@@ -26,9 +27,11 @@ from probekit.theory.circuits.circuit import Circuit, DeepCircuit
 
 MIN_DOC = 2
 MIN_VOCAB = 2
+_BLOCK = 4_096  # tokens run through the circuit at a time
 
 Spread = Literal["token", "previous"]
 """Where the concepts of a pair stand: all on the current token, or some on the previous one."""
+NamedPair = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,23 @@ class Planted:
     corpus: Corpus
     """Its documents."""
     concepts: Concepts
-    """The planted concepts, named f0, f1, …; with spread "previous" also prev:f0, prev:f1, …"""
-    truth: list[tuple[str, str]]
-    """The designated pairs by name as the layer reads them (prev:f2 where f2 is read from the previous token), sorted;
-    empty where outputs are no pairs."""
-    shared_channel: list[tuple[str, str]]
-    """Pairs not designated whose concepts are both read by some neuron: accidental channel sharing."""
+    """The planted concepts, named f0, f1, … (with spread "previous" also prev:f0, prev:f1, …) and, for a deep circuit, the
+    outputs of every layer but the last: g0_4 is output 4 of layer 0."""
+    truth_by_layer: list[list[NamedPair]]
+    """For each layer the pairs that its outputs are gates of, by name as the layer reads them, sorted; empty where outputs
+    are no pairs."""
+    shared_by_layer: list[list[NamedPair]]
+    """For each layer the pairs not designated whose concepts are both read by some neuron: accidental channel sharing."""
+
+    @property
+    def truth(self) -> list[NamedPair]:
+        """The designated pairs of the first layer (prev:f2 where f2 is read from the previous token)."""
+        return self.truth_by_layer[0]
+
+    @property
+    def shared_channel(self) -> list[NamedPair]:
+        """The first layer's pairs that share a neuron by accident."""
+        return self.shared_by_layer[0]
 
 
 def plant(
@@ -61,7 +75,7 @@ def plant(
     layer_norm: bool = False,
     seed: int = 0,
 ) -> Planted:
-    """Set a circuit into a one-layer transformer.
+    """Set a circuit into a transformer, a layer of the circuit in each layer of the model.
 
     With spread "previous" every concept of the circuit is given a side, so that as many designated pairs as possible have
     one concept on each (all of them unless the pairs form odd cycles): the concepts of one side are read from the current
@@ -69,11 +83,13 @@ def plant(
     Documents then begin with a token that holds no concept and has no background, as no token comes before it.
 
     A smooth activation (gelu, silu) runs on pre-activations 8 times as large, where it is within 0.022 (silu: 0.035) of the
-    ReLU the constructions are made for; neurons are then 8 times the circuit's. With LayerNorm, spare coordinates make
-    every token's norm the same, and the MLP input is what it is without.
+    ReLU the constructions are made for; neurons are then 8 times the circuit's. A layer without activation (the linear
+    permutation) gets two neurons for each of its own, act(z) and act(−z), whose difference is z for each of these
+    activations. With LayerNorm, spare coordinates make every token's norm the same (up to one part in 10,000 in a deep
+    circuit, whose layers add to it), and the MLP input is what it is without.
 
     Args:
-        circuit: one computing layer (from `probekit.circuits`); a deep one is refused.
+        circuit: from `probekit.circuits`, of one layer or deep.
         n_docs: documents of the corpus.
         doc_len: tokens of each document.
         n_vocab: vocabulary entries, each with its own random set of concepts; None gives every token of the corpus an entry
@@ -81,27 +97,26 @@ def plant(
             background are then confirmed, and the additive input seems to hold every AND.
         n_active: mean number of concepts on at a token (Poisson); None takes the circuit's own.
         noise: standard deviation of the Gaussian background on every input of the circuit.
-        activation: of the MLP layer.
+        activation: of the MLP layers.
         spread: "token" or "previous".
         layer_norm: put LayerNorm before attention and MLP.
         seed: of sets, background and documents.
 
     Raises:
-        InputError: a size or choice is out of range, or the circuit is none that one MLP layer can hold.
+        InputError: a size or choice is out of range, or the circuit is none.
     """
-    circuit = _computing_layer(circuit)
+    layers = _layers(circuit)
+    first = layers[0]
     n_entries = max(n_docs * doc_len, MIN_VOCAB) if n_vocab is None else n_vocab
     _check_sizes(n_docs, doc_len, n_entries, noise, spread)
-    mean_active = float(circuit.n_active if n_active is None else n_active)
-    if not 0 < mean_active <= circuit.n_concepts:
-        raise InputError(
-            f"plant: n_active={mean_active}, wanted between 0 and {circuit.n_concepts} concepts."
-        )
+    mean_active = float(first.n_active if n_active is None else n_active)
+    if not 0 < mean_active <= first.n_concepts:
+        raise InputError(f"plant: n_active={mean_active}, wanted between 0 and {first.n_concepts} concepts.")
     previous = spread == "previous"
     rng = np.random.default_rng([seed, 11])
-    held = rng.random((n_entries, circuit.n_concepts)) < mean_active / circuit.n_concepts
-    n_lagged = _sides(circuit) if previous else np.zeros(circuit.n_concepts, np.bool_)
-    parts = [_part(circuit, n_lagged == lag) for lag in range(1 + previous)]
+    held = rng.random((n_entries, first.n_concepts)) < mean_active / first.n_concepts
+    lagged = sides(first) if previous else np.zeros(first.n_concepts, np.bool_)
+    parts = [_part(first, lagged == lag) for lag in range(1 + previous)]
     inputs = np.concatenate([held @ code.T for code, _ in parts], axis=1)
     # a circuit's input that has a coordinate for each side gets its background in two halves
     n_shares = np.concatenate([sum(np.isin(rows, other) for _, other in parts) for _, rows in parts])
@@ -113,42 +128,88 @@ def plant(
     if previous:
         held, inputs = (np.concatenate([array, np.zeros_like(array[:1])]) for array in (held, inputs))
         tokens[:, 0] = n_entries
-    layout = Layout(inputs.shape[1], circuit.w_out.shape[0], previous=previous, layer_norm=layer_norm)
-    reads = [circuit.w_in[:, rows] for _, rows in parts]
+    reads = [first.w_in[:, rows] for _, rows in parts]
     if previous:  # the first part from the current token, the second from the previous one
         reads = [reads[0], np.zeros_like(reads[1]), np.zeros_like(reads[0]), reads[1]]
+    w_in = np.concatenate(reads, axis=1)
+    layout = Layout(
+        inputs.shape[1], tuple(len(c.w_out) for c in layers), previous=previous, layer_norm=layer_norm
+    )
+    name = circuit.name
     model = plant_bridge(
-        circuit, layout, inputs, np.concatenate(reads, axis=1), doc_len, canonical_activation(activation)
-    )
-    sets = {f"f{c}": held[:, c] for c in range(circuit.n_concepts)}
-    concepts = Concepts.from_vocab(sets, lags=(0, 1) if previous else (0,))
-    place = np.arange(circuit.n_concepts) + circuit.n_concepts * n_lagged
-    designated = (
-        _named(circuit.pairs, concepts, place) if circuit.pairs.shape[1] > 1 else set[tuple[str, str]]()
-    )
+        layers, layout, inputs, w_in, doc_len, canonical_activation(activation), name=name,
+        written_square=_written_square(layers, w_in, inputs, tokens, previous=previous) if layer_norm else 0.0,
+    )  # fmt: skip
+    concepts, place = token_concepts(held, lagged, previous=previous)
+    truth, shared = [], []
+    for depth, layer in enumerate(layers):
+        designated = _named(layer.pairs, concepts, place) if layer.pairs.shape[1] > 1 else set[NamedPair]()
+        truth.append(sorted(designated))
+        shared.append(sorted(_named(_read_together(layer), concepts, place) - designated))
+        if depth < len(layers) - 1:
+            concepts, place = computed_concepts(concepts, place, layers[: depth + 1], held, lagged)
     return Planted(
         model=model,
-        corpus=Corpus.from_tokens(tokens.astype(np.int32), name=f"planted {circuit.name}"),
+        corpus=Corpus.from_tokens(tokens.astype(np.int32), name=f"planted {name}"),
         concepts=concepts,
-        truth=sorted(designated),
-        shared_channel=sorted(_named(_read_together(circuit), concepts, place) - designated),
+        truth_by_layer=truth,
+        shared_by_layer=shared,
     )
 
 
-def _computing_layer(circuit: Circuit | DeepCircuit) -> Circuit:
+def _layers(circuit: Circuit | DeepCircuit) -> tuple[Circuit, ...]:
     if isinstance(circuit, DeepCircuit):
-        raise InputError(
-            f"plant: {circuit.name} has {len(circuit.layers)} layers, of which only the first computes concepts of "
-            "tokens; later ones compute outputs of the layers before, with what these got wrong. Plant "
-            "circuit.layers[0], or measure the whole with probekit.theory.measure.measure_deep."
-        )
+        return tuple(_activated(layer) for layer in circuit.layers)
     if not isinstance(circuit, Circuit):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(
-            f"plant: got a {type(circuit).__name__}; wanted a one-layer Circuit such as two_and(...)."
+            f"plant: got a {type(circuit).__name__}; wanted a circuit from probekit.circuits such as two_and(...)."
         )
-    if circuit.linear:
-        raise InputError(f"plant: {circuit.name} has no activation; wanted a circuit of a ReLU layer.")
-    return circuit
+    return (_activated(circuit),)
+
+
+def _activated(circuit: Circuit) -> Circuit:
+    """A layer without activation as one with: z = relu(z) − relu(−z), and the same for gelu and silu."""
+    if not circuit.linear:
+        return circuit
+    route = None if circuit.route is None else np.concatenate([circuit.route, -circuit.route])
+    return replace(
+        circuit,
+        w_in=np.concatenate([circuit.w_in, -circuit.w_in]),
+        b_in=np.concatenate([circuit.b_in, -circuit.b_in]),
+        w_out=np.concatenate([circuit.w_out, -circuit.w_out], axis=1),
+        readoff=np.concatenate([circuit.readoff, -circuit.readoff], axis=1),
+        route=route,
+        linear=False,
+    )
+
+
+def _written_square(
+    layers: tuple[Circuit, ...],
+    w_in: Float[np.ndarray, "neuron coordinate"],
+    inputs: Float[np.ndarray, "vocab input"],
+    tokens: Int[np.ndarray, "doc pos"],
+    *,
+    previous: bool,
+) -> float:
+    """Largest square norm of all that the layers before the last one write at a token of the corpus, mirrored."""
+    ids, largest = tokens.ravel(), 0.0
+    # the token before; a document's first token holds nothing and looks at itself
+    before = np.concatenate([tokens[:, :1], tokens[:, :-1]], axis=1).ravel()
+    if len(layers) == 1:
+        return largest
+    for start in range(0, len(ids), _BLOCK):
+        rows = inputs[ids[start : start + _BLOCK]]
+        if previous:
+            rows = np.concatenate([rows, inputs[before[start : start + _BLOCK]]], axis=1)
+        square = np.zeros(len(rows))
+        neurons = np.maximum(rows @ w_in.T + layers[0].b_in, 0.0)
+        for layer, after in itertools.pairwise(layers):
+            assert layer.code_out is not None
+            written = neurons @ layer.w_out.T + layer.code_out @ layer.readoff_bias
+            square += 2 * (written**2).sum(axis=1)
+            neurons = after.activate(written)
+        largest = max(largest, float(square.max()))
+    return largest
 
 
 def _check_sizes(n_docs: int, doc_len: int, n_vocab: int, noise: float, spread: str) -> None:
@@ -172,32 +233,6 @@ def _part(
     code = np.where(mine, circuit.encode, 0.0)
     rows = np.arange(circuit.d_model) if mine.all() else np.flatnonzero(code.any(axis=1))
     return code[rows], rows
-
-
-def _sides(circuit: Circuit) -> Bool[np.ndarray, " concept"]:
-    """Which concepts are read from the previous token, such that most pairs have one concept on each side."""
-    m = circuit.n_concepts
-    linked = np.zeros((m, m), np.int64)
-    for a, b in itertools.combinations(range(circuit.pairs.shape[1]), 2):
-        np.add.at(linked, (circuit.pairs[:, a], circuit.pairs[:, b]), 1)
-    linked += linked.T
-    # breadth first, in turn: exact wherever the pairs allow it
-    side = np.full(m, -1)
-    for root in circuit.pairs[:, 0].tolist() + list(range(m)):
-        if side[root] >= 0:
-            continue
-        side[root], queue = 1, deque([root])
-        while queue:
-            here = queue.popleft()
-            for neighbour in np.flatnonzero(linked[here]).tolist():
-                if side[neighbour] < 0:
-                    side[neighbour] = 1 - side[here]
-                    queue.append(neighbour)
-    # elsewhere: move single concepts while that spreads more pairs; every move spreads at least one more
-    while (gain := linked @ (2 * side - 1) * (2 * side - 1)).max(initial=0) > 0:
-        worst = int(gain.argmax())
-        side[worst] = 1 - side[worst]
-    return side.astype(np.bool_)
 
 
 def _named(

@@ -1,15 +1,18 @@
-"""Where a circuit's arrays lie in a one-layer transformer: residual coordinates, head, norms, MLP.
+"""Where the arrays of a circuit lie in a transformer: residual coordinates, head, norms, MLPs.
 
-Residual stream: the current token's block, then (spread "previous") the previous token's block and the position codes.
-A block is the circuit's d inputs x; with LayerNorm it is [x, −x, r, −r] with r chosen so that the block's mean is 0 and its
-norm the same for every token: LayerNorm then divides by one known number, which its gain undoes. Nothing is
-approximated but the sums of float32 and the head's pattern, which leaks at most `LEAK`. Position p is coded by cosine and
-sine of two frequencies, and the head's score is the sum of cos(ω(p − 1 − j)), highest at the previous position j = p − 1.
-Axes: vocab input neuron pos coordinate.
+Residual stream: the current token's block, then (spread "previous") the previous token's block and the position codes, then
+what each MLP but the last writes, in coordinates of its own; the next layer reads it there. A block is the circuit's d
+inputs x; with LayerNorm it is [x, −x, r, −r] with r chosen so that the block's mean is 0 and its norm the same for every
+token: LayerNorm then divides by one known number, which its gain undoes. What layers write is mirrored likewise, and
+where several layers follow each other r is made so large that it changes the norm by less than `NORM_DRIFT`. Else nothing
+is approximated but the sums of float32 and the head's pattern, which leaks at most `LEAK`. Position p is coded by cosine
+and sine of two frequencies, and the head's score is the sum of cos(ω(p − 1 − j)), highest at the previous position
+j = p − 1. Axes: vocab input neuron pos coordinate.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +26,8 @@ LEAK = 1e-6
 """Attention on all other positions together, at most; below what float32 resolves in a sum of codes."""
 SMOOTH_GAIN = 8.0
 """Pre-activations of smooth activations are multiplied by this: gelu(8z)/8 is within 0.022 of relu(z)."""
+NORM_DRIFT = 1e-4
+"""Relative change of a token's norm by what earlier layers wrote, at most (with LayerNorm)."""
 _SPARE = 1.25  # room above the longest code, so that r never comes near 0, where it would bend most
 
 
@@ -31,9 +36,9 @@ class Layout:
     """Which residual coordinates hold what."""
 
     d_inputs: int
-    """Inputs of the circuit."""
-    n_written: int
-    """Coordinates the MLP writes to, from the first on."""
+    """Inputs of the first layer's circuit, of one token."""
+    d_written: tuple[int, ...]
+    """Coordinates that each layer's circuit writes."""
     previous: bool
     """Whether a head moves the previous token's block."""
     layer_norm: bool
@@ -51,73 +56,98 @@ class Layout:
 
     @property
     def d_used(self) -> int:
-        """Coordinates that hold anything before the MLP writes."""
+        """Coordinates that hold anything before the first MLP writes."""
         return self.d_block * (1 + self.previous) + self.d_position
+
+    def written_at(self, layer: int) -> int:
+        """First coordinate that a layer writes to; the last one writes over the tokens, which nothing reads any more."""
+        if layer == len(self.d_written) - 1:
+            return 0
+        return self.d_used + (1 + self.layer_norm) * sum(self.d_written[:layer])
 
     @property
     def d_model(self) -> int:
         """Width of the residual stream."""
-        return max(self.d_used, self.n_written)
+        *between, last = self.d_written
+        return max(self.d_used + (1 + self.layer_norm) * sum(between), last)
 
 
 def plant_bridge(
-    circuit: Circuit,
+    layers: Sequence[Circuit],
     layout: Layout,
     inputs: Float[np.ndarray, "vocab input"],
     w_in: Float[np.ndarray, "neuron coordinate"],
     doc_len: int,
     activation: str,
+    *,
+    name: str,
+    written_square: float = 0.0,
 ) -> Any:
-    """A TransformerBridge that holds the circuit.
+    """A TransformerBridge that holds a circuit in each of its MLP layers.
 
     Args:
-        circuit: the MLP layer.
-        layout: its place.
+        layers: the MLP layers; narrower ones are filled up with neurons that read nothing.
+        layout: their place.
         inputs: what the current token's inputs are, for every vocabulary entry.
-        w_in: input weights on the current inputs, followed by those on the previous ones where `layout` has them.
+        w_in: input weights of the first layer on the current inputs, followed by those on the previous ones where
+            `layout` has them.
         doc_len: positions.
         activation: canonical name.
+        name: what reports call it.
+        written_square: largest square norm of all that the layers before the last one write at a token.
     """
     from transformer_lens.model_bridge import TransformerBridge
 
     gain = 1.0 if activation == "relu" else SMOOTH_GAIN
-    d_model, d_inputs, d_block = layout.d_model, layout.d_inputs, layout.d_block
-    blocks = _normed(inputs) if layout.layer_norm else inputs
+    d_model, d_block = layout.d_model, layout.d_block
+    # LayerNorm divides by the norm: a relative change δ of its square changes it by δ/2
+    blocks = _normed(inputs, written_square / (2 * NORM_DRIFT)) if layout.layer_norm else inputs
     embedding = np.zeros((len(inputs), d_model))
     embedding[:, :d_block] = blocks
-    read = np.zeros((circuit.n_neurons, d_model))
-    for lag in range(1 + layout.previous):
-        read[:, lag * d_block : lag * d_block + d_inputs] = w_in[:, lag * d_inputs : (lag + 1) * d_inputs]
-    written = np.zeros((d_model, circuit.n_neurons))
-    written[: layout.n_written] = circuit.w_out
     head = _head(layout, doc_len)
+    d_mlp = max(layer.n_neurons for layer in layers)
     boot: Any = TransformerBridge  # its constructors are attached when the library is imported
     bridge = boot.boot_native(
         {
-            "n_layers": 1, "d_model": d_model, "n_heads": 1, "d_head": head.query.shape[0], "d_mlp": circuit.n_neurons,
+            "n_layers": len(layers), "d_model": d_model, "n_heads": 1, "d_head": head.query.shape[0], "d_mlp": d_mlp,
             "n_ctx": doc_len, "d_vocab": len(inputs), "act_fn": {"gelu_tanh": "gelu_new"}.get(activation, activation),
-            "normalization_type": "LN" if layout.layer_norm else None, "seed": 0,
-            "model_name": f"planted-{circuit.name}",
+            "normalization_type": "LN" if layout.layer_norm else None, "seed": 0, "model_name": f"planted-{name}",
         }
     )  # fmt: skip
-    bridge.cfg.model_name = f"planted-{circuit.name}"  # what reports call it
-    block = bridge.blocks[0]
+    bridge.cfg.model_name = f"planted-{name}"  # what reports call it
     values: dict[Any, np.ndarray | float] = {
-        bridge.embed.weight: embedding, bridge.pos_embed.weight: head.positions,
-        block.attn.q.weight: head.query, block.attn.q.bias: 0.0, block.attn.k.weight: head.key, block.attn.k.bias: 0.0,
-        block.attn.v.weight: head.value, block.attn.v.bias: 0.0, block.attn.o.weight: head.value_out, block.attn.o.bias: 0.0,
-        getattr(block.mlp, "in").weight: gain * read, getattr(block.mlp, "in").bias: gain * circuit.b_in,
-        block.mlp.out.weight: written / gain, block.mlp.out.bias: 0.0,
-    }  # fmt: skip
-    if layout.layer_norm:
-        epsilon = float(bridge.cfg.eps)
-        square = float((blocks[0] ** 2).sum())  # every token's
-        position = float((head.positions[0] ** 2).sum())  # every position's
-        before, after = square + position, square * (1 + layout.previous) + position
+        bridge.embed.weight: embedding,
+        bridge.pos_embed.weight: head.positions,
+    }
+    square = float((blocks[0] ** 2).sum())  # every token's
+    position = float((head.positions[0] ** 2).sum())  # every position's
+    for i, layer in enumerate(layers):
+        block, silent = bridge.blocks[i], d_mlp - layer.n_neurons
+        read = np.pad(_reads(layers, i, layout, w_in), ((0, silent), (0, 0)))
+        written = np.pad(_at(layout, i, layer.w_out), ((0, 0), (0, silent)))
+        offset = np.zeros(d_model)
+        if layer.code_out is not None:
+            offset = _at(layout, i, (layer.code_out @ layer.readoff_bias)[:, None])[:, 0]
         values |= {
-            block.ln1.weight: np.sqrt(before / d_model + epsilon), block.ln1.bias: 0.0,
-            block.ln2.weight: np.sqrt(after / d_model + epsilon), block.ln2.bias: 0.0,
+            getattr(block.mlp, "in").weight: gain * read,
+            getattr(block.mlp, "in").bias: gain * np.pad(layer.b_in, (0, silent)),
+            block.mlp.out.weight: written / gain, block.mlp.out.bias: offset,
+            block.attn.q.weight: 0.0, block.attn.q.bias: 0.0, block.attn.k.weight: 0.0, block.attn.k.bias: 0.0,
+            block.attn.v.weight: 0.0, block.attn.v.bias: 0.0, block.attn.o.weight: 0.0, block.attn.o.bias: 0.0,
         }  # fmt: skip
+        if i == 0:  # its head brings the previous token
+            values |= {
+                block.attn.q.weight: head.query, block.attn.k.weight: head.key, block.attn.v.weight: head.value,
+                block.attn.o.weight: head.value_out,
+            }  # fmt: skip
+        if layout.layer_norm:
+            epsilon = float(bridge.cfg.eps)
+            after = square * (1 + layout.previous) + position
+            before = square + position if i == 0 else after
+            values |= {
+                block.ln1.weight: np.sqrt(before / d_model + epsilon), block.ln1.bias: 0.0,
+                block.ln2.weight: np.sqrt(after / d_model + epsilon), block.ln2.bias: 0.0,
+            }  # fmt: skip
     with torch.no_grad():
         for parameter, value in values.items():
             parameter.copy_(torch.as_tensor(np.asarray(value, np.float32)).expand(parameter.shape))
@@ -125,10 +155,42 @@ def plant_bridge(
     return bridge
 
 
-def _normed(inputs: Float[np.ndarray, "vocab input"]) -> Float[np.ndarray, "vocab coordinate"]:
-    """[x, −x, r, −r]: mean 0, and one norm for all."""
+def _reads(
+    layers: Sequence[Circuit], layer: int, layout: Layout, w_in: Float[np.ndarray, "first_neuron coordinate"]
+) -> Float[np.ndarray, "neuron d_model"]:
+    """Input weights of one layer on the residual stream."""
+    read = np.zeros((layers[layer].n_neurons, layout.d_model))
+    if layer:
+        start = layout.written_at(layer - 1)
+        read[:, start : start + layers[layer].d_model] = layers[layer].w_in
+        return read
+    for lag in range(1 + layout.previous):
+        start = lag * layout.d_block
+        read[:, start : start + layout.d_inputs] = w_in[
+            :, lag * layout.d_inputs : (lag + 1) * layout.d_inputs
+        ]
+    return read
+
+
+def _at(
+    layout: Layout, layer: int, rows: Float[np.ndarray, "out column"]
+) -> Float[np.ndarray, "d_model column"]:
+    """What a layer writes, at its coordinates; mirrored where LayerNorm is to find the mean unchanged."""
+    full = np.zeros((layout.d_model, rows.shape[1]))
+    start, n = layout.written_at(layer), len(rows)
+    full[start : start + n] = rows
+    if layout.layer_norm and layer < len(layout.d_written) - 1:
+        full[start + n : start + 2 * n] = -rows
+    return full
+
+
+def _normed(
+    inputs: Float[np.ndarray, "vocab input"], least_square: float
+) -> Float[np.ndarray, "vocab coordinate"]:
+    """[x, −x, r, −r]: mean 0, and one norm for all, whose square is at least the one given."""
     squares = (inputs**2).sum(axis=1)
-    spare = np.sqrt(_SPARE * max(float(squares.max()), 1.0) - squares)[:, None]
+    room = max(_SPARE * max(float(squares.max()), 1.0), least_square / 2)
+    spare = np.sqrt(room - squares)[:, None]
     return np.concatenate([inputs, -inputs, spare, -spare], axis=1)
 
 

@@ -1,0 +1,1 @@
+"""How readouts are fitted: moments, batched selection, refit, and the scikit-learn face."""

@@ -1,0 +1,1 @@
+"""Frozen results in, HTML text and figures out; touches no disk."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from probekit.report import tables, words
+from probekit.report import recall, sensitivity, tables, words
 from probekit.report.charts import TITLES, figures
 from probekit.report.methods import limits, methods
 
@@ -43,6 +43,7 @@ def render_page(
     examples: Sequence[Mapping[str, Any]] | None = None,
     provenance: Mapping[str, Any] | None = None,
     companions: Sequence[Companion] = (),
+    drawn: Mapping[str, str] | None = None,
     concepts: pd.DataFrame | None = None,
 ) -> str:
     """The whole report as one HTML text.
@@ -55,11 +56,12 @@ def render_page(
         examples: the strongest pairs with their neurons and tokens in context.
         provenance: `command`, `settings`, `versions`, `fingerprints` of the run.
         companions: other runs (a planted circuit) whose ladder shows what a find looks like.
+        drawn: the run's own figures where they have been drawn already.
         concepts: one row a concept: name, kind, description, n_tokens, n_docs, examples.
     """
     rows: list[words.Row] = summary["layers"]
     provenance = provenance or {}
-    drawn = figures(summary, layers, pairs)
+    drawn = figures(summary, layers, pairs) if drawn is None else drawn
     page = {
         "summary": summary,
         "title": f"AND-like features in {summary['model']['name']}",
@@ -71,6 +73,9 @@ def render_page(
         "groups": _figure(drawn, "groups", _GROUPS, tables.groups_table(rows)),
         "effect": _figure(drawn, "effect", _EFFECT, tables.effect_table(rows, pairs)),
         "tails": _figure(drawn, "tails", _TAILS, tables.tails_table(rows)),
+        "sensitivity": _figure(drawn, "sensitivity", recall.CAPTION, sensitivity.table(rows)),
+        "nonnull_notes": sensitivity.nonnull_notes(rows),
+        "assumptions": sensitivity.assumptions_table(rows),
         "capacity": Figure(TITLES["capacity"][0], drawn["capacity"], _CAPACITY, tables.capacity_table(rows)),
         "capacity_notes": tables.capacity_notes(rows),
         "other_k": tables.other_k_table(rows, paths),
@@ -212,13 +217,17 @@ def _slug(text: str) -> str:
 
 
 def _template() -> Any:
+    return environment().get_template("report.html")
+
+
+def environment() -> Any:
+    """The templates of this room; every string is escaped, a missing name is an error."""
     import jinja2
 
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("probekit.report", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html")

@@ -16,7 +16,7 @@ from probekit.report.charts import effect_quantiles
 
 N_STRONGEST = 12
 """Pairs a layer shown as the strongest."""
-N_SEARCHABLE = 300
+N_SEARCHABLE = 1_000
 """Pairs in the searchable table, over all layers; the whole tables are the run's parquet files."""
 
 
@@ -242,7 +242,9 @@ _SPREAD = {
     "n_distinct": "Distinct",
     "effective_rank": "Effective rank of readouts",
     "features_per_neuron": "Pairs a main neuron",
+    "coherence": "Coherence of readouts",
     "n_above_isotropic": "Above isotropic twins",
+    "n_above_shuffled": "Above channel-shuffle twins",
     "n_undecidable": "ε undecidable",
 }
 
@@ -251,8 +253,8 @@ def spread_table(rows: Sequence[words.Row]) -> Table:
     """How the computed pairs share neurons, for those measures that the run has taken."""
     shown = {key: label for key, label in _SPREAD.items() if any(row.get(key) is not None for row in rows)}
     return Table(
-        "How the computed pairs are spread over neurons; isotropic twins decide nothing; ε is undecidable "
-        "where a quadrant has too few documents.",
+        "How the computed pairs are spread over neurons; isotropic and channel-shuffle twins decide nothing; ε is "
+        "undecidable where a quadrant has too few documents.",
         ("Layer", *shown.values()),
         tuple((str(row["layer"]), *(words.mean(row.get(key)) for key in shown)) for row in rows),
     )

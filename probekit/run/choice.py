@@ -45,6 +45,10 @@ class Choice:
             return cls()
         if isinstance(given, Choice):
             return given
+        if not isinstance(given, str) and not hasattr(given, "__iter__"):
+            raise InputError(
+                f"pairs: got a {type(given).__name__}, wanted a rule, kinds of pair or a list of (name, name)."
+            )
         entries: list[Any] = [given] if isinstance(given, str) else list(given)
         words = [entry for entry in entries if isinstance(entry, str)]
         if not words:

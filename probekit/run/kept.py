@@ -16,10 +16,10 @@ from jaxtyping import Int32
 
 from probekit.errors import StoreError
 from probekit.run import store
+from probekit.run.directory import SURFACES, TOKENS
 from probekit.text.concepts.vocabulary import read_vocabulary
 from probekit.text.corpus import PADDING, Tokens
 
-TOKENS, SURFACES = "tokens.parquet", "surfaces.parquet"
 WINDOW = 12
 """Tokens shown before and after."""
 

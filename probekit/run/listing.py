@@ -12,7 +12,6 @@ from probekit.run.kept import KeptText
 from probekit.text.concepts.labels import Labels
 from probekit.text.corpus import as_corpus
 
-CONCEPTS = "concepts.parquet"
 N_EXAMPLES = 3
 WINDOW = 6
 """Tokens shown before and after an example."""

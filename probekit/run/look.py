@@ -18,11 +18,12 @@ import pandas as pd
 from probekit.errors import InputError, StoreError
 from probekit.probes.pairs import QUADRANTS
 from probekit.run import store
+from probekit.run.directory import LOOKS
 from probekit.run.kept import KeptText
-from probekit.run.measure import DECIDING_K, LayerMeasure
+from probekit.run.measure import LayerMeasure
+from probekit.run.planned import DECIDING_K
 from probekit.run.study import PlannedStudy
 
-LOOKS = "looks"
 N_BINS = 40
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 TOP = 5

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
 from probekit.errors import DegenerateError, InputError
 from probekit.evidence.contrast import N_BATCHES, ConfirmPlan
-from probekit.evidence.decide import Tested
+from probekit.evidence.decide import Fdr, Tested
+from probekit.evidence.spikein import AMPLITUDES
 from probekit.probes.pairs import (
     MIN_DOCS,
     LabelColumns,
@@ -23,7 +24,8 @@ from probekit.probes.pairs import (
     testable_pairs,
 )
 from probekit.run.choice import Choice
-from probekit.run.measure import DECIDING_K, HalfPlan, Study
+from probekit.run.planned import DECIDING_K, KS, HalfPlan, Study
+from probekit.run.sites import CONTROLS
 from probekit.run.source import Half
 
 DUPLICATE_CORRELATION = 0.95
@@ -49,6 +51,12 @@ class Settings:
     """Seed of the twins and of the sample of pairs."""
     twin_ks: tuple[int, ...] = (DECIDING_K,)
     """Sizes at which twins are confirmed; 0 stands for all neurons."""
+    controls: tuple[str, ...] = ("isotropic",)
+    """Further kinds of twins, shown beside; they decide nothing."""
+    spikes: tuple[float, ...] = AMPLITUDES
+    """Sizes of the ANDs that are added to measure the sensitivity, in standard deviations of a neuron; () adds none."""
+    fdr: Fdr = "bh"
+    """How the false discovery rate is controlled."""
 
     def __post_init__(self) -> None:
         limits: dict[str, tuple[float, float]] = {
@@ -59,15 +67,61 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value < high:
                 raise InputError(f"{name}: got {value!r}, wanted a whole number ≥ {low:.0f}.")
-        if not 0 < self.q < 1:
+        level: Any = self.q
+        if not isinstance(level, int | float) or not 0 < level < 1:
             raise InputError(
                 f"q: got {self.q!r}, wanted a false discovery rate between 0 and 1, such as 0.05."
             )
+        sizes: tuple[Any, ...] = self.twin_ks
+        if not all(isinstance(k, int) and not isinstance(k, bool) and k in (0, *KS) for k in sizes):
+            raise InputError(f"twin_ks: got {self.twin_ks!r}, wanted sizes from {KS}, or 0 for all neurons.")
+        if not all(kind in CONTROLS for kind in self.controls):
+            raise InputError(f"controls: got {self.controls!r}, wanted some of {CONTROLS}.")
+        if self.fdr not in get_args(Fdr):
+            raise InputError(f"fdr: got {self.fdr!r}, wanted one of {get_args(Fdr)}.")
+        sizes = [
+            a
+            for a in self.spikes
+            if isinstance(a, int | float) and not isinstance(a, bool) and 0 < a < np.inf
+        ]
+        if len(set(sizes)) < len(self.spikes):
+            raise InputError(f"spikes: got {self.spikes!r}, wanted different sizes above 0, or none.")
         if 0 < self.twins < 4:
             raise InputError(
                 f"twins: got {self.twins}; wanted 0 (no twin, no claim about computation) or at least 4, since each twin "
                 "is standardised by the others while one of them stands for the layer."
             )
+
+
+def as_layers(layers: Any) -> list[int] | None:
+    """Layers, however they were given, each once and in order; None takes all.
+
+    Raises:
+        InputError: they are no whole numbers.
+    """
+    if layers is None:
+        return None
+    if isinstance(layers, str) or not hasattr(layers, "__iter__"):
+        raise InputError(f"layers: got {layers!r}, wanted a list of whole numbers.")
+    held = list(layers)
+    if not all(isinstance(layer, int | np.integer) and not isinstance(layer, bool) for layer in held):
+        raise InputError(f"layers: got {held!r}, wanted whole numbers.")
+    return sorted({int(layer) for layer in held})
+
+
+def as_items(values: Any, name: str) -> tuple[Any, ...]:
+    """A list as a tuple; `Settings` says what may stand in it.
+
+    Args:
+        values: what the user gave.
+        name: of the argument.
+
+    Raises:
+        InputError: it is no list.
+    """
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise InputError(f"{name}: got {values!r}, wanted a list.")
+    return tuple(values)
 
 
 @dataclass(frozen=True)
@@ -158,10 +212,13 @@ def plan_study(
     study = Study(
         pairs=pairs, fit=plans["fit"], confirm=plans["confirm"], plan=ConfirmPlan.of(plans["confirm"].sample, batch),
         n_twins=settings.twins, seed=settings.seed, twin_ks=settings.twin_ks,
+        controls=settings.controls, spikes=settings.spikes,
     )  # fmt: skip
     return PlannedStudy(
         study=study,
-        tested=Tested(pairs, labels.n_concepts, plans["confirm"].sample.n_natural[:, 0], settings.q),
+        tested=Tested(
+            pairs, labels.n_concepts, plans["confirm"].sample.n_natural[:, 0], settings.q, settings.fdr
+        ),
         n_testable=n_testable,
         excluded=excluded,
         inclusion=inclusion,

@@ -16,6 +16,7 @@ from probekit.run import progress
 from probekit.run.cache import cached
 from probekit.run.choice import Choice
 from probekit.run.given import GivenArrays
+from probekit.run.identity import of_array
 from probekit.run.source import ArraySource, ModelSource, Source
 from probekit.run.study import PlannedStudy, Settings, counts_of, pair_kinds, plan_study
 from probekit.text.concepts.concepts import Concepts
@@ -61,6 +62,21 @@ class Subject:
     """Labels of all counted tokens, where there are tokens."""
     descriptions: Sequence[str] = ()
     """When each concept holds, in words."""
+
+    def fingerprint(self) -> str:
+        """Digest of the tokens, labels, pairs and weights the stages are computed from."""
+        study = self.planned.study
+        parts = [str(self.corpus["fingerprint"]), str(self.model), *self.names, of_array(study.pairs)]
+        for half in (study.fit, study.confirm):
+            parts += [
+                of_array(a) for a in (half.labels.indptr, half.labels.tokens, half.doc_key, half.sample.ptr)
+            ]
+        for layer in self.layers:
+            mlp = self.source.weights(layer)
+            parts += (
+                [] if mlp is None else [of_array(mlp.weight.cpu().numpy()), of_array(mlp.bias.cpu().numpy())]
+            )
+        return hashlib.blake2b("\n".join(parts).encode(), digest_size=32).hexdigest()
 
 
 def model_subject(

@@ -1,0 +1,1 @@
+"""Where tokens and labels come from: corpora and concepts."""

@@ -122,6 +122,9 @@ class Corpus:
     def from_texts(cls, texts: Sequence[Any], *, name: str = "texts") -> Corpus:
         """One document a string, in the order given.
 
+        >>> Corpus.from_texts(["The first document.", "The second."], name="two").name
+        'two'
+
         Args:
             texts: the documents, each a str.
             name: what a report calls the corpus.

@@ -1,1 +1,1 @@
-
+"""What the papers prove and build: bounds and constructions as pure arrays."""

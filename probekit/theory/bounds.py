@@ -77,13 +77,21 @@ _REFERENCE = ("asymptotic reference", "constant 1 assumed", "O(1) bits per param
 
 
 def asymptotic_features(n_neurons: Number, *, log: Log = "e") -> Bound:
-    """n²/log n, the order of the most features that n neurons can compute; n × n blocks, n → ∞ only."""
+    """n²/log n, the order of the most features that n neurons can compute; n × n blocks, n → ∞ only.
+
+    >>> round(float(asymptotic_features(3072)))
+    1175229
+    """
     n = as_count("n_neurons", n_neurons, at_least=2)
     return Bound(n**2 / _log(n, log), False, (*_REFERENCE, "n × n weight blocks", f"log base {log}"))
 
 
 def min_neurons(n_features: Number, *, log: Log = "e") -> Bound:
-    """√(m' log m'), the order of the fewest neurons that can compute m' features; m' → ∞ only."""
+    """√(m' log m'), the order of the fewest neurons that can compute m' features; m' → ∞ only.
+
+    >>> round(float(min_neurons(1_000)))
+    83
+    """
     m = as_count("n_features", n_features, at_least=2)
     return Bound(math.sqrt(m * _log(m, log)), False, (*_REFERENCE, "labelled outputs", f"log base {log}"))
 

@@ -27,6 +27,9 @@ def layer_params(
 
     At the neurons (after the activation) only the input side acts: n(d+1) weights and biases, 2nd for a gated
     layer (which has no biases as a rule). At the output of the layer: 2nd, gated 3nd.
+
+    >>> layer_params(768, 3072)
+    2362368
     """
     width = as_count("d_model", d_model)
     neurons = as_count("n_neurons", n_neurons)

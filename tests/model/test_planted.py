@@ -11,7 +11,6 @@ from probekit.errors import InputError
 from probekit.model.harvest import harvest
 from probekit.model.host import load_host
 from probekit.model.planted import Planted, plant
-from probekit.theory.circuits.permutation import permutation
 from probekit.theory.circuits.two_and import two_and
 
 N_CONCEPTS, N_NEURONS = 16, 40
@@ -91,8 +90,3 @@ def test_sizes_out_of_range_are_refused(changed: dict[str, Any], message: str) -
     circuit = two_and(pairs=10, n_concepts=N_CONCEPTS, n_neurons=N_NEURONS, seed=0)
     with pytest.raises(InputError, match=message):
         plant(circuit, **(SIZES | changed))
-
-
-def test_linear_circuits_are_refused() -> None:
-    with pytest.raises(InputError, match="no activation"):
-        plant(permutation(n_concepts=8, d_model=64, seed=0), **SIZES)

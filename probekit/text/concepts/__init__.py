@@ -1,0 +1,1 @@
+"""Boolean base concepts by kind, and the labels they give."""

@@ -75,6 +75,9 @@ class Concepts:
 
         The concept bears the set's name at lag 0, and `prev:name`, `prev2:name` at lags 1 and 2.
 
+        >>> Concepts.from_vocab({"red": np.array([True, False, True])}, lags=(0, 1)).names
+        ('red', 'prev:red')
+
         Args:
             masks: name → bool[vocab].
             lags: places back at which each set is looked up, each a concept of its own.

@@ -1,0 +1,45 @@
+"""Several finished runs on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from probekit.errors import InputError
+from probekit.report.compare import Compared, render_comparison
+from probekit.run import store
+from probekit.run.result import Run, load
+
+
+def compare(
+    runs: Sequence[Run | str | Path], path: str | Path, *, names: Sequence[str] | None = None
+) -> Path:
+    """Write one HTML page that sets several finished runs side by side: models, checkpoints or corpora.
+
+    Args:
+        runs: two or more runs, or their directories, in the order in which they are to be read.
+        path: where the page goes.
+        names: what the runs are called; None takes the models' names, told apart by their directories where two agree.
+
+    Returns:
+        The path written.
+
+    Raises:
+        InputError: fewer than two runs, or names that do not tell them apart.
+        StoreError: a directory is no run, or the page cannot be written.
+    """
+    held = [load(run) if isinstance(run, str | Path) else run for run in runs]
+    if names is not None and len(names) != len(held):
+        raise InputError(f"compare: got {len(names)} names for {len(held)} runs, wanted one each.")
+    titles = list(names) if names is not None else _titles(held)
+    compared = [
+        Compared(title, run.summary, run.record["science"]) for title, run in zip(titles, held, strict=True)
+    ]
+    target = Path(path)
+    store.write_text(target, render_comparison(compared))
+    return target
+
+
+def _titles(runs: Sequence[Run]) -> list[str]:
+    models = [str(run.summary["model"]["name"]) for run in runs]
+    return models if len(set(models)) == len(models) else [run.path.name for run in runs]
