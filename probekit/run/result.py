@@ -84,7 +84,7 @@ class Run:
         """
         return publish(self, None if path is None else Path(path), companions)
 
-    def export(self, folder: str | Path, *, width_mm: float = PAGE_MM) -> list[Path]:
+    def export(self, folder: str | Path, *, width_mm: float | int = PAGE_MM) -> list[Path]:
         """Write figures for a paper (SVG, PDF) and tables (CSV, LaTeX) into a folder.
 
         Args:
