@@ -4,7 +4,7 @@
     python analyses/render.py analyses/06_research_report.ipynb --execute        # run it first
     PROBEKIT_RUN=runs/gpt2 python analyses/render.py analyses/06_research_report.ipynb --execute
 
-The HTML is one file without code cells, made by nbconvert (`pip install -c constraints.txt nbconvert`). The PDF is that
+The HTML is one file without code cells, made by nbconvert (in the docs extra). The PDF is that
 page printed by an installed Chromium or Chrome; without one only the HTML is written, and that is said.
 """
 
@@ -35,7 +35,8 @@ def to_html(notebook: Path, *, execute: bool) -> Path:
     style = (Path(__file__).parents[1] / "probekit" / "report" / "report.css").read_text(encoding="utf-8")
     extra = (
         "main{width:min(60rem,100% - 2.5rem);margin:3rem auto} svg{max-width:100%;height:auto} "
-        ".anchor-link{display:none}"
+        ".anchor-link{display:none} table.dataframe,.dataframe th,.dataframe td{border:0;border-bottom:1px solid "
+        "var(--line)} .dataframe td,.dataframe th{text-align:right} .jp-Cell,.cell{margin-block:1rem} @page{size:A4}"
     )
     page = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{notebook.stem}</title>'

@@ -67,7 +67,7 @@ def render_page(
         "title": f"AND-like features in {summary['model']['name']}",
         "subtitle": _subtitle(summary),
         "answer": list(zip(("Asked", "Found", "The limit"), words.answer(summary), strict=True)),
-        "statements": [(row["layer"], row["statement"]) for row in rows if row["statement"]],
+        "statements": [(row["layer"], words.spaced(row["statement"])) for row in rows if row["statement"]],
         "ladder": Figure(TITLES["ladder"][0], drawn["ladder"], _LADDER, tables.ladder_table(summary)),
         "rungs": words.RUNGS,
         "groups": _figure(drawn, "groups", _GROUPS, tables.groups_table(rows)),

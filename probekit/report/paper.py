@@ -41,7 +41,7 @@ def paper_figures(
     layers: pd.DataFrame,
     pairs: Mapping[int, pd.DataFrame],
     *,
-    width_mm: float = PAGE_MM,
+    width_mm: float | int = PAGE_MM,
 ) -> dict[str, Printed]:
     """Every figure of a run at paper size: name → SVG and PDF.
 
@@ -57,7 +57,7 @@ def paper_figures(
     return {name: printed(svg, width_mm=width_mm) for name, svg in figures(summary, layers, pairs).items()}
 
 
-def printed(svg: str, *, width_mm: float = PAGE_MM) -> Printed:
+def printed(svg: str, *, width_mm: float | int = PAGE_MM) -> Printed:
     """One figure at paper size.
 
     Raises:

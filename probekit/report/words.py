@@ -8,6 +8,7 @@ assumed; a vacuous bound is called vacuous.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -97,6 +98,11 @@ def span(low: Number, high: Number) -> str:
 def plural(number: float | int | np.number[Any], word: str) -> str:
     """The number with its noun."""
     return f"{count(number)} {word}" if number == 1 else f"{count(number)} {word}s"
+
+
+def spaced(text: str) -> str:
+    """A sentence of the summary with its numbers spelled as in the rest of the report."""
+    return re.sub(r"(?<=\d),(?=\d{3}\b)", "\u202f", text)
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ class Measured(Protocol):
         ...
 
 
-def export_run(run: Measured, folder: str | Path, *, width_mm: float = PAGE_MM) -> list[Path]:
+def export_run(run: Measured, folder: str | Path, *, width_mm: float | int = PAGE_MM) -> list[Path]:
     """Write a run's figures (SVG, PDF) and tables (CSV, LaTeX) into a folder.
 
     Args:

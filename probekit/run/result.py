@@ -106,7 +106,7 @@ class Run:
         file = self.path / EXAMPLES
         return store.read_json(file, self._results.files.get(EXAMPLES)) if file.exists() else []
 
-    def export(self, folder: str | Path, *, width_mm: float = PAGE_MM) -> list[Path]:
+    def export(self, folder: str | Path, *, width_mm: float | int = PAGE_MM) -> list[Path]:
         """Write figures for a paper (SVG, PDF) and tables (CSV, LaTeX) into a folder.
 
         Args:

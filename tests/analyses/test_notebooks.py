@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +64,21 @@ def test_it_runs(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     book = nbformat.read(path, 4)
     where = {"metadata": {"path": str(ROOT)}}
     nbclient.NotebookClient(book, timeout=600, kernel_name="python3", resources=where).execute()
+
+
+def test_the_template_renders_without_its_code(tmp_path: Path):
+    """Where the docs extra is installed."""
+    pytest.importorskip("nbconvert")
+    script = ROOT / "analyses" / "render.py"
+    copy = tmp_path / "report.ipynb"
+    shutil.copy(NOTEBOOKS[-1], copy)
+    done = subprocess.run(
+        [sys.executable, str(script), str(copy)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    page = copy.with_suffix(".html").read_text(encoding="utf-8")
+    assert "We asked how many features" in page
+    assert "import pandas" not in page
+    printed = copy.with_suffix(".pdf")
+    assert printed.exists() or "no Chromium or Chrome found" in done.stdout
+    assert not printed.exists() or printed.read_bytes().startswith(b"%PDF")

@@ -136,3 +136,9 @@ def test_what_was_not_measured_is_a_dash(value: float | None) -> None:
 
 def test_every_rung_is_a_key_of_the_layer_rows() -> None:
     assert {key for key, _, _ in words.RUNGS} <= set(layer_row(0, "none", "vacuous"))
+
+
+def test_numbers_of_a_statement_are_spelled_as_in_the_report() -> None:
+    assert words.spaced("1,140 of 12,345,678 pairs, 3 of 4, 100 tested") == (
+        "1\u202f140 of 12\u202f345\u202f678 pairs, 3 of 4, 100 tested"
+    )
