@@ -111,9 +111,9 @@ def test_twins_taken_over_are_the_twins_that_were_drawn():
     drawn, again = layer(0), layer(0)
     again.take_calibrated(drawn.calibrate(sample))
     neurons = torch.from_numpy(ROWS)
-    for (name, rows), (_, taken) in zip(
-        drawn.rows(sample, neurons), again.rows(sample, neurons), strict=True
-    ):
+    labels = LabelColumns.from_dense(LABELS)
+    both = (layer.rows(sample, neurons, labels) for layer in (drawn, again))
+    for (name, rows), (_, taken) in zip(*both, strict=True):
         assert rows.numpy().tobytes() == taken.numpy().tobytes(), name
 
 
