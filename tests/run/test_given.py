@@ -105,7 +105,7 @@ def test_everything_that_matters_is_part_of_the_identity():
         return GivenArrays.check(*(v[name] for name in order)).digest()
 
     others = [
-        {"neurons": good["neurons"] + 1}, {"labels": ~good["labels"]}, {"docs": np.arange(60)},
+        {"neurons": good["neurons"] + 1}, {"labels": np.logical_not(good["labels"])}, {"docs": np.arange(60)},
         {"inputs": np.zeros((60, 4))},
         {"weights": (2 * np.ones((7, 4)), np.zeros(7))}, {"activation": "gelu"}, {"names": ["a", "b", "c"]},
     ]  # fmt: skip
