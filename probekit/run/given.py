@@ -11,7 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probekit.errors import ConfigError, DegenerateError, InputError, ProbekitError, ShapeError
+from probekit.errors import (
+    ConfigError,
+    DegenerateError,
+    InputError,
+    NonFiniteError,
+    ProbekitError,
+    ShapeError,
+)
 from probekit.model.weights import ACTIVATIONS, MlpWeights, known_activation
 from probekit.probes.moments import require_finite
 from probekit.run.identity import of_array
@@ -35,6 +42,8 @@ class GivenArrays:
     """The layer's weights."""
     names: list[str]
     """Names of the concepts."""
+    n_dropped: int = 0
+    """Tokens left out because an activation was NaN or infinite."""
 
     @classmethod
     def check(
@@ -46,8 +55,19 @@ class GivenArrays:
         weights: tuple[Any, ...] | None,
         activation: str,
         names: Sequence[str] | None,
+        nonfinite: str = "refuse",
     ) -> GivenArrays:
         """Refuse what does not fit.
+
+        Args:
+            neurons: see `analyze_arrays`, as all others.
+            labels: see there.
+            docs: see there.
+            inputs: see there.
+            weights: see there.
+            activation: see there.
+            names: see there.
+            nonfinite: "refuse", or "drop_tokens" to leave out tokens with an activation that is NaN or infinite.
 
         Raises:
             ShapeError: a rank or an axis is wrong.
@@ -55,7 +75,10 @@ class GivenArrays:
             DegenerateError: no token, or fewer than two concepts.
             InputError: labels are not boolean, documents not in order, names not one a concept.
         """
-        rows = _floats(neurons, "neurons", 2)
+        if nonfinite not in ("refuse", "drop_tokens"):
+            raise ConfigError(f"nonfinite: got {nonfinite!r}, wanted 'refuse' or 'drop_tokens'.")
+        drops = nonfinite == "drop_tokens"
+        rows = _floats(neurons, "neurons", 2, finite=not drops)
         truth = _whole(labels, "labels")
         if truth.ndim != 2 or len(truth) != len(rows):
             raise ShapeError(f"labels: got shape {truth.shape}, wanted [token={len(rows):,}, concept].")
@@ -77,7 +100,7 @@ class GivenArrays:
         starts = np.concatenate([[True], document[1:] != document[:-1]])
         doc = np.cumsum(starts) - 1
         pos = np.arange(len(doc)) - np.flatnonzero(starts)[doc]
-        x = None if inputs is None else _floats(inputs, "inputs", 2)
+        x = None if inputs is None else _floats(inputs, "inputs", 2, finite=not drops)
         if x is not None and len(x) != len(rows):
             raise ShapeError(f"inputs: got {len(x):,} tokens, wanted {len(rows):,} as in neurons.")
         mlp = _weights(weights, activation, rows, x)
@@ -86,6 +109,21 @@ class GivenArrays:
             raise InputError(
                 f"names: got {len(held)} ({len(set(held))} different), wanted {truth.shape[1]} different ones."
             )
+        if drops:
+            kept = (
+                torch.isfinite(rows).all(1)
+                if x is None
+                else torch.isfinite(rows).all(1) & torch.isfinite(x).all(1)
+            )
+            if not bool(kept.any()):
+                raise NonFiniteError(
+                    "neurons: every token has an activation that is NaN or infinite; none is left."
+                )
+            chosen = kept.numpy()
+            rows, truth, pos = rows[kept], truth[chosen], pos[chosen]
+            doc = np.unique(doc[chosen], return_inverse=True)[1]
+            x = None if x is None else x[kept]
+            return cls(rows, truth.astype(bool), doc, pos, x, mlp, held, int((~kept).sum()))
         return cls(rows, truth.astype(bool), doc, pos, x, mlp, held)
 
     def digest(self) -> str:
@@ -93,7 +131,9 @@ class GivenArrays:
         parts = [self.neurons.numpy(), self.labels, self.doc]
         parts += [] if self.inputs is None else [self.inputs.numpy()]
         parts += [] if self.weights is None else [self.weights.weight.numpy(), self.weights.bias.numpy()]
-        return of_array(np.frombuffer("".join(of_array(part) for part in parts).encode(), np.uint8))
+        words = [of_array(part) for part in parts] + [*self.names, str(self.n_dropped)]
+        words += [] if self.weights is None else [self.weights.activation]
+        return of_array(np.frombuffer("\n".join(words).encode(), np.uint8))
 
 
 def _tensor(values: Any, name: str) -> Tensor:
@@ -131,14 +171,15 @@ def _names(names: Any) -> list[str]:
     return held
 
 
-def _floats(values: Any, name: str, rank: int) -> Tensor:
+def _floats(values: Any, name: str, rank: int, *, finite: bool = True) -> Tensor:
     tensor = _tensor(values, name)
     if tensor.is_complex():
         raise InputError(f"{name}: got complex numbers, wanted real ones.")
     tensor = tensor.to(torch.float32)
     if tensor.ndim != rank:
         raise ShapeError(f"{name}: got shape {tuple(tensor.shape)}, wanted rank {rank} [token, column].")
-    require_finite(tensor, name)
+    if finite:
+        require_finite(tensor, name)
     return tensor.contiguous()
 
 

@@ -164,6 +164,7 @@ def analyze_arrays(
     controls: Sequence[str] = ("isotropic",),
     spikes: Sequence[float] = AMPLITUDES,
     fdr: Fdr = "bh",
+    nonfinite: str = "refuse",
     force: bool = False,
 ) -> Run:
     """The same analysis on activations from anywhere; its only layer is 0.
@@ -188,6 +189,8 @@ def analyze_arrays(
         controls: as in `analyze`.
         spikes: as in `analyze`.
         fdr: as in `analyze`.
+        nonfinite: "refuse", or "drop_tokens" to leave out tokens with an activation that is NaN or infinite; the report says
+            how many.
         force: as in `analyze`.
 
     Raises:
@@ -195,7 +198,7 @@ def analyze_arrays(
         NonFiniteError: an activation is NaN or infinite.
         InputError: anything else that cannot be used.
     """
-    given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names)
+    given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names, nonfinite)
     n_tokens = len(given.doc)
     settings = Settings(
         max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),

@@ -79,12 +79,11 @@ class Settings:
             raise InputError(f"controls: got {self.controls!r}, wanted some of {CONTROLS}.")
         if self.fdr not in get_args(Fdr):
             raise InputError(f"fdr: got {self.fdr!r}, wanted one of {get_args(Fdr)}.")
-        sizes = [
-            a
-            for a in self.spikes
-            if isinstance(a, int | float) and not isinstance(a, bool) and 0 < a < np.inf
-        ]
-        if len(set(sizes)) < len(self.spikes):
+        amplitudes: tuple[Any, ...] = self.spikes
+        usable = {
+            a for a in amplitudes if isinstance(a, int | float) and not isinstance(a, bool) and 0 < a < np.inf
+        }
+        if len(usable) < len(self.spikes):
             raise InputError(f"spikes: got {self.spikes!r}, wanted different sizes above 0, or none.")
         if 0 < self.twins < 4:
             raise InputError(

@@ -192,6 +192,11 @@ def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Sub
     """Plan the study on given arrays; without inputs and weights no twin can be made, and a note says so."""
     can_twin = given.inputs is not None and given.weights is not None
     notes: list[str] = []
+    if given.n_dropped:
+        notes.append(
+            f"{given.n_dropped:,} of {len(given.doc) + given.n_dropped:,} tokens were left out because an activation was "
+            "NaN or infinite (nonfinite='drop_tokens')."
+        )
     if settings.twins and not can_twin:
         notes.append(
             "No inputs and weights were given, so no random twin could be made: nothing is said about computation."

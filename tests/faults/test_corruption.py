@@ -199,6 +199,8 @@ def test_an_open_stage_is_not_a_stage(tmp_path: Path):
     stage.put(0, {"a": np.array([1.0, np.nan, np.inf])}, n_tokens=3)
     with pytest.raises(IncompleteError, match="was not finished"):
         stage.require_committed()
+    with pytest.raises(StaleError, match="other inputs"):  # before COMMIT the part alone must say so
+        Stage(tmp_path / "s", "others").get(0)
     identity = stage.commit()
     assert stage.require_committed() == identity
     census = stage.sidecar(0)["arrays"]["a"]

@@ -81,6 +81,10 @@ def test_sums_taken_up_again_are_the_sums_that_would_have_been(name: str):
     for part, values in ended.items():
         assert np.abs(values).max() > 0, f"{part} is never used, so nothing is tested"
         assert second.state()[part].tobytes() == values.tobytes(), part
+    # nothing that is summed was forgotten in what is kept
+    for attribute, values in vars(whole).items():
+        if isinstance(values, np.ndarray):
+            assert getattr(second, attribute).tobytes() == values.tobytes(), attribute
     # the control: what was kept matters
     only_second = make()
     if name != "moments":
@@ -111,9 +115,9 @@ def test_twins_taken_over_are_the_twins_that_were_drawn():
     drawn, again = layer(0), layer(0)
     again.take_calibrated(drawn.calibrate(sample))
     neurons = torch.from_numpy(ROWS)
-    for (name, rows), (_, taken) in zip(
-        drawn.rows(sample, neurons), again.rows(sample, neurons), strict=True
-    ):
+    labels = LabelColumns.from_dense(LABELS)
+    both = (layer.rows(sample, neurons, labels) for layer in (drawn, again))
+    for (name, rows), (_, taken) in zip(*both, strict=True):
         assert rows.numpy().tobytes() == taken.numpy().tobytes(), name
 
 

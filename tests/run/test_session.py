@@ -27,6 +27,7 @@ from probekit.errors import (
 )
 from probekit.model.weights import MlpWeights
 from probekit.run import checkpoint, directory, identity, measure, publish, session, store
+from probekit.run.choice import Choice
 from probekit.run.given import GivenArrays
 from probekit.run.lock import LOCK, locked
 from probekit.run.pipeline import analyze_arrays
@@ -245,7 +246,7 @@ class TestMemory:
         sources: list[TwoLayers] = []
 
         def prepare(report: object) -> Subject:
-            subject = array_subject(given, None, settings)
+            subject = array_subject(given, Choice.of(None), settings)
             sources.append(TwoLayers(given, subject.planned.rows, most))
             return replace(subject, source=sources[-1], layers=[0, 1])
 
