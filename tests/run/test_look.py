@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ class TestPair:
             quadrants = text_run.pair(row["a"], row["b"]).quadrants
             quadrants = quadrants[quadrants["layer"] == 0].set_index("quadrant")
             for name in QUADRANTS:
-                mine = dict(quadrants.loc[name])
+                mine: Any = quadrants.loc[name].to_dict()
                 assert mine["n_sampled"] == sum(mine["counts"]) == min(row[f"n{name}"], 2_000)
                 assert len(mine["counts"]) == N_BINS
                 assert (
@@ -152,7 +153,7 @@ class TestPair:
 class TestListing:
     def test_the_run_lists_its_concepts(self, text_run: pk.Run):
         table = text_run.concepts.set_index("name")
-        array = dict(table.loc['cur=" array"'])
+        array: Any = table.loc['cur=" array"'].to_dict()
         assert (array["kind"], array["lag"]) == ("token", 0)
         corpus = text_run.summary["corpus"]
         n_tokens = corpus["n_tokens_fit"] + corpus["n_tokens_confirm"]
