@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probekit.errors import ProbekitError as ProbekitError
+    from probekit.model.latents import latents as latents
     from probekit.model.planted import Planted as Planted
     from probekit.model.planted import plant as plant
     from probekit.probes.estimator import SparseProbe as SparseProbe
     from probekit.probes.moments import Moments as Moments
     from probekit.probes.select import select_readouts as select_readouts
     from probekit.run.compare import compare as compare
+    from probekit.run.listing import list_concepts as list_concepts
     from probekit.run.pipeline import analyze as analyze
     from probekit.run.pipeline import analyze_arrays as analyze_arrays
     from probekit.run.result import Run as Run
@@ -40,6 +42,8 @@ _HOME = {
     "SparseProbe": "probekit.probes.estimator",
     "analyze": "probekit.run.pipeline",
     "analyze_arrays": "probekit.run.pipeline",
+    "latents": "probekit.model.latents",
+    "list_concepts": "probekit.run.listing",
     "compare": "probekit.run.compare",
     "load": "probekit.run.result",
     "plant": "probekit.model.planted",

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from probekit import cli_look
 from probekit.cli_circuits import app as circuits_app
+from probekit.cli_runs import Directory, continue_run, verified
 from probekit.errors import ConfigError, InputError, ProbekitError
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(circuits_app, name="circuits")
+cli_look.register(app)
 
 DEMO_TOKENS = 120_000
 DEMO_PAIRS = 800
@@ -98,7 +101,10 @@ def demo(
 @app.command()
 def analyze(
     model: Annotated[
-        str, typer.Argument(help="Hub name (gpt2), folder in Hugging Face format, or nano (bundled).")
+        str,
+        typer.Argument(
+            help="Hub name (gpt2, EleutherAI/pythia-70m@step3000), folder in Hugging Face format, or nano (bundled)."
+        ),
     ],
     corpus: Annotated[
         str, typer.Option("--corpus", help="docs (offline), a text/jsonl/parquet file, or a hub dataset.")
@@ -122,6 +128,17 @@ def analyze(
     seed: Annotated[
         int | None, typer.Option(help="Of halves, twins and the sample of pairs. Default: 0.")
     ] = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="uniform (default), stratified (equal shares of each kind), support (the fullest), a kind such as "
+            "'token x token', or a file with two concepts a line, a tab between them. May be given several times."
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16. Default: float32 on a CPU.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. Default: auto.")] = None,
     engine: Annotated[str | None, typer.Option(help="local.")] = None,
     force: Annotated[
@@ -132,8 +149,11 @@ def analyze(
 ) -> None:
     """Run the whole analysis of one model and write tables, summary.json and report.html.
 
-    Example: probekit analyze gpt2 --corpus docs --layers 0-3 --twins 20 --out runs/gpt2
+    Examples: probekit analyze gpt2 --corpus docs --layers 0-3 --twins 20 --out runs/gpt2;
+    probekit analyze EleutherAI/pythia-70m@step3000 --corpus rows.jsonl --pairs stratified
     """
+    if offline:
+        cli_look.go_offline()
     from probekit.run.config import read_config
 
     given = {
@@ -145,7 +165,7 @@ def analyze(
     run = _watched(
         lambda report: _analyze(
             model, corpus, concepts=None if concepts == "default" else concepts, layers=_layers(layers), out=folder,
-            force=force, progress=report, command=_command(), **options,
+            pairs=cli_look.pairs_asked(pairs), dtype=dtype, force=force, progress=report, command=_command(), **options,
         ),
         quiet=quiet,
     )  # fmt: skip
@@ -192,6 +212,20 @@ def report(
         say(f"{len(held[0].export(export))} figures and tables: {export}")
     if json_:
         _print_json(held[0].summary if len(held) == 1 else [run.summary for run in held])
+
+
+@app.command()
+def resume(run: Directory) -> None:
+    """Finish a run that was killed, interrupted or stopped by a full disk; the result is the same to the bit."""
+    done = _watched(lambda report: continue_run(run, report))
+    _print_run(done)
+    _say()(f"report: {done.path / 'report.html'}")
+
+
+@app.command()
+def verify(run: Directory) -> None:
+    """Compare every file of a run with the digest taken when it was written."""
+    _say()(verified(run))
 
 
 @app.command()
@@ -365,8 +399,10 @@ def main() -> None:
     except ProbekitError as error:
         _say()(f"[red]error[/red] {type(error).__name__}: {_plain(str(error))}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _say()("interrupted; nothing half-written was left behind. Run the same command again.")
+    except KeyboardInterrupt as stop:
+        _say()("interrupted; nothing half-written was left behind.")
+        for note in getattr(stop, "__notes__", ["Run the same command again."]):
+            _say()(_plain(note))
         sys.exit(INTERRUPTED)
     except typer.Exit as done:
         sys.exit(done.exit_code)

@@ -24,6 +24,14 @@ Every message says what, where, got, wanted and what to do next.
 
 from __future__ import annotations
 
+import errno
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 class ProbekitError(Exception):
     """Base of everything probekit raises on purpose."""
@@ -107,3 +115,46 @@ class NumericalError(ProbekitError):
 
 class NotConvergedError(NumericalError):
     """A solver stopped before reaching its tolerance."""
+
+
+def guarded(entry: Callable[P, R]) -> Callable[P, R]:
+    """Let nothing but a ProbekitError out of a public entry point, and say in a note which one it was.
+
+    What the machine refuses becomes a ResourceError or StoreError; what nobody foresaw becomes a plain ProbekitError with
+    its cause chained, so that a caller needs one except clause and a defect still shows itself.
+    """
+
+    @functools.wraps(entry)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        try:
+            return entry(*args, **options)
+        except Exception as error:
+            mapped = as_ours(error)
+            mapped.add_note(f"in probekit.{entry.__qualname__}")
+            if mapped is error:
+                raise
+            raise mapped from error
+
+    return call
+
+
+def as_ours(error: Exception) -> ProbekitError:
+    """The error of this tree that says what a foreign one means."""
+    told = f"{type(error).__name__}: {error}"
+    if isinstance(error, ProbekitError):
+        return error
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return OutOfMemoryError(
+            f"no memory left ({told}); lower max_tokens, max_pairs or twins, or use a larger machine."
+        )
+    if isinstance(error, OSError):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return DiskFullError(
+                f"no space left on the device ({error}); free some and run the same command again."
+            )
+        return StoreError(f"the file system refused ({told}); choose a folder you may read and write.")
+    if isinstance(error, ArithmeticError) or type(error).__name__ == "LinAlgError":
+        return NumericalError(f"a computation failed ({told}); check the activations for extreme values.")
+    return ProbekitError(
+        f"unforeseen: {told}. This is a defect of probekit; please report it with the lines above."
+    )

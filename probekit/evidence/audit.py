@@ -14,6 +14,10 @@ from typing import Any
 from probekit.theory import bounds
 
 ASSUMED_BITS = 2.0
+SENSITIVITY_BITS = (1.0, 2.0, 3.6, 16.0)
+"""Bits a weight may hold: one, the 2 assumed here, the 3.6 of memorisation (arXiv 2505.24832), bf16 storage."""
+SENSITIVITY_DELTAS = (0.0, 0.05, 0.2)
+"""Shares of the selected set that may be missed or replaced."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,36 @@ class Capacity:
     """√(m′ log2 m′) for that m′: the order of neurons pairwise AND needs, constant 1 assumed."""
     min_params: float
     """m′ log2 m′ for that m′: the order of parameters it needs, constant 1 assumed."""
+    by_assumption: list[dict[str, Any]]
+    """The verdict under other bits b and tolerances δ (`by_assumption`)."""
 
     def as_dict(self) -> dict[str, Any]:
         """For summary.json."""
         return dict(self.__dict__)
+
+
+def by_assumption(*, n_params: int, n_tested: int, n_found: int) -> list[dict[str, Any]]:
+    """The finite bound under each b of `SENSITIVITY_BITS` and δ of `SENSITIVITY_DELTAS`.
+
+    Args:
+        n_params: P.
+        n_tested: M.
+        n_found: m′, the lower limit of the excess.
+    """
+    rows: list[dict[str, Any]] = []
+    for bits in SENSITIVITY_BITS:
+        for delta in SENSITIVITY_DELTAS:
+            most = bounds.max_selected(n_universe=n_tested, n_params=n_params, bits=bits, delta=delta)
+            needed = float(bounds.bits_needed(n_tested, n_found, delta=delta)) if n_found else 0.0
+            holds = needed <= n_params * bits
+            rows.append(
+                {
+                    "bits": bits, "delta": delta, "max_selected": None if most.vacuous else float(most),
+                    "bits_needed": needed, "bits_held": n_params * bits,
+                    "verdict": "vacuous" if most.vacuous else "holds" if holds else "exceeded",
+                }
+            )  # fmt: skip
+    return rows
 
 
 def audit(*, n_neurons: int, n_params: int, bits_stored: float, n_tested: int, excess_low: float) -> Capacity:
@@ -83,4 +113,5 @@ def audit(*, n_neurons: int, n_params: int, bits_stored: float, n_tested: int, e
         bits_held=n_params * ASSUMED_BITS,
         min_neurons=float(bounds.min_neurons(m)) if m > 1 else 0.0,
         min_params=float(bounds.min_params(m)) if m > 1 else 0.0,
+        by_assumption=by_assumption(n_params=n_params, n_tested=n_tested, n_found=m),
     )

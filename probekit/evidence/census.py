@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import stats
 
 from probekit.evidence.decide import Decision
+from probekit.evidence.estimate import horvitz_thompson, in_population
 from probekit.evidence.nulls import Standardised
 from probekit.evidence.spread import Classes, Spread
 
@@ -59,6 +60,25 @@ def twin_ladder(twin_counts: Sequence[dict[str, int | None]]) -> dict[str, dict[
             {"mean": float(np.mean(held)), "low": min(held), "high": max(held)} if held else None
         )
     return ladder
+
+
+def in_all(
+    computed: Bool[np.ndarray, " pair"], inclusion: Float[np.ndarray, " pair"], n_testable: int
+) -> dict[str, Any]:
+    """How many of all testable pairs the same rule would call computed, from the tested ones.
+
+    Args:
+        computed: flags of the tested pairs.
+        inclusion: probability with which each was tested.
+        n_testable: testable pairs there are.
+    """
+    n_found = int(computed.sum())
+    if (inclusion == inclusion[0]).all():
+        found = in_population(n_found, len(computed), n_testable)
+        method = "every testable pair was tested" if len(computed) == n_testable else "hypergeometric"
+    else:
+        found, method = horvitz_thompson(computed, inclusion), "Horvitz-Thompson"
+    return {"method": method, "value": found.value, "low": found.low, "high": found.high}
 
 
 def excess_interval(n_computed: int, twin_computed: Sequence[int]) -> tuple[float, float, float]:
@@ -120,6 +140,31 @@ def group_table(z: Standardised, group: Sequence[str]) -> list[dict[str, Any]]:
             }
         )  # fmt: skip
     return rows
+
+
+def group_counts(
+    decision: Decision, classes: Classes | None, spread: Spread | None, group: Sequence[str]
+) -> dict[str, dict[str, int | None]]:
+    """Number of pairs of each group on every rung; None where the rung was not measured."""
+    labels = np.asarray(group)
+    flags: dict[str, np.ndarray | None] = {
+        "significant_raw": decision.raw,
+        "represented": decision.represented,
+        "beyond_input": decision.beyond_input,
+        "above_twins": decision.above_twins,
+        "computed": decision.computed,
+        "distributed": None
+        if decision.computed is None or spread is None
+        else decision.computed & spread.distributed,
+        "superposed": None if classes is None else classes.superposed,
+    }
+    return {
+        name: {
+            f"n_{rung}": None if held is None else int(held[labels == name].sum())
+            for rung, held in flags.items()
+        }
+        for name in sorted(set(group))
+    }
 
 
 def effect_quantiles(d_prime: Float[np.ndarray, " any"]) -> list[float]:

@@ -8,6 +8,7 @@ Axes: pair quadrant batch k.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import no_type_check
 
@@ -130,6 +131,11 @@ class ConfirmPlan:
         _count_batches(sample.ptr, sample.first_of_doc, of_entry, counts, n_docs)
         return cls(sample, of_entry, counts, n_docs)
 
+    def take(self, pairs: Int[np.ndarray, " chosen"]) -> ConfirmPlan:
+        """The plan of some of the pairs."""
+        kept = self.sample.entries_of(pairs)
+        return ConfirmPlan(self.sample.take(pairs), self.batch[kept], self.counts[pairs], self.n_docs[pairs])
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -176,7 +182,7 @@ class ConfirmSums:
         self._sums = np.zeros((n_pairs, N_BATCHES, 4, 2), np.float32)
         self._hits = np.zeros((n_pairs, 4), np.int32)
         self._keeps_values = keeps_values
-        self.values = np.empty(len(plan.sample.token) if keeps_values else 0, np.float32)
+        self.values = np.zeros(len(plan.sample.token) if keeps_values else 0, np.float32)
 
     def add_tile(
         self,
@@ -207,6 +213,16 @@ class ConfirmSums:
             )
         first = self.plan.sample.first_of_doc
         _add_readout(values, low, high, first, self.plan.batch, self._sums, self._hits)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The sums as they stand between two tiles, to be kept and given to `restore`; not copied."""
+        kept = {"values": self.values} if self._keeps_values else {}
+        return {"sums": self._sums, "hits": self._hits, **kept}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state kept earlier, bit for bit."""
+        for name, held in self.state().items():
+            np.copyto(held, state[name], casting="no")
 
     def freeze(self) -> Contrast:
         """Contrasts, errors and tests of all pairs."""
@@ -298,6 +314,14 @@ class NeuronSums:
     ) -> None:
         """Add the sampled tokens of one tile, neuron-major."""
         _add_neurons(columns, start, low, high, self.plan.sample.token, self._batch, self.support, self._sums)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The sums as they stand between two tiles, to be kept and given to `restore`; not copied."""
+        return {"sums": self._sums}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state kept earlier, bit for bit."""
+        np.copyto(self._sums, state["sums"], casting="no")
 
     def leave_one_out(self) -> Float[np.ndarray, "batch_and_all pair quadrant k"]:
         """Quadrant means of each neuron: over all batches first, then with each batch left out."""

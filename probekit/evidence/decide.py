@@ -11,6 +11,7 @@ that the layer's excess over its twins is not flattered. Axes: pair twin.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -27,6 +28,11 @@ from probekit.evidence.nulls import (
     support_strata,
 )
 
+Fdr = Literal["bh", "by", "storey"]
+"""Control of the false discovery rate: Benjamini–Hochberg, Benjamini–Yekutieli, Storey."""
+STOREY_LEVEL = 0.5
+"""p-values above it are taken for null."""
+
 
 @dataclass(frozen=True)
 class Tested:
@@ -40,6 +46,12 @@ class Tested:
     """Tokens in quadrant 11 of the confirm half."""
     q: float
     """Level of the false discovery rate."""
+    fdr: Fdr = "bh"
+    """How it is controlled."""
+
+    def adjusted(self, p: Float[np.ndarray, " pair"]) -> Float[np.ndarray, " pair"]:
+        """Adjusted p-values, to be compared with q."""
+        return adjusted(p, self.fdr)
 
 
 @dataclass(frozen=True)
@@ -55,9 +67,9 @@ class Decision:
     p_lin: Float[np.ndarray, " pair"] | None
     """Not above the linear sites."""
     q_above: Float[np.ndarray, " pair"] | None
-    """BH-adjusted max(p_twin, p_lin)."""
+    """Adjusted max(p_twin, p_lin)."""
     q_computed: Float[np.ndarray, " pair"] | None
-    """BH-adjusted max(p_twin, p_pair, p_lin)."""
+    """Adjusted max(p_twin, p_pair, p_lin)."""
     raw: Bool[np.ndarray, " pair"]
     """BH on κ/se alone: what a naive count would report."""
     represented: Bool[np.ndarray, " pair"]
@@ -70,9 +82,23 @@ class Decision:
     """BH on max(p_twin, p_pair, p_lin)."""
 
 
-def adjusted(p: Float[np.ndarray, " pair"]) -> Float[np.ndarray, " pair"]:
-    """Benjamini–Hochberg adjusted p-values."""
-    return stats.false_discovery_control(p, method="bh") if len(p) else p
+def adjusted(p: Float[np.ndarray, " pair"], method: Fdr = "bh") -> Float[np.ndarray, " pair"]:
+    """Adjusted p-values: Benjamini–Hochberg (1995), Benjamini–Yekutieli (2001) or Storey's q-values (2002).
+
+    Benjamini–Yekutieli holds under any dependence, at the cost of a factor Σ 1/i. Storey's divides by the share of
+    nulls estimated from the p-values above ½; that share is not calibrated for dependent p-values.
+
+    Args:
+        p: p-values.
+        method: "bh", "by" or "storey".
+    """
+    if not len(p):
+        return p
+    if method != "storey":
+        return stats.false_discovery_control(p, method=method)
+    # one more than counted: the estimate is then not below its expectation (Storey, Taylor & Siegmund 2004)
+    null_share = min(1.0, ((p > STOREY_LEVEL).sum() + 1) / (len(p) * (1 - STOREY_LEVEL)))
+    return null_share * stats.false_discovery_control(p, method="bh")
 
 
 def twin_p_values(
@@ -96,14 +122,14 @@ def decide(neurons: Contrast, twins: list[Contrast], linear: list[Contrast], tes
         tested: pairs and level.
     """
     p_lin = p_not_above(neurons, linear) if linear else None
-    raw = adjusted(neurons.p_raw) <= tested.q
-    represented = adjusted(neurons.p_epsilon) <= tested.q
-    beyond = None if p_lin is None else adjusted(p_lin) <= tested.q
+    raw = tested.adjusted(neurons.p_raw) <= tested.q
+    represented = tested.adjusted(neurons.p_epsilon) <= tested.q
+    beyond = None if p_lin is None else tested.adjusted(p_lin) <= tested.q
     if not twins or p_lin is None:
         return Decision(None, None, None, p_lin, None, None, raw, represented, beyond, None, None)
     z, p_twin, p_pair = twin_p_values(neurons.d_prime, np.stack([t.d_prime for t in twins]), tested)
-    q_above = adjusted(np.maximum(p_twin, p_lin))
-    q_computed = adjusted(np.maximum(np.maximum(p_twin, p_pair), p_lin))
+    q_above = tested.adjusted(np.maximum(p_twin, p_lin))
+    q_computed = tested.adjusted(np.maximum(np.maximum(p_twin, p_pair), p_lin))
     return Decision(
         z, p_twin, p_pair, p_lin, q_above, q_computed, raw, represented, beyond, q_above <= tested.q,
         q_computed <= tested.q,

@@ -190,3 +190,48 @@ def effective_rank(matrix: Float[np.ndarray, "pair neuron"]) -> float:
     values = np.linalg.svd(rows, compute_uv=False)
     share = values[values > 0] / values.sum()
     return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def channel_overlap(
+    reads: Float[np.ndarray, "concept neuron"], pairs: Int[np.ndarray, "pair 2"]
+) -> Float[np.ndarray, " pair"]:
+    """How much the channels of two concepts overlap, by the weights alone, as a robust z over the tested pairs.
+
+    A concept's channel is what its presence adds to each pre-activation, where that is positive (theory of feature
+    channels, arXiv 2409.15318); columns are standardised and multiplied. The null spread is neither 1 nor normal, so
+    the score is centred on the median and divided by the MAD of all tested pairs. It needs no activation, sees no circuit of
+    random signs, and is inflated where two concepts have similar directions.
+
+    Args:
+        reads: what each concept adds to each pre-activation.
+        pairs: concept indices.
+    """
+    channels = np.maximum(reads, 0.0)
+    channels = channels - channels.mean(1, keepdims=True)
+    norm = np.linalg.norm(channels, axis=1, keepdims=True)
+    channels = np.where(norm > 0, channels / np.where(norm > 0, norm, 1.0), 0.0)
+    overlap = np.einsum("pn,pn->p", channels[pairs[:, 0]], channels[pairs[:, 1]])
+    centred = overlap - np.median(overlap)
+    scale = stats.norm.ppf(0.75) ** -1 * np.median(np.abs(centred))
+    return centred / scale if scale > 0 else np.zeros(len(pairs))
+
+
+def coherence(readouts: Readouts, chosen: Bool[np.ndarray, " pair"], n_neurons: int) -> float:
+    """Mean |cosine| between the readouts of the chosen pairs; 0 for fewer than two.
+
+    Args:
+        readouts: the readouts.
+        chosen: which of them.
+        n_neurons: width of the layer.
+    """
+    rows = np.flatnonzero(chosen)
+    if len(rows) < 2:
+        return 0.0
+    dense = np.zeros((len(rows), n_neurons))
+    for i, row in enumerate(rows):
+        used = readouts.neurons[row] >= 0
+        dense[i, readouts.neurons[row][used]] = readouts.weights[row][used]
+    norm = np.linalg.norm(dense, axis=1, keepdims=True)
+    dense = dense / np.where(norm > 0, norm, 1.0)
+    cosine = np.abs(dense @ dense.T)[np.triu_indices(len(rows), 1)]
+    return float(cosine.mean())

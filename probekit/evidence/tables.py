@@ -6,7 +6,8 @@ k. What was not measured is null, never 0; flags are booleans, never null, excep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ PAIR_COLUMNS = (
     "d_prime_input", "eps95", "mean11", "mean10", "mean01", "mean00", "best_neuron_d_prime", "participation", "shape",
     "p_twin", "p_pair", "p_lin", "q_above", "q", "above_twins", "computed", "represented", "distributed", "superposed",
     "inclusion", "kind", "z", "d_balanced", "d_prime_pre", "d_prime_linear", "d_prime_twins", "dedicated", "conjunctive",
-    "offset", "decidable",
+    "offset", "decidable", "overlap",
 )  # fmt: skip
 PATH_COLUMNS = (
     "layer", "a", "b", "k", "kappa", "kappa_se", "d_prime", "d_balanced", "eps95", "mean11", "mean10", "mean01", "mean00",
@@ -49,7 +50,8 @@ def pair_table(
     decision: Decision,
     classes: Classes | None,
     kind: Sequence[str],
-    inclusion: float,
+    inclusion: np.ndarray,
+    overlap: np.ndarray | None,
 ) -> pd.DataFrame:
     """One row a tested pair: the deciding readout, its rivals, its p-values and its classes."""
     n_pairs = len(tested.pairs)
@@ -86,7 +88,7 @@ def pair_table(
         "represented": flag(decision.represented),
         "distributed": flag(spread.distributed),
         "superposed": flag(None if classes is None else classes.superposed),
-        "inclusion": np.full(n_pairs, inclusion),
+        "inclusion": inclusion,
         "kind": list(kind),
         "z": nothing if decision.z is None else decision.z.layer,
         "d_balanced": neurons.d_balanced,
@@ -97,6 +99,7 @@ def pair_table(
         "conjunctive": flag(spread.conjunctive),
         "offset": readouts.offset,
         "decidable": flag(neurons.decidable),
+        "overlap": nothing if overlap is None else overlap,
     }
     return pd.DataFrame(columns)[list(PAIR_COLUMNS)]
 
@@ -132,3 +135,16 @@ def path_rows(
         "computed": flag(decision.computed),
     }
     return pd.DataFrame(columns)[list(PATH_COLUMNS)]
+
+
+def layer_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a layer: every number of summary.json's `layers`, nested ones with their path as a prefix."""
+    flat: list[dict[str, Any]] = []
+    for row in rows:
+        kept = {k: v for k, v in row.items() if not isinstance(v, list | dict)}
+        for key, value in (row["twins"] or {}).items():
+            kept |= {f"twins_{key}_{part}": v for part, v in (value or {}).items()}
+        kept |= {f"capacity_{key}": v for key, v in row["capacity"].items() if not isinstance(v, list)}
+        kept |= {f"total_{key}": v for key, v in (row.get("total") or {}).items()}
+        flat.append(kept)
+    return pd.DataFrame(flat)

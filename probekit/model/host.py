@@ -16,7 +16,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import torch
 
@@ -101,36 +102,62 @@ class Host:
         return str(self.tokenizer.convert_ids_to_tokens(token_id))
 
 
-def load_host(model: Any, *, device: str = "auto", dtype: torch.dtype | None = None) -> Host:
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_host(
+    model: Any, *, device: str = "auto", dtype: torch.dtype | str | None = None, tokenizer: Any | None = None
+) -> Host:
     """Load a model and prove its MLP sites.
 
     Args:
-        model: "nano" (the bundled model), a folder in Hugging Face format, a hub name ("gpt2",
-            "EleutherAI/pythia-70m"), or a TransformerBridge, which is used as it is but put into evaluation
-            mode (its tokenizer may be None).
-        device: "auto" (the accelerator if there is one; a bridge stays where it is), "cpu" or "cuda".
-        dtype: what to compute in. None: on an accelerator what the model is stored in, on a CPU float32,
-            which holds 16-bit weights exactly and is faster there; nano always computes in float32.
+        model: "nano" (the bundled model), a folder in Hugging Face format, a hub name or one of the short names in
+            use ("gpt2", "gpt2-small", "EleutherAI/pythia-70m"), with the revision or training checkpoint behind an @
+            ("EleutherAI/pythia-70m@step3000"); a TransformerBridge, which is used as it is but put into evaluation
+            mode (its tokenizer may be None); or a `transformers` model, which the bridge switches to eager attention.
+        device: "auto" (the accelerator if there is one; an object stays where it is), "cpu" or "cuda".
+        dtype: what to compute in: a torch dtype or "float32", "bfloat16", "float16". None: on an accelerator what
+            the model is stored in, on a CPU float32, which holds 16-bit weights exactly and is faster there; nano
+            always computes in float32.
+        tokenizer: of a `transformers` model; without one it reads only corpora of tokens.
 
     Raises:
         ModelError: the model cannot be found, has no tokenizer, has no dense MLP layers, or fails the proof.
-        ConfigError: the device is unknown or absent.
+        ConfigError: the device or dtype is unknown or absent, or an option does not go with this kind of model.
         OutOfMemoryError: the model does not fit.
     """
+    if isinstance(dtype, str):
+        if dtype not in _DTYPES:
+            raise ConfigError(f"dtype: got {dtype!r}, wanted one of {', '.join(_DTYPES)}.")
+        dtype = _DTYPES[dtype]
     if isinstance(model, str | Path):
+        if tokenizer is not None:
+            raise ConfigError(
+                f"tokenizer: given with {str(model)!r}, which brings its own; leave it out, or load the model yourself "
+                "and pass the object."
+            )
         return _load_named(str(model), _device(device), dtype)
     from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedModel
 
-    if not isinstance(model, TransformerBridge):
-        raise ModelError(
-            f"model: got a {type(model).__name__}, wanted a hub name, a folder or a TransformerBridge. "
-            "Wrap a model "
-            "with TransformerBridge.boot_transformers(folder, hf_model=model, tokenizer=tokenizer)."
-        )
     if dtype is not None:
         raise ConfigError(
-            f"dtype: got {dtype} with a TransformerBridge, which is used in the dtype it has; "
-            "convert it beforehand with bridge.to(dtype)."
+            f"dtype: got {dtype} with a {type(model).__name__}, which is used in the dtype it has; "
+            "convert it beforehand with model.to(dtype)."
+        )
+    if isinstance(model, PreTrainedModel):
+        if device != "auto":
+            cast(Any, model).to(_device(device))
+        return _load_object(model, tokenizer)
+    if not isinstance(model, TransformerBridge):
+        raise ModelError(
+            f"model: got a {type(model).__name__}, wanted a hub name, a folder, a transformers model or a "
+            "TransformerBridge. Wrap a model "
+            "with TransformerBridge.boot_transformers(folder, hf_model=model, tokenizer=tokenizer)."
+        )
+    if tokenizer is not None:
+        raise ConfigError(
+            "tokenizer: given with a TransformerBridge, which has its own; set bridge.tokenizer."
         )
     if device != "auto":
         model.to(_device(device))
@@ -138,7 +165,34 @@ def load_host(model: Any, *, device: str = "auto", dtype: torch.dtype | None = N
     return _host(model, name, model.tokenizer, bits=None)
 
 
-def _load_named(name: str, device: torch.device, dtype: torch.dtype | None) -> Host:
+def _load_object(model: Any, tokenizer: Any | None) -> Host:
+    """Host of a `transformers` model that lies in memory; nothing is looked up anywhere."""
+    name = str(getattr(model, "name_or_path", "") or type(model).__name__)
+    with TemporaryDirectory(prefix="probekit-") as folder:
+        # booted from its own configuration: by name the bridge would ask the hub even for a model it is given
+        model.config.save_pretrained(folder)
+        lent = _tokenizer_in(Path(folder), tokenizer)
+        bridge = _bridged(Path(folder), model, lent, model.device, shown=name)
+    if tokenizer is None:
+        bridge.tokenizer = None
+    return _host(bridge, Path(name).name if Path(name).is_dir() else name, tokenizer, bits=None)
+
+
+def _tokenizer_in(folder: Path, tokenizer: Any | None) -> Any:
+    """A tokenizer for the bridge to hold while it boots: it reads the one it is given again, by name, maybe from a hub."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    if tokenizer is None:
+        return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"?": 0}, unk_token="?")))  # noqa: S106
+    lent = copy.deepcopy(tokenizer)
+    lent.save_pretrained(folder)
+    lent.init_kwargs["name_or_path"] = lent.name_or_path = str(folder)
+    return lent
+
+
+def _folder(name: str) -> tuple[Path, str]:
+    """Where a model's files are on this machine, and what to call it."""
     folder = NANO_FOLDER if name == "nano" else Path(name)
     shown = folder.resolve().name if name != "nano" else name
     if not folder.is_dir():
@@ -147,13 +201,20 @@ def _load_named(name: str, device: torch.device, dtype: torch.dtype | None) -> H
                 f"{name}: no such folder; wanted one with config.json, the weights and the tokenizer. "
                 "Check the path."
             )
-        shown = official_name(name)
-        folder = fetch(shown)
+        repository, at, revision = name.partition("@")
+        repository = official_name(repository)
+        shown = repository + at + revision
+        folder = fetch(repository, revision or None)
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{folder}: no config.json; wanted a model folder in Hugging Face format. "
             "Write one with model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER)."
         )
+    return folder, shown
+
+
+def _load_named(name: str, device: torch.device, dtype: torch.dtype | None) -> Host:
+    folder, shown = _folder(name)
     tokenizer = _tokenizer(folder)
     stored = _stored_bits(folder)
     if dtype is None and (name == "nano" or device.type == "cpu"):
@@ -162,45 +223,94 @@ def _load_named(name: str, device: torch.device, dtype: torch.dtype | None) -> H
     return _host(bridge, shown, tokenizer, stored)
 
 
+@dataclass(frozen=True)
+class Reader:
+    """How a model reads text, without its weights."""
+
+    name: str
+    """What the user called it."""
+    tokenizer: Any | None
+    """A Hugging Face tokenizer; None for a bridge that has none."""
+    bos_id: int | None
+    """The token to put first in every document; None for none."""
+    context: int
+    """Positions the model was made for."""
+
+
+def load_reader(model: Any) -> Reader:
+    """How a model reads text: of a name or folder only the tokenizer and the configuration are read.
+
+    Args:
+        model: as in `load_host`.
+
+    Raises:
+        ModelError: the model cannot be found or has no tokenizer.
+    """
+    if isinstance(model, str | Path):
+        from transformers import AutoConfig
+
+        folder, shown = _folder(str(model))
+        try:
+            config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"{folder}: config.json cannot be used ({_first_line(error)}).") from error
+        tokenizer = _tokenizer(folder)
+        n_vocab = int(getattr(config, "vocab_size", None) or len(tokenizer))
+        context = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+        bos_id = _bos_id(tokenizer, n_vocab, bridged=False)
+        return Reader(shown, tokenizer, bos_id, int(context or 2**31 - 1))
+    host = load_host(model)
+    return Reader(host.name, host.tokenizer, host.bos_id, host.context)
+
+
 def _boot(folder: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
     from safetensors import SafetensorError
-    from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoModelForCausalLM
 
-    try:
+    with (
+        _refusals(str(folder), device, SafetensorError),
+        torch.random.fork_rng(devices=[]),
+        _no_progress_bar(),
+    ):
         # The libraries draw weights that they then overwrite, from the global generator.
-        with torch.random.fork_rng(devices=[]), _no_progress_bar():
-            # Loaded here, not by the bridge: only so does one learn of weights that the files lack and that
-            # would otherwise stay random without a word.
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype="auto" if dtype is None else dtype,
-                output_loading_info=True,
-                local_files_only=True,
-            )
-            hf_model, info = loaded
-            _require_complete(folder, info)
-            # A copy: the bridge adds special tokens to the tokenizer it is given, with ids no embedding has.
-            bridge = TransformerBridge.boot_transformers(
-                str(folder), hf_model=hf_model.to(device), tokenizer=copy.deepcopy(tokenizer), device=device
-            )
-        bridge.original_model.requires_grad_(False)
-        return bridge
+        # Loaded here, not by the bridge: only so does one learn of weights that the files lack and that
+        # would otherwise stay random without a word.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype="auto" if dtype is None else dtype,
+            output_loading_info=True,
+            local_files_only=True,
+        )
+        hf_model, info = loaded
+        _require_complete(folder, info)
+        hf_model = hf_model.to(device)
+    bridge = _bridged(folder, hf_model, tokenizer, device, shown=str(folder))
+    bridge.original_model.requires_grad_(False)
+    return bridge
+
+
+def _bridged(folder: Path, hf_model: Any, tokenizer: Any | None, device: torch.device, *, shown: str) -> Any:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    with _refusals(shown, device), torch.random.fork_rng(devices=[]), _no_progress_bar():
+        # A copy: the bridge adds special tokens to the tokenizer it is given, with ids no embedding has.
+        return TransformerBridge.boot_transformers(
+            str(folder), hf_model=hf_model, tokenizer=copy.deepcopy(tokenizer), device=device
+        )
+
+
+@contextmanager
+def _refusals(shown: str, device: torch.device, *more: type[Exception]) -> Generator[None]:
+    """What the model libraries raise, as one error of ours."""
+    try:
+        yield
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
-            f"{folder}: the model does not fit on {device}; choose device='cpu' or dtype=torch.bfloat16."
+            f"{shown}: the model does not fit on {device}; choose device='cpu' or dtype='bfloat16'."
         ) from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        ImportError,
-        RuntimeError,
-        AttributeError,
-        SafetensorError,
-    ) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, *more) as error:
         raise ModelError(
-            f"{folder}: the model could not be loaded ({type(error).__name__}: {_first_line(error)}). "
+            f"{shown}: the model could not be loaded ({type(error).__name__}: {_first_line(error)}). "
             "Wanted a complete checkpoint of a decoder-only transformer that TransformerLens supports."
         ) from error
 

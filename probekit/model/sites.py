@@ -171,6 +171,8 @@ def _neuron_error(weights: MlpWeights, inputs: Tensor, neurons: Tensor) -> tuple
     """The error of the recomputed neurons, the size of what is summed, the error that rounding explains."""
     inputs_32 = inputs.float()
     size = (inputs_32.square() @ weights.weight.square().T + weights.bias.square()).sqrt()
+    if weights.activation == "relu2":
+        size = size.square()
     if weights.gated:
         size = size[..., : weights.n_neurons] * size[..., weights.n_neurons :]
     return weights.neurons(inputs_32) - neurons.float(), size, _tolerance(neurons, weights.d_model)

@@ -6,6 +6,9 @@
   readability is untouched: x̃ is an orthogonal image of x.
 * Isotropic twin: Gaussian rows of the same norm, bias moved to the same firing rate. It flags any layer that merely avoids
   high-variance directions, so it is reported and decides nothing.
+* Channel-shuffle twin: what each concept's presence adds to the pre-activations (by least squares on all labels) is dealt to
+  other neurons, concept by concept. Every concept is read as strongly as before, and by as many neurons; which concepts
+  meet on a neuron is by chance. It asks for selectivity, and it does not keep the pre-activation covariance.
 * Linearised layer: each neuron replaced by its least-squares line in its own pre-activations (a plane in a gated layer).
 
 The frame (μ, U) and the firing rates are taken on a calibration sample of inputs. Axes: token neuron input.
@@ -23,6 +26,8 @@ from torch import Tensor
 
 from probekit.model.weights import MlpWeights
 
+LABEL_RIDGE = 1e-3
+"""Ridge on each label in the regression of the inputs on all labels, relative to the label's own variance."""
 RATE_TOKENS = 8_192
 """Tokens on which firing rates are matched: a rate is then known to half a percent."""
 
@@ -115,6 +120,56 @@ def isotropic_twin(
         weights.activation,
         weights.bits,
     )
+
+
+@dataclass(frozen=True)
+class ChannelShuffle:
+    """One layer whose concepts' channels are shuffled independently of each other."""
+
+    weights: MlpWeights
+    """The layer's own weights."""
+    moves: Float[Tensor, "concept row"]
+    """What the presence of each concept adds to each pre-activation (gate first in a gated layer)."""
+
+    def neurons(
+        self, inputs: Float[Tensor, "token input"], held: Float[Tensor, "token concept"]
+    ) -> Float[Tensor, "token neuron"]:
+        """Neurons of the twin.
+
+        Args:
+            inputs: the MLP inputs.
+            held: labels of the same tokens, 0 or 1.
+        """
+        return self.weights.activate(self.weights.pre(inputs) + held @ self.moves)
+
+
+def concept_directions(
+    inputs: Float[Tensor, "token input"], held: Float[Tensor, "token concept"]
+) -> Float[Tensor, "concept input"]:
+    """What each concept adds to the input beside all others: least squares of the input on the labels.
+
+    A ridge of `LABEL_RIDGE` of each label's own variance settles concepts that determine each other.
+    """
+    x, labels = inputs.double(), held.double()
+    x, labels = x - x.mean(0), labels - labels.mean(0)
+    gram = labels.T @ labels
+    spread = gram.diagonal()
+    gram = gram + torch.diag(
+        LABEL_RIDGE * spread + (spread <= 0).double()
+    )  # a concept that never varies moves nothing
+    return torch.linalg.solve(gram, labels.T @ x).float()
+
+
+def channel_shuffle(
+    weights: MlpWeights, directions: Float[Tensor, "concept input"], rng: np.random.Generator
+) -> ChannelShuffle:
+    """Deal each concept's vector over the neurons anew; the same permutation for gate and linear half."""
+    vectors = directions @ weights.weight.T
+    n = weights.n_neurons
+    order = np.stack([rng.permutation(n) for _ in range(len(vectors))])
+    places = np.concatenate([order + half * n for half in range(vectors.shape[1] // n)], axis=1)
+    dealt = vectors.gather(1, torch.from_numpy(places).to(vectors.device))
+    return ChannelShuffle(weights, dealt - vectors)
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,13 @@ def _gelu_tanh(pre: Tensor) -> Tensor:
     return functional.gelu(pre, approximate="tanh")
 
 
+def _relu_squared(pre: Tensor) -> Tensor:
+    return functional.relu(pre).square()
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
+    "relu2": _relu_squared,
     "gelu": functional.gelu,
     "gelu_tanh": _gelu_tanh,
     "silu": functional.silu,
@@ -37,6 +42,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 _CANONICAL = {
     "relu": "relu",
+    "relu2": "relu2",
     "gelu": "gelu",
     "gelu_python": "gelu",
     "gelu_new": "gelu_tanh",

@@ -10,7 +10,7 @@ Axes: token neuron concept pair fold segment, where segments are the pairs follo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -195,6 +195,7 @@ class Moments:
         """Add one tile whose token lists are known (`probekit.probes.tiles.segments`)."""
         if self._shift is None:
             self._shift = rows.mean(0)
+        self._shift = self._shift.to(rows.device)  # a restored one comes from the processor
         shifted = rows - self._shift
         for f in range(self.n_folds):
             part = shifted if self.n_folds == 1 else shifted[torch.from_numpy(fold == f)]
@@ -233,6 +234,24 @@ class Moments:
             n_pair=n_segment[:n_pairs],
             pairs=self.pairs,
         )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The sums as they stand between two tiles, to be kept and given to `restore`; not copied.
+
+        Raises:
+            DegenerateError: no tile has been added.
+        """
+        return {
+            "shift": self.shift.cpu().numpy(), "gram": self._gram, "total": self._total, "sums": self._sums,
+            "n_tokens": self._n_tokens, "n_segment": self._n_segment,
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state kept earlier, bit for bit."""
+        self._shift = torch.from_numpy(state["shift"].copy())
+        own = self.state()
+        for name in ("gram", "total", "sums", "n_tokens", "n_segment"):
+            np.copyto(own[name], state[name], casting="no")
 
     @property
     def shift(self) -> torch.Tensor:

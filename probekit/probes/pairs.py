@@ -14,7 +14,7 @@ from typing import no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Bool, Int, UInt64
+from jaxtyping import Bool, Float, Int, UInt64
 from scipy import sparse
 
 QUADRANTS = ("11", "10", "01", "00")
@@ -54,6 +54,12 @@ class LabelColumns:
         ones = np.ones(len(self.tokens), dtype=np.int8)
         shape = (self.n_tokens, self.n_concepts)
         return sparse.csr_matrix(sparse.csc_matrix((ones, self.tokens, self.indptr), shape=shape))
+
+    def dense(self) -> Float[np.ndarray, "token concept"]:
+        """The labels as fp32 zeros and ones, for products."""
+        held = np.zeros((self.n_tokens, self.n_concepts), np.float32)
+        held[self.tokens, np.repeat(np.arange(self.n_concepts), np.diff(self.indptr))] = 1.0
+        return held
 
     def take(self, kept: Bool[np.ndarray, " token"]) -> LabelColumns:
         """The labels of the kept tokens, renumbered in order."""
@@ -223,6 +229,18 @@ class TokenSample:
     def n_sampled(self) -> Int[np.ndarray, "pair quadrant"]:
         """Entries in each quadrant."""
         return np.diff(self.ptr).reshape(-1, 4)
+
+    def entries_of(self, pairs: Int[np.ndarray, " chosen"]) -> Int[np.ndarray, " kept"]:
+        """Places of the entries of some pairs, in the order of the pairs."""
+        start, stop = self.ptr[4 * pairs], self.ptr[4 * pairs + 4]
+        parts = [np.arange(a, b) for a, b in zip(start, stop, strict=True)]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def take(self, pairs: Int[np.ndarray, " chosen"]) -> TokenSample:
+        """The sample of some of the pairs."""
+        kept = self.entries_of(pairs)
+        ptr = np.concatenate([[0], np.cumsum(self.n_sampled[pairs].ravel())])
+        return TokenSample(ptr, self.token[kept], self.first_of_doc[kept], self.n_natural[pairs])
 
     def between(self, start: int, stop: int) -> tuple[Int[np.ndarray, " group"], Int[np.ndarray, " group"]]:
         """First and last-plus-one entry of each group among tokens start … stop−1."""

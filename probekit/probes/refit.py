@@ -13,6 +13,7 @@ Axes: pair k neuron input quadrant fold.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import no_type_check
 
@@ -111,6 +112,15 @@ class BalancedMoments:
             columns, self._shift, start, low, high, self.sample.token, self._weight, self.support,
             self._means, self._outer,
         )  # fmt: skip
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The sums as they stand between two tiles, to be kept and given to `restore`; not copied."""
+        return {"means": self._means, "outer": self._outer}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state kept earlier, bit for bit."""
+        for name, held in self.state().items():
+            np.copyto(held, state[name], casting="no")
 
     def quadrant_means(self) -> Float[np.ndarray, "pair quadrant k"]:
         """Mean activation in each quadrant, less the shift."""

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 
 from probekit.errors import ShapeError
-from probekit.report import words
+from probekit.report import recall, words
 from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, columns_of, faceted, to_svg
 
 EFFECT_SITES: tuple[tuple[str, str], ...] = (
     ("neurons", "Neurons"),
     ("twins", "Twins’ neurons"),
     ("isotropic", "Isotropic twins"),
+    ("shuffle", "Channel-shuffle twins"),
     ("linear", "Linearised layer"),
     ("pre", "Pre-activations"),
     ("input", "MLP input"),
@@ -43,6 +44,7 @@ TITLES: dict[str, tuple[str, str]] = {
         "Both tails of the pair-specific p-values",
         "filled: share with p ≤ t · open: share with p ≥ 1 − t · grey tick: twins’ mean · thin line: t",
     ),
+    "sensitivity": recall.TITLE,
     "capacity": (
         "Counts against the capacity references",
         "constant 1 assumed in n²/ln n and n²/log₂ n · blue line: excess over twins with its interval",
@@ -68,6 +70,7 @@ def figures(
         "groups": _groups(rows),
         "effect": _effect(rows, pairs),
         "tails": _tails(rows),
+        "sensitivity": recall.chart(rows),
         "capacity": _capacity(rows),
     }
     return {
@@ -128,6 +131,7 @@ def _groups(rows: Sequence[words.Row]) -> Any:
         }
         for row in rows
         for group in row["groups"] or []
+        if group["mean_z"] is not None
     ]
     if not records:
         return None
@@ -352,6 +356,7 @@ def _description(name: str, rows: Sequence[words.Row]) -> str:
             f"{words.percent(tail['high'])}"
             for tail in row.get("tails") or []
         ),
+        "sensitivity": recall.described,
         "capacity": lambda row: (
             f"{words.count(row['n_computed'])} computed, {words.count(row['n_tested'])} tested, n²/ln n "
             f"{words.count(row['capacity']['n2_over_ln_n'])}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from probekit.report import tables, words
+from probekit.report import recall, sensitivity, tables, words
 from probekit.report.charts import TITLES, figures
 from probekit.report.methods import limits, methods
 
@@ -43,6 +43,8 @@ def render_page(
     examples: Sequence[Mapping[str, Any]] | None = None,
     provenance: Mapping[str, Any] | None = None,
     companions: Sequence[Companion] = (),
+    drawn: Mapping[str, str] | None = None,
+    concepts: pd.DataFrame | None = None,
 ) -> str:
     """The whole report as one HTML text.
 
@@ -54,10 +56,12 @@ def render_page(
         examples: the strongest pairs with their neurons and tokens in context.
         provenance: `command`, `settings`, `versions`, `fingerprints` of the run.
         companions: other runs (a planted circuit) whose ladder shows what a find looks like.
+        drawn: the run's own figures where they have been drawn already.
+        concepts: one row a concept: name, kind, description, n_tokens, n_docs, examples.
     """
     rows: list[words.Row] = summary["layers"]
     provenance = provenance or {}
-    drawn = figures(summary, layers, pairs)
+    drawn = figures(summary, layers, pairs) if drawn is None else drawn
     page = {
         "summary": summary,
         "title": f"AND-like features in {summary['model']['name']}",
@@ -69,6 +73,9 @@ def render_page(
         "groups": _figure(drawn, "groups", _GROUPS, tables.groups_table(rows)),
         "effect": _figure(drawn, "effect", _EFFECT, tables.effect_table(rows, pairs)),
         "tails": _figure(drawn, "tails", _TAILS, tables.tails_table(rows)),
+        "sensitivity": _figure(drawn, "sensitivity", recall.CAPTION, sensitivity.table(rows)),
+        "nonnull_notes": sensitivity.nonnull_notes(rows),
+        "assumptions": sensitivity.assumptions_table(rows),
         "capacity": Figure(TITLES["capacity"][0], drawn["capacity"], _CAPACITY, tables.capacity_table(rows)),
         "capacity_notes": tables.capacity_notes(rows),
         "other_k": tables.other_k_table(rows, paths),
@@ -88,6 +95,7 @@ def render_page(
         "command": provenance.get("command"),
         "records": tables.records(provenance),
         "companions": [_companion(*companion) for companion in companions],
+        "concepts": None if concepts is None or concepts.empty else tables.concepts_table(concepts),
     }
     return _template().render(page)
 
@@ -150,16 +158,11 @@ def _example(example: Mapping[str, Any], pairs: Mapping[int, pd.DataFrame]) -> d
 
 def _context(item: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "before": _visible(str(item["before"])),
-        "token": _visible(str(item["token"])) or "∅",
-        "after": _visible(str(item["after"])),
+        "before": words.visible(str(item["before"])),
+        "token": words.visible(str(item["token"])) or "∅",
+        "after": words.visible(str(item["after"])),
         "value": words.real(item["value"]),
     }
-
-
-def _visible(text: str) -> str:
-    """Text on one line, with its line breaks and tabs made visible."""
-    return text.replace("\r", "").replace("\n", "↵").replace("\t", "⇥")
 
 
 def _facts(pair: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -61,10 +61,19 @@ def _beside(row: words.Row, key: str) -> str:
 
 
 def groups_table(rows: Sequence[words.Row]) -> Table:
-    """Each kind of pair of each layer against its twins."""
+    """Each kind of pair of each layer against its twins, and how far its pairs get."""
+    rungs = [rung for rung in words.RUNGS if rung[0] != "n_tested"]
     return Table(
-        "Mean standardised z of each kind of pair, and the interval of its twins.",
-        ("Layer", "Kind of pair", "Pairs", "Mean z", "Twins, low", "Twins, high"),
+        "Mean standardised z of each kind of pair, the interval of its twins, and its pairs on each rung.",
+        (
+            "Layer",
+            "Kind of pair",
+            "Pairs",
+            "Mean z",
+            "Twins, low",
+            "Twins, high",
+            *(label for _, label, _ in rungs),
+        ),
         tuple(
             (
                 str(row["layer"]),
@@ -73,6 +82,7 @@ def groups_table(rows: Sequence[words.Row]) -> Table:
                 words.real(group["mean_z"]),
                 words.real(group["twin_low"]),
                 words.real(group["twin_high"]),
+                *(words.count(group.get(key)) for key, _, _ in rungs),
             )
             for row in rows
             for group in row["groups"] or []
@@ -232,7 +242,9 @@ _SPREAD = {
     "n_distinct": "Distinct",
     "effective_rank": "Effective rank of readouts",
     "features_per_neuron": "Pairs a main neuron",
+    "coherence": "Coherence of readouts",
     "n_above_isotropic": "Above isotropic twins",
+    "n_above_shuffled": "Above channel-shuffle twins",
     "n_undecidable": "ε undecidable",
 }
 
@@ -241,8 +253,8 @@ def spread_table(rows: Sequence[words.Row]) -> Table:
     """How the computed pairs share neurons, for those measures that the run has taken."""
     shown = {key: label for key, label in _SPREAD.items() if any(row.get(key) is not None for row in rows)}
     return Table(
-        "How the computed pairs are spread over neurons; isotropic twins decide nothing; ε is undecidable "
-        "where a quadrant has too few documents.",
+        "How the computed pairs are spread over neurons; isotropic and channel-shuffle twins decide nothing; ε is "
+        "undecidable where a quadrant has too few documents.",
         ("Layer", *shown.values()),
         tuple((str(row["layer"]), *(words.mean(row.get(key)) for key in shown)) for row in rows),
     )
@@ -283,6 +295,26 @@ def _pair_cells(pair: Mapping[Any, Any]) -> tuple[str, ...]:
         words.probability(pair["q"]),
         words.probability(pair["q_above"]),
         words.real(pair["participation"], 1),
+    )
+
+
+def concepts_table(concepts: pd.DataFrame) -> Table:
+    """Every concept with its meaning, how often it holds, and tokens in context."""
+    return Table(
+        "The concepts of this run: when each holds, on how many counted tokens and documents, and where (in brackets).",
+        ("Concept", "Kind", "Holds where", "Examples", "Tokens", "Documents"),
+        tuple(
+            (
+                str(row["name"]),
+                str(row["kind"]),
+                str(row["description"]),
+                "\n".join(["", *(words.visible(str(text)) for text in row["examples"])]),
+                words.count(row["n_tokens"]),
+                words.count(row["n_docs"]),
+            )
+            for row in concepts.to_dict("records")
+        ),
+        n_text=4,
     )
 
 

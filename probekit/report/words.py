@@ -54,6 +54,11 @@ def count(value: Number) -> str:
     )
 
 
+def visible(text: str) -> str:
+    """Text on one line, with its line breaks and tabs made visible."""
+    return text.replace("\r", "").replace("\n", "↵").replace("\t", "⇥")
+
+
 def real(value: Number, digits: int = 2) -> str:
     """A real number at fixed digits with a true minus sign; a dash for what was not measured."""
     if _missing(value):
@@ -301,10 +306,17 @@ def sampled(summary: Mapping[str, Any]) -> str:
     n_tested = max(row["n_tested"] for row in summary["layers"])
     if n_tested >= n_testable:
         return ""
-    return (
-        f"Of {plural(n_testable, 'testable pair')} a uniform sample of {count(n_tested)} was carried through "
-        f"({percent(n_tested / n_testable, 1)} inclusion probability). The counts are counts in the sample."
+    rule = str((summary["concepts"].get("choice") or ["uniform"])[0])
+    how = {
+        "stratified": f"{count(n_tested)} were carried through, drawn at random in equal shares from each kind of pair; the "
+        "inclusion probability of each stands in its row.",
+        "support": f"the {count(n_tested)} whose emptiest quadrant holds the most tokens were carried through.",
+    }.get(
+        rule,
+        f"a uniform sample of {count(n_tested)} was carried through ({percent(n_tested / n_testable, 1)} inclusion "
+        "probability).",
     )
+    return f"Of {plural(n_testable, 'testable pair')} {how} The counts are counts in the sample."
 
 
 def _per_twin(row: Row) -> Number:

@@ -30,6 +30,10 @@ def read_config(path: Path | None) -> dict[str, Any]:
         twins: int | None = None
         q: float | None = None
         seed: int | None = None
+        twin_ks: list[int] | None = None
+        controls: list[str] | None = None
+        spikes: list[float] | None = None
+        fdr: str | None = None
 
     class Execution(Strict):
         device: str | None = None

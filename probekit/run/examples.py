@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from probekit.probes.pairs import QUADRANTS
-from probekit.run.measure import DECIDING_K, LayerMeasure
+from probekit.run.measure import LayerMeasure
+from probekit.run.planned import DECIDING_K
 from probekit.run.study import PlannedStudy
 from probekit.text.corpus import Tokens
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probekit.errors import DegenerateError, InputError, ShapeError
-from probekit.model.weights import MlpWeights
+from probekit.errors import ConfigError, DegenerateError, InputError, ProbekitError, ShapeError
+from probekit.model.weights import ACTIVATIONS, MlpWeights, known_activation
 from probekit.probes.moments import require_finite
 from probekit.run.identity import of_array
 
@@ -55,7 +56,7 @@ class GivenArrays:
             InputError: labels are not boolean, documents not in order, names not one a concept.
         """
         rows = _floats(neurons, "neurons", 2)
-        truth = np.asarray(torch.as_tensor(labels).detach().cpu())
+        truth = _whole(labels, "labels")
         if truth.ndim != 2 or len(truth) != len(rows):
             raise ShapeError(f"labels: got shape {truth.shape}, wanted [token={len(rows):,}, concept].")
         if truth.dtype != bool and not np.isin(truth, (0, 1)).all():
@@ -64,10 +65,14 @@ class GivenArrays:
             raise DegenerateError(
                 f"labels: {truth.shape[1]} concepts on {len(rows)} tokens; wanted at least two concepts."
             )
-        document = np.asarray(torch.as_tensor(docs).detach().cpu())
+        document = _whole(docs, "docs")
         if document.shape != (len(rows),):
             raise ShapeError(f"docs: got shape {document.shape}, wanted [token={len(rows):,}].")
-        if document.dtype.kind not in "iu" or (np.diff(document.astype(np.int64)) < 0).any():
+        if (
+            document.dtype.kind not in "iu"
+            or (document.astype(np.float64) > 2**62).any()
+            or (np.diff(document.astype(np.int64)) < 0).any()
+        ):
             raise InputError("docs: wanted whole numbers that never fall; sort the tokens by document.")
         starts = np.concatenate([[True], document[1:] != document[:-1]])
         doc = np.cumsum(starts) - 1
@@ -76,7 +81,7 @@ class GivenArrays:
         if x is not None and len(x) != len(rows):
             raise ShapeError(f"inputs: got {len(x):,} tokens, wanted {len(rows):,} as in neurons.")
         mlp = _weights(weights, activation, rows, x)
-        held = [f"c{i}" for i in range(truth.shape[1])] if names is None else [str(n) for n in names]
+        held = [f"c{i}" for i in range(truth.shape[1])] if names is None else _names(names)
         if len(held) != truth.shape[1] or len(set(held)) != len(held):
             raise InputError(
                 f"names: got {len(held)} ({len(set(held))} different), wanted {truth.shape[1]} different ones."
@@ -91,25 +96,72 @@ class GivenArrays:
         return of_array(np.frombuffer("".join(of_array(part) for part in parts).encode(), np.uint8))
 
 
+def _tensor(values: Any, name: str) -> Tensor:
+    try:
+        with (
+            warnings.catch_warnings()
+        ):  # read-only memory is welcome: nothing here writes into what was given
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.as_tensor(values).detach().cpu()
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        told = str(error).partition("\n")[0]
+        raise InputError(
+            f"{name}: got a {type(values).__name__} that is no array of numbers ({told})."
+        ) from error
+
+
+def _whole(values: Any, name: str) -> np.ndarray:
+    tensor = _tensor(values, name)
+    if tensor.is_complex():
+        raise InputError(f"{name}: got complex numbers.")
+    return tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+
+
+def _names(names: Any) -> list[str]:
+    if isinstance(names, str) or not hasattr(names, "__iter__"):
+        raise InputError(f"names: got a {type(names).__name__}, wanted one name a concept.")
+    held = [str(name) for name in names]
+    for name in held:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"names: {name!r} holds half a character and cannot be written down.") from error
+    return held
+
+
 def _floats(values: Any, name: str, rank: int) -> Tensor:
-    tensor = torch.as_tensor(values).detach().to("cpu", torch.float32)
+    tensor = _tensor(values, name)
+    if tensor.is_complex():
+        raise InputError(f"{name}: got complex numbers, wanted real ones.")
+    tensor = tensor.to(torch.float32)
     if tensor.ndim != rank:
         raise ShapeError(f"{name}: got shape {tuple(tensor.shape)}, wanted rank {rank} [token, column].")
     require_finite(tensor, name)
     return tensor.contiguous()
 
 
-def _weights(
-    weights: tuple[Any, ...] | None, activation: str, rows: Tensor, inputs: Tensor | None
-) -> MlpWeights | None:
+def _weights(weights: Any, activation: str, rows: Tensor, inputs: Tensor | None) -> MlpWeights | None:
     if weights is None:
         return None
+    if known_activation(str(activation)) is None:
+        raise ConfigError(
+            f"activation: got {activation!r}, wanted one of {', '.join(sorted(ACTIVATIONS))} or another spelling of these."
+        )
+    if not isinstance(weights, tuple | list):
+        raise InputError(f"weights: got a {type(weights).__name__}, wanted (w_in, b_in).")
     if len(weights) not in (2, 4):
         raise InputError(
             f"weights: got {len(weights)} arrays, wanted (w_in, b_in) or (w_in, b_in, w_gate, b_gate)."
         )
     gate = {} if len(weights) == 2 else {"w_gate": weights[2], "b_gate": weights[3]}
-    mlp = MlpWeights.from_arrays(weights[0], weights[1], activation=activation, device="cpu", **gate)
+    try:
+        mlp = MlpWeights.from_arrays(weights[0], weights[1], activation=activation, device="cpu", **gate)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        if isinstance(error, ProbekitError | torch.OutOfMemoryError):
+            raise
+        raise InputError(f"weights: an array of numbers was wanted ({error}).") from error
     if mlp.n_neurons != rows.shape[1]:
         raise ShapeError(f"weights: w_in has {mlp.n_neurons} neurons, neurons has {rows.shape[1]} columns.")
     if inputs is not None and mlp.d_model != inputs.shape[1]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,18 @@ import pandas as pd
 from probekit.evidence import census
 from probekit.evidence.audit import audit
 from probekit.evidence.contrast import Contrast, p_not_above
-from probekit.evidence.decide import Decision, adjusted, decide, decide_twins, twin_p_values
+from probekit.evidence.decide import Decision, decide, decide_twins, twin_p_values
+from probekit.evidence.nonnull import non_null
 from probekit.evidence.nulls import MIN_TWINS
-from probekit.evidence.spread import classify
+from probekit.evidence.spikein import sensitivity
+from probekit.evidence.spread import classify, coherence
 from probekit.evidence.tables import pair_table, path_rows
-from probekit.run.measure import DECIDING_K, LayerMeasure
+from probekit.run.measure import LayerMeasure
+from probekit.run.planned import DECIDING_K
 from probekit.run.study import PlannedStudy
+
+CONTROL_NAMES = (("isotropic", "isotropic"), ("shuffle", "shuffled"))
+"""Further kinds of twins, and what stands in the names of their counts."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def judge(
         layer=measure.layer, names=names, tested=tested, n_natural=natural, k=DECIDING_K, readouts=measure.readouts,
         neurons=neurons, input_site=measure.input_site, pre=measure.pre, linear=measure.linear, twins=twins,
         best=measure.best, spread=measure.spread, decision=decision, classes=classes, kind=kinds,
-        inclusion=planned.inclusion,
+        inclusion=planned.inclusion, overlap=measure.overlap,
     )  # fmt: skip
     paths = [
         path_rows(
@@ -84,7 +90,13 @@ def judge(
         "features_per_neuron": None if classes is None else classes.features_per_neuron,
         "n_conjunctive": None if computed is None else int((computed & measure.spread.conjunctive).sum()),
         "n_undecidable": int((~neurons.decidable).sum()),
-        "n_above_isotropic": _above_isotropic(measure, decision, planned),
+        "coherence": None
+        if computed is None
+        else coherence(measure.readouts, computed & ~_duplicates(planned), measure.n_neurons),
+        **{
+            f"n_above_{name}": _above(measure.controls[kind], measure, decision, planned)
+            for kind, name in CONTROL_NAMES
+        },
         "effect_levels": list(census.EFFECT_LEVELS),
         "effect": {
             "neurons": census.effect_quantiles(neurons.d_prime),
@@ -94,15 +106,19 @@ def judge(
             "pre": None if measure.pre is None else census.effect_quantiles(measure.pre.d_prime),
             "linear": None if measure.linear is None else census.effect_quantiles(measure.linear.d_prime),
             "twins": census.effect_quantiles(np.concatenate([t.d_prime for t in twins])) if twins else None,
-            "isotropic": census.effect_quantiles(np.concatenate([t.d_prime for t in measure.isotropic]))
-            if measure.isotropic
-            else None,
+            **{
+                kind: census.effect_quantiles(np.concatenate([t.d_prime for t in held])) if held else None
+                for kind, held in measure.controls.items()
+            },
         },
         "by_k": _by_k(measure, planned),
-        "n_nonnull_low": None,
-        "sensitivity": None,
+        "total": None if computed is None else census.in_all(computed, planned.inclusion, planned.n_testable),
+        "sensitivity": sensitivity(neurons, measure.spiked, planned.study.spiked_at, twins, linear, tested),
     }
     row |= _against_twins(measure, planned, decision, kinds)
+    row["groups"] = _groups(
+        row["groups"], census.group_counts(decision, classes, measure.spread, kinds), kinds
+    )
     capacity = audit(
         n_neurons=measure.n_neurons, n_params=n_params, bits_stored=bits_stored, n_tested=len(tested.pairs),
         excess_low=row["excess_low"] or 0.0,
@@ -112,12 +128,36 @@ def judge(
     return LayerResult(measure.layer, row, table, pd.concat(paths, ignore_index=True))
 
 
-def _above_isotropic(measure: LayerMeasure, decision: Decision, planned: PlannedStudy) -> int | None:
-    if len(measure.isotropic) < MIN_TWINS or decision.p_lin is None:
+def _groups(
+    against: list[dict[str, Any]], counts: dict[str, dict[str, int | None]], kinds: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The census of each kind of pair: its counts on every rung beside its mean z, which is null where no twin ran."""
+    nothing = dict.fromkeys(("mean_z", "twin_low", "twin_high"))
+    measured = {group["kind"]: group for group in against}
+    return [
+        {"kind": kind, "n_tested": sum(k == kind for k in kinds), **nothing, **measured.get(kind, {}), **held}
+        for kind, held in counts.items()
+    ]
+
+
+def _above(
+    controls: list[Contrast], measure: LayerMeasure, decision: Decision, planned: PlannedStudy
+) -> int | None:
+    """Pairs above twins of another kind, by the rule of the rung above twins; None where too few were run."""
+    if len(controls) < MIN_TWINS or decision.p_lin is None:
         return None
-    d_isotropic = np.stack([t.d_prime for t in measure.isotropic])
-    _, p, _ = twin_p_values(measure.by_k[DECIDING_K].d_prime, d_isotropic, planned.tested)
-    return int((adjusted(np.maximum(p, decision.p_lin)) <= planned.tested.q).sum())
+    d_twins = np.stack([t.d_prime for t in controls])
+    _, p, _ = twin_p_values(measure.by_k[DECIDING_K].d_prime, d_twins, planned.tested)
+    return int((planned.tested.adjusted(np.maximum(p, decision.p_lin)) <= planned.tested.q).sum())
+
+
+def _duplicates(planned: PlannedStudy) -> np.ndarray:
+    """Pairs whose concepts are stood for by those of an earlier pair."""
+    held = np.sort(planned.duplicate_of[planned.tested.pairs], axis=1)
+    _, first = np.unique(held, axis=0, return_index=True)
+    later = np.ones(len(held), bool)
+    later[first] = False
+    return later
 
 
 def _against_twins(
@@ -126,7 +166,9 @@ def _against_twins(
     """Everything that sets the layer beside its twins; nulls where none ran."""
     twins = measure.twins.get(DECIDING_K, [])
     if not twins or decision.z is None or decision.p_pair is None:
-        nothing = ("twin_rate", "n_excess", "excess_low", "excess_high", "share_low_p", "share_high_p")
+        nothing = (
+            "twin_rate", "n_excess", "excess_low", "excess_high", "share_low_p", "share_high_p", "n_nonnull_low", "nonnull",
+        )  # fmt: skip
         return {"twins": None, "groups": [], "tails": [], **dict.fromkeys(nothing)}
     in_place = decide_twins(twins, measure.input_site, planned.tested)
     counts: list[dict[str, int | None]] = []
@@ -140,7 +182,9 @@ def _against_twins(
     n_tested = len(planned.tested.pairs)
     assert decision.computed is not None
     excess, low, high = census.excess_interval(int(decision.computed.sum()), twin_computed)
-    tails = census.tail_table(decision.p_pair, [t.p_pair for t in in_place if t.p_pair is not None])
+    twin_p = [t.p_pair for t in in_place if t.p_pair is not None]
+    tails = census.tail_table(decision.p_pair, twin_p)
+    nonnull = non_null(decision.p_pair, twin_p)
     shown = next(row for row in tails if row["t"] == census.TAIL_SHOWN)
     return {
         "twins": census.twin_ladder(counts),
@@ -152,6 +196,8 @@ def _against_twins(
         "excess_high": high,
         "share_low_p": shown["low"],
         "share_high_p": shown["high"],
+        "n_nonnull_low": nonnull.n_low,
+        "nonnull": asdict(nonnull),
     }
 
 
@@ -176,8 +222,8 @@ def _counts(
     tested = planned.tested
     _, p_twin, p_pair = twin_p_values(values(neurons), np.stack([values(t) for t in twins]), tested)
     p_lin = p_not_above(neurons, linear)
-    above = adjusted(np.maximum(p_twin, p_lin)) <= tested.q
-    computed = adjusted(np.maximum(np.maximum(p_twin, p_pair), p_lin)) <= tested.q
+    above = tested.adjusted(np.maximum(p_twin, p_lin)) <= tested.q
+    computed = tested.adjusted(np.maximum(np.maximum(p_twin, p_pair), p_lin)) <= tested.q
     return {
         "n_above_twins": int(above.sum()),
         "n_computed": int(computed.sum()),

@@ -2,74 +2,33 @@
 
 Pass A leaves shared moments for every site (neurons, pre-activations, input, linearised layer, twins), from which come
 the supports; pass B the quadrant-balanced refit on them; pass C what the readouts do on documents they have not seen.
-All sites of a layer go through the same code. Axes: token neuron pair.
+All sites of a layer go through the same code, and every pass can be killed and taken up again (`checkpoint`). Axes: token
+neuron pair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
-from probekit.evidence.contrast import ConfirmPlan, ConfirmSums, Contrast, NeuronSums
-from probekit.evidence.spread import Spread, measure_spread
-from probekit.model.twins import InputFrame, LinearLayer, PcSignTwins, isotropic_twin, linearised
-from probekit.model.weights import MlpWeights
-from probekit.probes.moments import Moments, fold_of, require_finite
-from probekit.probes.pairs import LabelColumns, TokenSample
-from probekit.probes.refit import BalancedMoments, DenseReadouts, Readouts, dense_readouts
-from probekit.probes.select import forward_select
+from probekit.evidence.contrast import Contrast
+from probekit.evidence.spread import Spread
+from probekit.probes.moments import fold_of, require_finite
+from probekit.probes.refit import Readouts
 from probekit.probes.tiles import TILE, retile, segments
-from probekit.run.source import Half, Source
+from probekit.run.checkpoint import Keeper, Pass
+from probekit.run.planned import DECIDING_K, HalfPlan, Study
+from probekit.run.sites import CONTROLS, N_FOLDS, Layer, Site, below, under
+from probekit.run.source import Source
 
-KS = (1, 4, 16, 64)
-DECIDING_K = 16
-N_FOLDS = 3
-"""Document folds that choose the strength of the dense readouts."""
-N_ISOTROPIC = 4
-"""Isotropic twins: enough for a mean and a range; they decide nothing."""
 CALIBRATION_TOKENS = 50_000
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is running, tokens done, tokens in all)."""
-
-
-@dataclass(frozen=True)
-class HalfPlan:
-    """One half of the documents: its labels, documents and sampled tokens."""
-
-    half: Half
-    """Which half."""
-    labels: LabelColumns
-    """Labels of its tokens."""
-    doc_key: np.ndarray
-    """Hash of each token's document, uint64 [token]."""
-    sample: TokenSample
-    """Sampled tokens of each pair."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """What is measured, the same for every layer."""
-
-    pairs: Int[np.ndarray, "pair 2"]
-    """Tested pairs."""
-    fit: HalfPlan
-    """The half the readouts are fitted on."""
-    confirm: HalfPlan
-    """The half they are judged on."""
-    plan: ConfirmPlan
-    """Batches of the confirm half."""
-    n_twins: int
-    """PC-sign twins."""
-    seed: int
-    """Seed of the twins."""
-    twin_ks: tuple[int, ...] = (DECIDING_K,)
-    """Sizes at which twins are confirmed; 0 stands for all neurons."""
 
 
 @dataclass(frozen=True)
@@ -100,155 +59,94 @@ class LayerMeasure:
     """Deciding readouts of every twin."""
     twin_spreads: list[Spread]
     """How the twins' readouts are spread."""
-    isotropic: list[Contrast]
-    """Contrasts of every isotropic twin at the deciding size."""
+    controls: dict[str, list[Contrast]]
+    """Contrasts of every twin of the further kinds at the deciding size."""
+    spiked: dict[float, Contrast]
+    """The spiked pairs at the deciding size, by amplitude."""
+    overlap: np.ndarray | None
+    """Channel overlap of every pair by the weights alone."""
     values: np.ndarray
     """Deciding readout at every sampled token of the confirm half, fp32 [entry]."""
 
 
-@dataclass
-class _Site:
-    """One stream of activations of one layer on its way through the three passes."""
-
-    ks: tuple[int, ...]
-    dense: bool = False
-    spread: bool = False
-    keeps_values: bool = False
-    moments: Moments | None = None
-    balanced: BalancedMoments | None = None
-    dense_fit: DenseReadouts | None = None
-    readouts: dict[int, Readouts] = field(default_factory=dict)
-    best: Readouts | None = None
-    sums: dict[int, ConfirmSums] = field(default_factory=dict)
-    best_sums: ConfirmSums | None = None
-    neuron_sums: NeuronSums | None = None
-
-    def end_pass_a(self, study: Study) -> None:
-        assert self.moments is not None
-        if self.ks:
-            support = forward_select(self.moments.freeze(), max(self.ks))
-            self.balanced = BalancedMoments(support, self.moments.shift, study.fit.sample)
-        if self.dense:
-            self.dense_fit = dense_readouts(self.moments)
-        self.moments = None  # the Gram matrix is the largest thing a site holds
-
-    def end_pass_b(self, study: Study) -> None:
-        if self.balanced is not None:
-            self.readouts = {k: self.balanced.fit(k) for k in self.ks}
-            for k, readouts in self.readouts.items():
-                self.sums[k] = ConfirmSums(study.plan, readouts, keeps_values=self.keeps_values)
-            if self.spread:
-                self.best = self.balanced.best_neuron(DECIDING_K)
-                self.best_sums = ConfirmSums(study.plan, self.best, keeps_values=False)
-                self.neuron_sums = NeuronSums(study.plan, self.readouts[DECIDING_K].neurons)
-        if self.dense_fit is not None:
-            self.sums[0] = ConfirmSums(study.plan, self.dense_fit, keeps_values=self.keeps_values)
-
-    def measured_spread(self) -> tuple[Spread, Contrast]:
-        assert self.best_sums is not None
-        assert self.neuron_sums is not None
-        assert self.balanced is not None
-        best = self.best_sums.freeze()
-        readouts = self.readouts[DECIDING_K]
-        deviations = self.balanced.deviations()[:, : readouts.neurons.shape[1]]
-        contrast = self.sums[DECIDING_K].freeze()
-        return measure_spread(readouts, self.neuron_sums, deviations, contrast, best), best
-
-
-class _Layer:
-    """The sites of one layer and how their activations follow from its inputs and neurons."""
-
-    def __init__(self, layer: int, weights: MlpWeights | None, sample: Tensor | None, study: Study) -> None:
-        self.layer = layer
-        self.weights = weights
-        self.pc_twins: PcSignTwins | None = None
-        self.isotropic: list[MlpWeights] = []
-        self.linear: LinearLayer | None = None
-        self.sites: dict[str, _Site] = {"neurons": _Site(KS, dense=True, spread=True, keeps_values=True)}
-        if sample is not None:
-            self.sites["input"] = _Site((), dense=True)
-        if weights is None or sample is None:
-            return
-        self.sites["pre"] = _Site((DECIDING_K,))
-        if weights.gated:
-            # in a plain layer the linearised neurons are the pre-activations up to scale: the same sparse readouts
-            self.linear = linearised(weights, sample)
-            self.sites["linear"] = _Site((DECIDING_K,))
-        if study.n_twins:
-            rng = np.random.default_rng([study.seed, layer, 1])
-            self.pc_twins = PcSignTwins.draw(weights, InputFrame.of(sample), study.n_twins, rng)
-            sparse = tuple(sorted({k for k in study.twin_ks if k} | {DECIDING_K}))
-            for r in range(study.n_twins):
-                self.sites[f"twin:{r}"] = _Site(sparse, dense=0 in study.twin_ks, spread=True)
-            for r in range(min(N_ISOTROPIC, study.n_twins)):
-                rng = np.random.default_rng([study.seed, layer, 2, r])
-                self.isotropic.append(isotropic_twin(weights, sample, rng))
-                self.sites[f"isotropic:{r}"] = _Site((DECIDING_K,))
-
-    def rows(
-        self, inputs: Tensor | None, neurons: Tensor, *, sparse_only: bool = False
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Activations of every site on one tile, one at a time."""
-        yield "neurons", neurons
-        if inputs is None:
-            return
-        if not sparse_only:
-            yield "input", inputs
-        if self.weights is None:
-            return
-        yield "pre", self.weights.pre(inputs)
-        if self.linear is not None:
-            yield "linear", self.linear.neurons(inputs)
-        if self.pc_twins is not None:
-            for r, rows in enumerate(self.pc_twins.neurons(inputs)):
-                yield f"twin:{r}", rows
-        for r, weights in enumerate(self.isotropic):
-            yield f"isotropic:{r}", weights.neurons(inputs)
-
-
 def measure_layers(
-    source: Source, layers: list[int], study: Study, progress: Progress | None = None
+    source: Source,
+    layers: list[int],
+    study: Study,
+    progress: Progress | None = None,
+    keep: Keeper | None = None,
 ) -> Iterator[LayerMeasure]:
-    """Measure some layers together: each half is forwarded for all of them at once."""
-    samples = _calibrate(source, layers)
-    held = {layer: _Layer(layer, source.weights(layer), samples.get(layer), study) for layer in layers}
+    """Measure some layers together: each half is forwarded for all of them at once.
+
+    Args:
+        source: their activations.
+        layers: the layers, at least one.
+        study: what is measured.
+        progress: told of every tile.
+        keep: where the passes are kept, to be taken up again after a kill; None keeps nothing.
+    """
+    keep = Keeper() if keep is None else keep
+    held = {
+        layer: Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), study=study)
+        for layer in layers
+    }
     with torch.inference_mode():
-        _pass_a(source, held, study, progress)
-        _pass_b(source, held, study, progress)
-        _pass_c(source, held, study, progress)
+        calibrated = _calibrate(source, held, keep.open("calibration"))
+        selected = _pass_a(source, held, study, keep.open("supports", calibrated), progress)
+        refitted = _pass_b(source, held, study, keep.open("readouts", selected), progress)
+        _pass_c(source, held, study, keep.open("confirm", refitted), progress)
     for layer in layers:
         yield _freeze(held.pop(layer))
 
 
-def _calibrate(source: Source, layers: list[int]) -> dict[int, Tensor]:
-    """The first inputs of the fit half, on which the frame and the firing rates are taken."""
-    parts: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+def _calibrate(source: Source, held: dict[int, Layer], kept: Pass) -> str:
+    """Draw the twins on the first inputs of the fit half, or take over those drawn earlier."""
+    todo = _take(held, kept, lambda layer, left: layer.take_calibrated(left))
+    parts: dict[int, list[Tensor]] = {layer: [] for layer in todo}
     n_tokens = 0
-    for block in source.blocks("fit", layers):
+    for block in source.blocks("fit", list(todo)) if todo else ():
         for layer, (inputs, _) in block.items():
             if inputs is not None:
                 parts[layer].append(inputs)
         n_tokens += len(next(iter(block.values()))[1])
         if n_tokens >= CALIBRATION_TOKENS:
             break
-    return {layer: torch.cat(rows) for layer, rows in parts.items() if rows}
+    for index, layer in todo.items():
+        sample = parts.pop(index)
+        kept.leave(index, layer.calibrate(torch.cat(sample) if sample else None), n_tokens)
+    return kept.close()
+
+
+def _take(
+    held: dict[int, Layer], kept: Pass, take: Callable[[Layer, dict[str, np.ndarray]], None]
+) -> dict[int, Layer]:
+    """Take over what the pass has left for some layers; returns the others."""
+    todo: dict[int, Layer] = {}
+    for index, layer in held.items():
+        left = kept.left(index)
+        if left is None:
+            todo[index] = layer
+        else:
+            take(layer, left)
+    return todo
 
 
 def _tiles(
-    source: Source, layers: list[int], half: HalfPlan, what: str, progress: Progress | None
+    source: Source, layers: list[int], half: HalfPlan, what: str, progress: Progress | None, n_done: int = 0
 ) -> Iterator[tuple[int, int, dict[int, tuple[Tensor | None, Tensor]]]]:
-    """Tiles of one half: first token, number of tokens, and each layer's inputs and neurons."""
+    """Tiles of one half from a token on: first token, number of tokens, and each layer's inputs and neurons."""
     has_inputs = {layer: source.has_inputs(layer) for layer in layers}
+    if n_done >= half.labels.n_tokens:
+        return
 
     def flat() -> Iterator[tuple[Tensor, ...]]:
-        for block in source.blocks(half.half, layers):
+        for block in source.blocks(half.half, layers, n_done):
             columns: list[Tensor] = []
             for layer in layers:
                 inputs, neurons = block[layer]
                 columns += [neurons] if inputs is None else [inputs, neurons]
             yield tuple(columns)
 
-    n_done = 0
     for start, columns in retile(flat(), TILE):
         queue = list(columns)
         tile: dict[int, tuple[Tensor | None, Tensor]] = {}
@@ -256,65 +154,99 @@ def _tiles(
             inputs = queue.pop(0) if has_inputs[layer] else None
             tile[layer] = (inputs, queue.pop(0))
         n_rows = len(columns[0])
-        yield start, n_rows, tile
-        n_done += n_rows
+        yield n_done + start, n_rows, tile
         if progress is not None:
-            progress(what, n_done, half.labels.n_tokens)
+            progress(what, n_done + start + n_rows, half.labels.n_tokens)
 
 
-def _pass_a(source: Source, held: dict[int, _Layer], study: Study, progress: Progress | None) -> None:
-    n_concepts = study.fit.labels.n_concepts
-    for start, n_rows, tile in _tiles(source, list(held), study.fit, "moments", progress):
-        ptr, tokens = segments(study.fit.labels.between(start, start + n_rows), study.pairs)
+def _parts(study: Study) -> list[Study]:
+    """The study, and behind it that of the spiked pairs where there are any."""
+    return [study, study.spiked] if study.spikes and len(study.spiked_at) else [study]
+
+
+def _seen(site: Site, study: Study) -> Study:
+    return study.spiked if site.spiked else study
+
+
+def _pass_a(
+    source: Source, held: dict[int, Layer], study: Study, kept: Pass, progress: Progress | None
+) -> str:
+    def take(layer: Layer, left: dict[str, np.ndarray]) -> None:
+        for name, site in layer.sites.items():
+            site.take_selected(below(name, left), _seen(site, study))
+
+    todo = _take(held, kept, take)
+    n_done = kept.resume(todo.values()) if todo else study.fit.labels.n_tokens
+    for start, n_rows, tile in _tiles(source, list(todo), study.fit, "moments", progress, n_done):
+        labels = study.fit.labels.between(start, start + n_rows)
+        lists = [segments(labels, part.pairs) for part in _parts(study)]
         folds = fold_of(study.fit.doc_key[start : start + n_rows], N_FOLDS)
         whole = np.zeros(n_rows, np.int64)
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
-            for name, rows in held[layer].rows(inputs, neurons):
-                site = held[layer].sites[name]
-                n_folds = N_FOLDS if site.dense else 1
-                if site.moments is None:
-                    site.moments = Moments(rows.shape[1], n_concepts, pairs=study.pairs, n_folds=n_folds)
-                site.moments.add_tile(rows, folds if n_folds > 1 else whole, ptr, tokens)
-    for layer in held.values():
-        for site in layer.sites.values():
-            site.end_pass_a(study)
+            for name, rows in todo[layer].rows(inputs, neurons, labels):
+                site = todo[layer].sites[name]
+                moments = site.open_moments(rows.shape[1], _seen(site, study))
+                moments.add_tile(rows, folds if moments.n_folds > 1 else whole, *lists[site.spiked])
+        kept.pause(list(todo.values()), start + n_rows)
+    for index, layer in todo.items():
+        left: dict[str, np.ndarray] = {}
+        for name, site in layer.sites.items():
+            left |= under(name, site.select(_seen(site, study), f"layer {index}, {name}"))
+        kept.leave(index, left, study.fit.labels.n_tokens)
+    return kept.close()
 
 
 def _contiguous(rows: Tensor) -> np.ndarray:
     return rows.to("cpu", torch.float32).contiguous().numpy()
 
 
-def _pass_b(source: Source, held: dict[int, _Layer], study: Study, progress: Progress | None) -> None:
-    for start, n_rows, tile in _tiles(source, list(held), study.fit, "refit", progress):
-        low, high = study.fit.sample.between(start, start + n_rows)
+def _pass_b(
+    source: Source, held: dict[int, Layer], study: Study, kept: Pass, progress: Progress | None
+) -> str:
+    def take(layer: Layer, left: dict[str, np.ndarray]) -> None:
+        for name, site in layer.sites.items():
+            site.take_refitted(below(name, left))
+
+    todo = _take(held, kept, take)
+    n_done = kept.resume(todo.values()) if todo else study.fit.labels.n_tokens
+    for start, n_rows, tile in _tiles(source, list(todo), study.fit, "refit", progress, n_done):
+        labels = study.fit.labels.between(start, start + n_rows)
+        bounds = [part.fit.sample.between(start, start + n_rows) for part in _parts(study)]
         for layer, (inputs, neurons) in tile.items():
-            for name, rows in held[layer].rows(inputs, neurons, sparse_only=True):
-                balanced = held[layer].sites[name].balanced
-                if balanced is not None:
-                    balanced.add_tile(_contiguous(rows.T), start, low, high)
+            for name, rows in todo[layer].rows(inputs, neurons, labels, sparse_only=True):
+                site = todo[layer].sites[name]
+                if site.balanced is not None:
+                    site.balanced.add_tile(_contiguous(rows.T), start, *bounds[site.spiked])
+        kept.pause(list(todo.values()), start + n_rows)
+    for index, layer in todo.items():
+        left: dict[str, np.ndarray] = {}
+        for name, site in layer.sites.items():
+            left |= under(name, site.refit())
+        kept.leave(index, left, study.fit.labels.n_tokens)
+    return kept.close()
+
+
+def _pass_c(
+    source: Source, held: dict[int, Layer], study: Study, kept: Pass, progress: Progress | None
+) -> None:
+    scratch = np.empty(len(study.confirm.sample.token), np.float32)
     for layer in held.values():
         for site in layer.sites.values():
-            site.end_pass_b(study)
-
-
-def _pass_c(source: Source, held: dict[int, _Layer], study: Study, progress: Progress | None) -> None:
-    scratch = np.empty(len(study.confirm.sample.token), np.float32)
-    for start, n_rows, tile in _tiles(source, list(held), study.confirm, "confirm", progress):
-        low, high = study.confirm.sample.between(start, start + n_rows)
+            site.open_sums(_seen(site, study))
+    n_done = kept.resume(held.values())
+    for start, n_rows, tile in _tiles(source, list(held), study.confirm, "confirm", progress, n_done):
+        labels = study.confirm.labels.between(start, start + n_rows)
+        bounds = [part.confirm.sample.between(start, start + n_rows) for part in _parts(study)]
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
-            for name, rows in held[layer].rows(inputs, neurons):
+            for name, rows in held[layer].rows(inputs, neurons, labels):
                 site, by_token, by_neuron = held[layer].sites[name], _contiguous(rows), _contiguous(rows.T)
-                for sums in site.sums.values():
-                    sums.add_tile(by_token, by_neuron, start, low, high, scratch)
-                if site.best_sums is not None:
-                    site.best_sums.add_tile(by_token, by_neuron, start, low, high, scratch)
-                if site.neuron_sums is not None:
-                    site.neuron_sums.add_tile(by_neuron, start, low, high)
+                site.add_confirm(by_token, by_neuron, start, *bounds[site.spiked], scratch)
+        kept.pause(list(held.values()), start + n_rows)
 
 
-def _freeze(layer: _Layer) -> LayerMeasure:
+def _freeze(layer: Layer) -> LayerMeasure:
     sites = layer.sites
     neurons = sites["neurons"]
     spread, best = neurons.measured_spread()
@@ -335,6 +267,16 @@ def _freeze(layer: _Layer) -> LayerMeasure:
         twins={k: [site.sums[k].freeze() for site in twins] for k in sizes},
         twin_readouts=[site.readouts[DECIDING_K] for site in twins],
         twin_spreads=[site.measured_spread()[0] for site in twins],
-        isotropic=[s.sums[DECIDING_K].freeze() for name, s in sites.items() if name.startswith("isotropic:")],
+        controls={kind: _deciding(sites, kind) for kind in CONTROLS},
+        spiked={
+            float(name.partition(":")[2]): site.sums[DECIDING_K].freeze()
+            for name, site in sites.items()
+            if site.spiked
+        },
+        overlap=layer.overlap,
         values=neurons.sums[DECIDING_K].values,
     )
+
+
+def _deciding(sites: dict[str, Site], kind: str) -> list[Contrast]:
+    return [site.sums[DECIDING_K].freeze() for name, site in sites.items() if name.startswith(f"{kind}:")]

@@ -6,34 +6,33 @@ study, the same three passes and the same decisions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from probekit.errors import ConfigError, InputError, ModelError, StaleError
-from probekit.evidence.tables import SCHEMA
-from probekit.run import identity, progress, store
-from probekit.run.examples import examples_of
+from probekit.errors import ConfigError, guarded
+from probekit.evidence.decide import Fdr
+from probekit.evidence.spikein import AMPLITUDES
+from probekit.run import identity
+from probekit.run.choice import Choice
 from probekit.run.given import GivenArrays
-from probekit.run.judge import judge
-from probekit.run.measure import measure_layers
-from probekit.run.publish import EXAMPLES, REPORT
-from probekit.run.result import FORMAT, RECORD, SUMMARY, Run, read_record
-from probekit.run.study import PlannedStudy, Settings
-from probekit.run.subject import Subject, array_subject, model_subject
+from probekit.run.result import Run
+from probekit.run.session import Job, carry_out
+from probekit.run.study import Settings, as_items, as_layers
+from probekit.run.subject import array_subject, model_subject
 
-GROUP_BYTES = 1.0e9
-"""Memory the sums of one group of layers may take; more layers are measured in another pass over the text."""
+Pairs = str | Iterable[str] | Iterable[tuple[str, str]] | None
+"""A rule or kinds of pair, or pairs of concept names; None is the rule "uniform"."""
 
 
+@guarded
 def analyze(
     model: Any,
     corpus: Any = None,
     *,
     concepts: Any = None,
     layers: Iterable[int] | None = None,
-    pairs: Iterable[tuple[str, str]] | None = None,
+    pairs: Pairs = None,
     max_tokens: int = 300_000,
     context: int = 128,
     max_pairs: int = 2_000,
@@ -46,17 +45,27 @@ def analyze(
     engine: str = "local",
     progress: Any = None,
     twin_ks: Sequence[int] = (16,),
+    controls: Sequence[str] = ("isotropic",),
+    spikes: Sequence[float] = AMPLITUDES,
+    fdr: Fdr = "bh",
     force: bool = False,
     command: str | None = None,
+    dtype: str | None = None,
+    tokenizer: Any = None,
 ) -> Run:
     """How many AND-like features does each MLP layer compute, against its random twins and the capacity limit?
 
     Args:
-        model: "gpt2" or another hub name, a folder in Hugging Face format, "nano" (bundled), or a TransformerBridge.
+        model: "gpt2" or another hub name or short name, with a revision or training checkpoint behind an @
+            ("EleutherAI/pythia-70m@step3000"), a folder in Hugging Face format, "nano" (bundled), a TransformerBridge, or
+            a `transformers` model.
         corpus: None or "docs" (the offline corpus), a file, a hub dataset, or a `Corpus`.
         concepts: None (the defaults), a `Concepts` set, or a TOML file.
         layers: layers to measure; None takes all.
-        pairs: pairs of concept names to test; None takes all testable ones.
+        pairs: which testable pairs are tested. None or "uniform": each with the same probability; "stratified": an equal
+            share of each kind; "support": those whose emptiest quadrant holds the most tokens; a kind such as
+            "token × token" or "context × token, lag 1" (x for × will do), or a list of such words; or a list of (a, b)
+            concept names.
         max_tokens: counted tokens to read.
         context: positions of a document that are read.
         max_pairs: more testable pairs are sampled uniformly, with their inclusion probability recorded.
@@ -69,36 +78,71 @@ def analyze(
         engine: "local".
         progress: None (bars when a terminal watches), False (silent), or a function of (what, tokens done, tokens).
         twin_ks: sizes at which twins are confirmed; 0 stands for all neurons. 16 always is.
+        controls: further kinds of twins that are shown and decide nothing: "isotropic", "shuffle".
+        spikes: sizes of the known ANDs that are added to a tenth of the pairs to measure the sensitivity, in standard
+            deviations of a neuron; () leaves that out.
+        fdr: "bh" (Benjamini–Hochberg), "by" (Benjamini–Yekutieli) or "storey".
         force: start afresh where `out` holds another run.
         command: what the report prints as the way to get this run again.
+        dtype: what the model computes in: "float32", "bfloat16" or "float16"; None: float32 on a CPU, else as stored.
+        tokenizer: of a `transformers` model given as an object.
 
     Returns:
-        The finished run. Where `out` holds the same run finished, it is loaded, not computed again.
+        The finished run. Where `out` holds the same run finished, it is loaded; unfinished, it is continued.
 
     Raises:
-        InputError: data or configuration cannot be used; no pair is testable.
+        InputError: data or configuration cannot be used; no pair is testable. The disk is as it was.
         StaleError: `out` holds another run and `force` is not set.
+        LockedError: another process works on `out`.
+        CorruptError: what lies in `out` is not what was written.
+        DiskFullError: no space is left; what was finished is kept.
         ModelError: the model cannot be loaded or fails the proof of its sites.
     """
     if engine != "local":
         raise ConfigError(f"engine: got {engine!r}, wanted 'local', the only one this version has.")
-    settings = Settings(max_tokens, context, max_pairs, min_support, twins, q, seed, tuple(twin_ks))
-    wanted = None if layers is None else sorted(set(layers))
-    asked = None if pairs is None else [(str(a), str(b)) for a, b in pairs]
-    record = identity.science(
-        identity.of_model(model), identity.of_corpus(corpus), identity.of_concepts(concepts), settings,
-        layers=wanted, pairs=asked,
+    settings = Settings(
+        max_tokens, context, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
+        controls=as_items(controls, "controls"), spikes=as_items(spikes, "spikes"), fdr=fdr,
     )  # fmt: skip
-    return _run(
-        record,
-        out,
-        lambda report: model_subject(model, corpus, concepts, wanted, asked, settings, device, report),
-        progress,
-        force=force,
-        command=command,
+    wanted = as_layers(layers)
+    choice = Choice.of(pairs)
+    record = identity.science(
+        identity.of_model(model, dtype), identity.of_corpus(corpus), identity.of_concepts(concepts), settings,
+        layers=wanted, pairs=choice.record(),
+    )  # fmt: skip
+    arguments = identity.in_words(
+        model,
+        corpus,
+        concepts,
+        settings,
+        layers=wanted,
+        pairs=choice.record(),
+        device=device,
+        engine=engine,
+        dtype=dtype,
     )
+    job = Job(
+        record,
+        lambda report: model_subject(
+            model,
+            corpus,
+            concepts,
+            wanted,
+            choice,
+            settings,
+            device,
+            report,
+            dtype=dtype,
+            tokenizer=tokenizer,
+        ),
+        arguments,
+        command,
+        identity.of_device(device),
+    )
+    return carry_out(job, out, progress, force=force)
 
 
+@guarded
 def analyze_arrays(
     neurons: Any,
     labels: Any,
@@ -108,7 +152,7 @@ def analyze_arrays(
     weights: tuple[Any, ...] | None = None,
     activation: str = "relu",
     names: Sequence[str] | None = None,
-    pairs: Iterable[tuple[str, str]] | None = None,
+    pairs: Pairs = None,
     max_pairs: int = 2_000,
     min_support: int = 60,
     twins: int = 20,
@@ -117,6 +161,9 @@ def analyze_arrays(
     seed: int = 0,
     progress: Any = None,
     twin_ks: Sequence[int] = (16,),
+    controls: Sequence[str] = ("isotropic",),
+    spikes: Sequence[float] = AMPLITUDES,
+    fdr: Fdr = "bh",
     force: bool = False,
 ) -> Run:
     """The same analysis on activations from anywhere; its only layer is 0.
@@ -129,7 +176,7 @@ def analyze_arrays(
         weights: (w_in [neuron d_model], b_in [neuron]), or (w_in, b_in, w_gate, b_gate) of a gated layer.
         activation: of the layer.
         names: of the concepts; None names them c0, c1, …
-        pairs: pairs of concept names; None takes all testable ones.
+        pairs: as in `analyze`.
         max_pairs: as in `analyze`.
         min_support: as in `analyze`.
         twins: as in `analyze`; without inputs and weights none can be made, and the summary says so.
@@ -138,6 +185,9 @@ def analyze_arrays(
         seed: as in `analyze`.
         progress: as in `analyze`.
         twin_ks: as in `analyze`.
+        controls: as in `analyze`.
+        spikes: as in `analyze`.
+        fdr: as in `analyze`.
         force: as in `analyze`.
 
     Raises:
@@ -147,117 +197,13 @@ def analyze_arrays(
     """
     given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names)
     n_tokens = len(given.doc)
-    settings = Settings(max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, tuple(twin_ks))
-    asked = None if pairs is None else [(str(a), str(b)) for a, b in pairs]
-    record = identity.science(
-        f"arrays@{given.digest()}", "arrays", "arrays", settings, layers=[0], pairs=asked
-    )
-    return _run(
-        record,
-        out,
-        lambda report: array_subject(given, asked, settings),
-        progress,
-        force=force,
-        command=None,
-    )
-
-
-def _run(
-    record: dict[str, Any],
-    out: str | Path | None,
-    prepare: Callable[[progress.Report], Subject],
-    watch: Any,
-    *,
-    force: bool,
-    command: str | None,
-) -> Run:
-    """Claim the directory, do the work, write it down."""
-    temporary = TemporaryDirectory(prefix="probekit-") if out is None else None
-    folder = Path(temporary.name if temporary is not None else str(out))
-    finished = _claim(folder, record, force=force)
-    if finished:
-        return Run(folder)
-    existed = folder.exists()
-    try:
-        with progress.Bars() as bars:
-            seen = watch is None and progress.watched()
-            report: Any = watch if callable(watch) else bars if seen else progress.silent
-            subject = prepare(report)
-            store.write_json(
-                folder / RECORD,
-                {**record, "format": FORMAT, "command": command, "versions": identity.versions()},
-            )
-            _measure(folder, subject, report)
-    except (InputError, ModelError):
-        # what cannot be used leaves nothing; an interrupted run keeps its record and is started again
-        if not existed:
-            store.remove_tree(folder)
-        raise
-    run = Run(folder, temporary)
-    run.report()
-    return run
-
-
-def _claim(folder: Path, record: dict[str, Any], *, force: bool) -> bool:
-    """Whether the directory holds this very run, finished; otherwise leave it ready for it.
-
-    Raises:
-        StaleError: it holds another run, or files that are no run, and `force` is not set.
-    """
-    if not folder.exists() or not any(folder.iterdir()):
-        return False
-    if not (folder / RECORD).exists():
-        raise StaleError(f"{folder}: holds files that are no run; choose an empty folder for --out.")
-    held = read_record(folder)
-    if held.get("identity") == record["identity"] and (folder / SUMMARY).exists() and not force:
-        return True
-    if held.get("identity") != record["identity"] and not force:
-        ours, theirs = record["science"], held.get("science", {})
-        changed = sorted(key for key in ours if ours[key] != theirs.get(key))
-        raise StaleError(
-            f"{folder}: holds another run (it differs in {', '.join(changed) or 'its record'}). Choose another --out, or "
-            "--force to replace it."
-        )
-    store.sweep(folder)
-    for name in (SUMMARY, REPORT, EXAMPLES):
-        (folder / name).unlink(missing_ok=True)
-    for name in ("pairs", "paths", "figures"):
-        store.remove_tree(folder / name)
-    return False
-
-
-def _measure(folder: Path, subject: Subject, report: progress.Report) -> None:
-    rows: list[dict[str, Any]] = []
-    examples: list[dict[str, Any]] = []
-    planned = subject.planned
-    size = _group_size(planned, subject)
-    for first in range(0, len(subject.layers), size):
-        group = subject.layers[first : first + size]
-        for measure in measure_layers(subject.source, group, planned.study, report):
-            result = judge(
-                measure, planned, names=subject.names, kinds=subject.kinds,
-                n_params=subject.n_params(measure.layer), bits_stored=float(subject.bits),
-            )  # fmt: skip
-            store.write_table(folder / "pairs" / f"layer-{measure.layer:02d}.parquet", result.pairs)
-            store.write_table(folder / "paths" / f"layer-{measure.layer:02d}.parquet", result.paths)
-            rows.append(result.row)
-            examples += examples_of(measure, result.pairs, planned, subject.tokens, subject.tokenizer)
-    store.write_json(folder / EXAMPLES, examples)
-    store.write_json(
-        folder / SUMMARY,
-        {
-            "schema": SCHEMA, "model": subject.model, "corpus": subject.corpus, "concepts": subject.concepts,
-            "layers": rows, "notes": subject.notes,
-        },
+    settings = Settings(
+        max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
+        controls=as_items(controls, "controls"), spikes=as_items(spikes, "spikes"), fdr=fdr,
     )  # fmt: skip
-
-
-def _group_size(planned: PlannedStudy, subject: Subject) -> int:
-    """Layers measured together: their moments, refits and confirm sums fit into GROUP_BYTES."""
-    study = planned.study
-    n_pairs, n_sites = len(study.pairs), 4 + study.n_twins + min(4, study.n_twins)
-    n_concepts, n_neurons = planned.tested.n_concepts, subject.n_neurons
-    moments = 8 * n_neurons * (n_neurons + n_pairs + n_concepts)
-    confirm = n_pairs * (64 * 4 * 2 * 4 + 16 * 4 * 16 * 4 + 16 * 16 * 8)
-    own = 4 * len(study.confirm.sample.token) * 5 + n_pairs * 64 * 64 * 8 + 2 * moments
-    return max(1, int(GROUP_BYTES // (n_sites * (moments + confirm) + own)))
+    choice = Choice.of(pairs)
+    record = identity.science(
+        f"arrays@{given.digest()}", "arrays", "arrays", settings, layers=[0], pairs=choice.record()
+    )
+    job = Job(record, lambda report: array_subject(given, choice, settings))
+    return carry_out(job, out, progress, force=force)

@@ -11,8 +11,7 @@ import pandas as pd
 from probekit.report.charts import figures
 from probekit.report.page import render_page
 from probekit.run import store
-
-REPORT, EXAMPLES = "report.html", "examples.json"
+from probekit.run.directory import FIGURES, REPORT
 
 
 @runtime_checkable
@@ -28,12 +27,21 @@ class Finished(Protocol):
         """One row a layer."""
         ...
 
+    @property
+    def concepts(self) -> pd.DataFrame:
+        """One row a concept; empty where there are none to list."""
+        ...
+
     def pairs(self, layer: int | None = None) -> pd.DataFrame:
         """One row a tested pair."""
         ...
 
     def paths(self, layer: int | None = None) -> pd.DataFrame:
         """One row a pair and other k."""
+        ...
+
+    def examples(self) -> list[dict[str, Any]]:
+        """The strongest pairs with their neurons and tokens."""
         ...
 
 
@@ -46,13 +54,13 @@ def publish(run: Finished, path: Path | None, companions: Sequence[Finished] = (
     own = path is None
     target = run.path / REPORT if path is None else path
     tables = _pairs(run)
-    examples = run.path / EXAMPLES
+    drawn = figures(run.summary, run.layers, tables)
     page = render_page(
         run.summary,
         run.layers,
         tables,
         paths={row["layer"]: run.paths(row["layer"]) for row in run.summary["layers"]},
-        examples=store.read_json(examples) if examples.exists() else [],
+        examples=run.examples(),
         provenance={
             "command": run.record.get("command"),
             "settings": run.record["science"]["settings"],
@@ -65,11 +73,13 @@ def publish(run: Finished, path: Path | None, companions: Sequence[Finished] = (
             },
         },
         companions=[_companion(other) for other in companions],
+        drawn=drawn,
+        concepts=run.concepts,
     )
+    if own:  # the page last: where it is, the figures are
+        for name, svg in drawn.items():
+            store.write_text(run.path / FIGURES / f"{name}.svg", svg)
     store.write_text(target, page)
-    if own:
-        for name, svg in figures(run.summary, run.layers, tables).items():
-            store.write_text(run.path / "figures" / f"{name}.svg", svg)
     return target
 
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from probekit.errors import FormatError, IncompleteError, InputError, StoreError
+from probekit.errors import FormatError, InputError
+from probekit.evidence.tables import SCHEMA, layer_table
 from probekit.report.paper import PAGE_MM
 from probekit.run import store
+from probekit.run.digest import Digest
+from probekit.run.directory import CONCEPTS, EXAMPLES, SUMMARY, read_record, read_results
 from probekit.run.export import export_run
+from probekit.run.look import PairLook, read_look
 from probekit.run.publish import publish
-
-FORMAT = 1
-RECORD, SUMMARY = "run.json", "summary.json"
 
 
 class Run:
@@ -30,23 +31,13 @@ class Run:
         self.path = Path(path)
         self._temporary = temporary
         self.record: dict[str, Any] = read_record(self.path)
-        if not (self.path / SUMMARY).exists():
-            raise IncompleteError(
-                f"{self.path}: the run was started and not finished; run the same command again to finish it."
-            )
-        self.summary: dict[str, Any] = store.read_json(self.path / SUMMARY)
+        self._results = read_results(self.path, self.record)
+        self.summary: dict[str, Any] = _summary(self.path, self._results.files.get(SUMMARY))
 
     @property
     def layers(self) -> pd.DataFrame:
         """One row a layer: every number of summary.json's `layers`, nested ones with their path as a prefix."""
-        flat: list[dict[str, Any]] = []
-        for row in self.summary["layers"]:
-            kept = {k: v for k, v in row.items() if not isinstance(v, list | dict)}
-            for key, value in (row["twins"] or {}).items():
-                kept |= {f"twins_{key}_{part}": v for part, v in (value or {}).items()}
-            kept |= {f"capacity_{key}": v for key, v in row["capacity"].items()}
-            flat.append(kept)
-        return pd.DataFrame(flat)
+        return layer_table(self.summary["layers"])
 
     def pairs(self, layer: int | None = None) -> pd.DataFrame:
         """One row a tested pair at the deciding k, of one layer or of all.
@@ -64,12 +55,38 @@ class Run:
         """
         return self._tables("paths", layer)
 
+    def pair(self, a: str, b: str) -> PairLook:
+        """Look at one tested pair in every layer: quadrants, neurons, contexts, twins.
+
+        Args:
+            a: a concept, by name or, where that is clear, without quotes and spaces: prev=New for prev=" New".
+            b: the other one; the order does not matter.
+
+        Raises:
+            InputError: no such concept, or the pair was not tested.
+            StoreError: an older version wrote the run.
+        """
+        return read_look(self.path, self.pairs(), a, b)
+
+    @property
+    def concepts(self) -> pd.DataFrame:
+        """One row a concept: kind, lag, description, how often it holds, examples; empty for a run on arrays."""
+        file = self.path / CONCEPTS
+        return store.read_table(file, self._results.files.get(CONCEPTS)) if file.exists() else pd.DataFrame()
+
     def _tables(self, kind: str, layer: int | None) -> pd.DataFrame:
         held = [row["layer"] for row in self.summary["layers"]]
         if layer is not None and layer not in held:
             raise InputError(f"layer {layer}: this run measured layers {', '.join(map(str, held))}.")
         chosen = held if layer is None else [layer]
-        tables = [store.read_table(self.path / kind / f"layer-{index:02d}.parquet") for index in chosen]
+        names = [f"{kind}/layer-{index:02d}.parquet" for index in chosen]
+        tables = [store.read_table(self.path / name, self._results.files.get(name)) for name in names]
+        for name, table in zip(names, tables, strict=True):
+            missing = {"layer", "a", "b", "k", "d_prime"} - {str(column) for column in table.columns}
+            if missing:
+                raise FormatError(
+                    f"{self.path / name}: misses columns {', '.join(sorted(missing))}; start the run afresh with --force."
+                )
         return pd.concat(tables, ignore_index=True)
 
     def report(self, path: str | Path | None = None, *, companions: tuple[Run, ...] = ()) -> Path:
@@ -83,6 +100,11 @@ class Run:
             The path written.
         """
         return publish(self, None if path is None else Path(path), companions)
+
+    def examples(self) -> list[dict[str, Any]]:
+        """The strongest pairs with their neurons and tokens, as the report shows them."""
+        file = self.path / EXAMPLES
+        return store.read_json(file, self._results.files.get(EXAMPLES)) if file.exists() else []
 
     def export(self, folder: str | Path, *, width_mm: float | int = PAGE_MM) -> list[Path]:
         """Write figures for a paper (SVG, PDF) and tables (CSV, LaTeX) into a folder.
@@ -105,28 +127,16 @@ class Run:
         return f"Run({name!r}, {n} layers, {self.summary['concepts']['n_tested']} pairs, {str(self.path)!r})"
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """run.json of a run directory.
-
-    Raises:
-        StoreError: there is none.
-        FormatError: a newer probekit wrote it.
-    """
-    file = Path(path) / RECORD
-    if not file.exists():
-        raise StoreError(
-            f"{path}: no {RECORD}, so this is not a run directory; give the folder named by --out."
-        )
-    record = store.read_json(file)
-    written = record.get("format") if isinstance(record, dict) else None
-    if not isinstance(written, int):
-        raise FormatError(f"{file}: not a run record; give the folder named by --out.")
-    if written > FORMAT:
-        raise FormatError(
-            f"{file}: written in format {written}, this probekit reads up to {FORMAT}; upgrade probekit "
-            f"(it was written by {record.get('versions', {}).get('probekit', 'a newer version')})."
-        )
-    return record
+def _summary(path: Path, digest: Digest | None) -> dict[str, Any]:
+    summary = store.read_json(path / SUMMARY, digest)
+    if not isinstance(summary, dict) or summary.get("schema") != SCHEMA:
+        raise FormatError(f"{path / SUMMARY}: not a summary of {SCHEMA}; start the run afresh with --force.")
+    layers = summary.get("layers")
+    if not isinstance(layers, list) or not all(
+        isinstance(row, dict) and isinstance(row.get("layer"), int) for row in layers
+    ):
+        raise FormatError(f"{path / SUMMARY}: its layers are no rows; start the run afresh with --force.")
+    return summary
 
 
 def load(path: str | Path) -> Run:
@@ -136,5 +146,6 @@ def load(path: str | Path) -> Run:
         StoreError: the folder is no run directory.
         IncompleteError: the run was not finished.
         FormatError: a newer probekit wrote it.
+        CorruptError: it is not what was written.
     """
     return Run(Path(path))

@@ -24,8 +24,8 @@ LayerBlock = dict[int, tuple[Tensor | None, Tensor]]
 class Source(Protocol):
     """Activations of one half of the documents, block by block, re-iterable."""
 
-    def blocks(self, half: Half, layers: list[int]) -> Iterator[LayerBlock]:
-        """Blocks in token order; every layer of a block has the same tokens."""
+    def blocks(self, half: Half, layers: list[int], start: int = 0) -> Iterator[LayerBlock]:
+        """Blocks in token order from token `start` of the half on; every layer of a block has the same tokens."""
         ...
 
     def weights(self, layer: int) -> MlpWeights | None:
@@ -46,12 +46,24 @@ class ModelSource:
         self.docs = docs
         self._weights: dict[int, MlpWeights] = {}
 
-    def blocks(self, half: Half, layers: list[int]) -> Iterator[LayerBlock]:
-        """Forward one half, all layers at once."""
-        from probekit.model.harvest import harvest
+    def blocks(self, half: Half, layers: list[int], start: int = 0) -> Iterator[LayerBlock]:
+        """Forward one half, all layers at once.
 
-        for block in harvest(self.host, self.tokens, self.docs[half], layers):
-            yield dict(block.sites)
+        A later start leaves out whole batches only: the same documents go through the model together, whatever was
+        done before.
+        """
+        from probekit.model.harvest import default_batch_docs, harvest
+
+        docs = self.docs[half]
+        batch = default_batch_docs(self.host, max(1, self.tokens.ids.shape[1]))
+        ends = np.cumsum(self.tokens.counted[docs].sum(1))[batch - 1 :: batch]
+        n_batches = int((ends <= start).sum())
+        surplus = start - (int(ends[n_batches - 1]) if n_batches else 0)
+        for block in harvest(self.host, self.tokens, docs[n_batches * batch :], layers, batch_docs=batch):
+            dropped = min(surplus, block.n_tokens)
+            surplus -= dropped
+            if dropped < block.n_tokens:
+                yield {layer: (x[dropped:], h[dropped:]) for layer, (x, h) in block.sites.items()}
 
     def weights(self, layer: int) -> MlpWeights | None:
         """The layer's weights, read once."""
@@ -79,11 +91,11 @@ class ArraySource:
         self._rows = rows
         self._block = block
 
-    def blocks(self, half: Half, layers: list[int]) -> Iterator[LayerBlock]:
+    def blocks(self, half: Half, layers: list[int], start: int = 0) -> Iterator[LayerBlock]:
         """Slices of the arrays."""
-        rows = self._rows[half]
-        for start in range(0, len(rows), self._block):
-            chosen = torch.from_numpy(rows[start : start + self._block])
+        rows = self._rows[half][start:]
+        for first in range(0, len(rows), self._block):
+            chosen = torch.from_numpy(rows[first : first + self._block])
             inputs = None if self._inputs is None else self._inputs[chosen].float()
             yield {0: (inputs, self._neurons[chosen].float())}
 

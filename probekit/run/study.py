@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
-from jaxtyping import Int, UInt64
+from jaxtyping import Float, Int, UInt64
 
 from probekit.errors import DegenerateError, InputError
 from probekit.evidence.contrast import N_BATCHES, ConfirmPlan
-from probekit.evidence.decide import Tested
+from probekit.evidence.decide import Fdr, Tested
+from probekit.evidence.spikein import AMPLITUDES
 from probekit.probes.pairs import (
     MIN_DOCS,
     LabelColumns,
@@ -22,7 +23,9 @@ from probekit.probes.pairs import (
     splitmix64,
     testable_pairs,
 )
-from probekit.run.measure import DECIDING_K, HalfPlan, Study
+from probekit.run.choice import Choice
+from probekit.run.planned import DECIDING_K, KS, HalfPlan, Study
+from probekit.run.sites import CONTROLS
 from probekit.run.source import Half
 
 DUPLICATE_CORRELATION = 0.95
@@ -48,6 +51,12 @@ class Settings:
     """Seed of the twins and of the sample of pairs."""
     twin_ks: tuple[int, ...] = (DECIDING_K,)
     """Sizes at which twins are confirmed; 0 stands for all neurons."""
+    controls: tuple[str, ...] = ("isotropic",)
+    """Further kinds of twins, shown beside; they decide nothing."""
+    spikes: tuple[float, ...] = AMPLITUDES
+    """Sizes of the ANDs that are added to measure the sensitivity, in standard deviations of a neuron; () adds none."""
+    fdr: Fdr = "bh"
+    """How the false discovery rate is controlled."""
 
     def __post_init__(self) -> None:
         limits: dict[str, tuple[float, float]] = {
@@ -58,15 +67,61 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value < high:
                 raise InputError(f"{name}: got {value!r}, wanted a whole number ≥ {low:.0f}.")
-        if not 0 < self.q < 1:
+        level: Any = self.q
+        if not isinstance(level, int | float) or not 0 < level < 1:
             raise InputError(
                 f"q: got {self.q!r}, wanted a false discovery rate between 0 and 1, such as 0.05."
             )
+        sizes: tuple[Any, ...] = self.twin_ks
+        if not all(isinstance(k, int) and not isinstance(k, bool) and k in (0, *KS) for k in sizes):
+            raise InputError(f"twin_ks: got {self.twin_ks!r}, wanted sizes from {KS}, or 0 for all neurons.")
+        if not all(kind in CONTROLS for kind in self.controls):
+            raise InputError(f"controls: got {self.controls!r}, wanted some of {CONTROLS}.")
+        if self.fdr not in get_args(Fdr):
+            raise InputError(f"fdr: got {self.fdr!r}, wanted one of {get_args(Fdr)}.")
+        sizes = [
+            a
+            for a in self.spikes
+            if isinstance(a, int | float) and not isinstance(a, bool) and 0 < a < np.inf
+        ]
+        if len(set(sizes)) < len(self.spikes):
+            raise InputError(f"spikes: got {self.spikes!r}, wanted different sizes above 0, or none.")
         if 0 < self.twins < 4:
             raise InputError(
                 f"twins: got {self.twins}; wanted 0 (no twin, no claim about computation) or at least 4, since each twin "
                 "is standardised by the others while one of them stands for the layer."
             )
+
+
+def as_layers(layers: Any) -> list[int] | None:
+    """Layers, however they were given, each once and in order; None takes all.
+
+    Raises:
+        InputError: they are no whole numbers.
+    """
+    if layers is None:
+        return None
+    if isinstance(layers, str) or not hasattr(layers, "__iter__"):
+        raise InputError(f"layers: got {layers!r}, wanted a list of whole numbers.")
+    held = list(layers)
+    if not all(isinstance(layer, int | np.integer) and not isinstance(layer, bool) for layer in held):
+        raise InputError(f"layers: got {held!r}, wanted whole numbers.")
+    return sorted({int(layer) for layer in held})
+
+
+def as_items(values: Any, name: str) -> tuple[Any, ...]:
+    """A list as a tuple; `Settings` says what may stand in it.
+
+    Args:
+        values: what the user gave.
+        name: of the argument.
+
+    Raises:
+        InputError: it is no list.
+    """
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise InputError(f"{name}: got {values!r}, wanted a list.")
+    return tuple(values)
 
 
 @dataclass(frozen=True)
@@ -81,8 +136,10 @@ class PlannedStudy:
     """Testable pairs, before sampling."""
     excluded: dict[str, int]
     """Untestable pairs by reason."""
-    inclusion: float
-    """Probability with which a testable pair was tested."""
+    inclusion: Float[np.ndarray, " pair"]
+    """Probability with which each tested pair was taken."""
+    choice: Choice
+    """How they were chosen."""
     duplicate_of: Int[np.ndarray, " concept"]
     """Representative of each concept; duplicates share one."""
     docs: dict[Half, Int[np.ndarray, " doc"]]
@@ -102,7 +159,10 @@ def plan_study(
     pos: Int[np.ndarray, " token"],
     doc_key: UInt64[np.ndarray, " doc"],
     settings: Settings,
-    chosen: Int[np.ndarray, "pair 2"] | None = None,
+    choice: Choice | None = None,
+    names: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+    lags: Sequence[int] = (),
 ) -> PlannedStudy:
     """Split, count, choose and sample.
 
@@ -112,22 +172,34 @@ def plan_study(
         pos: position of each token in its document.
         doc_key: hash of each document's content; equal documents fall into the same half.
         settings: the science settings.
-        chosen: pairs asked for by the user; None takes all testable ones.
+        choice: which testable pairs are tested; None for a uniform sample.
+        names: of the concepts; only needed for pairs asked for by name.
+        kinds: of the concepts; none given: all are the user's.
+        lags: tokens back that each concept looks; none given: all look at the token itself.
 
     Raises:
+        InputError: a pair or kind of pair asked for does not exist.
         DegenerateError: no pair is testable, or one half has no document.
     """
+    choice = choice or Choice()
+    kinds, lags = kinds or ["user"] * labels.n_concepts, lags or [0] * labels.n_concepts
     fit_doc = is_fit(doc_key, settings.seed)
     masks: dict[Half, np.ndarray] = {"fit": fit_doc[doc], "confirm": ~fit_doc[doc]}
     parts = {half: labels.take(mask) for half, mask in masks.items()}
     counts: dict[Half, QuadrantCounts] = {
         half: count_quadrants(parts[half], doc[mask]) for half, mask in masks.items()
     }
-    index, excluded, n_testable = _testable(counts, labels.n_concepts, settings, chosen)
-    rng = np.random.default_rng([settings.seed, 7])
-    if n_testable > settings.max_pairs:
-        index = np.sort(rng.choice(index, settings.max_pairs, replace=False))
-    pairs = all_pairs(labels.n_concepts)[index]
+    wanted = None if choice.named is None else _indices(choice.named, names)
+    index, excluded, _ = _testable(counts, labels.n_concepts, settings, wanted)
+    index = index[choice.within(pair_kinds(kinds, lags, all_pairs(labels.n_concepts)[index]))]
+    taken, inclusion = choice.draw(
+        pair_kinds(kinds, lags, all_pairs(labels.n_concepts)[index]),
+        np.minimum(counts["fit"].n_tokens[index].min(1), counts["confirm"].n_tokens[index].min(1)),
+        settings.max_pairs,
+        np.random.default_rng([settings.seed, 7]),
+    )
+    n_testable = len(index)
+    pairs = all_pairs(labels.n_concepts)[index[taken]]
     plans: dict[Half, HalfPlan] = {}
     for half, mask in masks.items():
         key = doc_key[doc[mask]]
@@ -140,17 +212,37 @@ def plan_study(
     study = Study(
         pairs=pairs, fit=plans["fit"], confirm=plans["confirm"], plan=ConfirmPlan.of(plans["confirm"].sample, batch),
         n_twins=settings.twins, seed=settings.seed, twin_ks=settings.twin_ks,
+        controls=settings.controls, spikes=settings.spikes,
     )  # fmt: skip
     return PlannedStudy(
         study=study,
-        tested=Tested(pairs, labels.n_concepts, plans["confirm"].sample.n_natural[:, 0], settings.q),
+        tested=Tested(
+            pairs, labels.n_concepts, plans["confirm"].sample.n_natural[:, 0], settings.q, settings.fdr
+        ),
         n_testable=n_testable,
         excluded=excluded,
-        inclusion=len(pairs) / n_testable,
+        inclusion=inclusion,
+        choice=choice,
         duplicate_of=duplicates(labels),
         docs={"fit": np.flatnonzero(fit_doc), "confirm": np.flatnonzero(~fit_doc)},
         rows={half: np.flatnonzero(mask) for half, mask in masks.items()},
     )
+
+
+def _indices(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> np.ndarray:
+    place = {name: index for index, name in enumerate(names)}
+    unknown = sorted({name for pair in pairs for name in pair if name not in place})
+    if unknown:
+        raise InputError(
+            f"pairs: {unknown[0]!r} is none of the {len(names)} concepts (such as {', '.join(map(repr, names[:3]))}); "
+            "run.pairs() and Concepts.names list them."
+        )
+    same = [a for a, b in pairs if a == b]
+    if same or not pairs:
+        raise InputError(
+            f"pairs: {'a concept with itself: ' + repr(same[0]) if same else 'the list is empty'}."
+        )
+    return np.array([[place[a], place[b]] for a, b in pairs], np.int64)
 
 
 def _testable(
@@ -213,4 +305,5 @@ def counts_of(planned: PlannedStudy) -> dict[str, Any]:
         "n_testable": planned.n_testable,
         "n_tested": len(planned.tested.pairs),
         "untestable": planned.excluded,
+        "choice": planned.choice.record() or ["uniform"],
     }

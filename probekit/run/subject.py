@@ -14,12 +14,14 @@ from probekit.errors import DegenerateError, InputError
 from probekit.probes.pairs import LabelColumns, splitmix64
 from probekit.run import progress
 from probekit.run.cache import cached
+from probekit.run.choice import Choice
 from probekit.run.given import GivenArrays
+from probekit.run.identity import of_array
 from probekit.run.source import ArraySource, ModelSource, Source
 from probekit.run.study import PlannedStudy, Settings, counts_of, pair_kinds, plan_study
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.concepts.labels import Labels
-from probekit.text.corpus import Tokens, as_corpus
+from probekit.text.corpus import Corpus, Tokens, as_corpus
 
 MIN_DOCS_TOTAL = 2
 
@@ -56,6 +58,25 @@ class Subject:
     """The token block, where there is one."""
     tokenizer: Any | None = None
     """The tokenizer, where there is one."""
+    labels: Labels | None = None
+    """Labels of all counted tokens, where there are tokens."""
+    descriptions: Sequence[str] = ()
+    """When each concept holds, in words."""
+
+    def fingerprint(self) -> str:
+        """Digest of the tokens, labels, pairs and weights the stages are computed from."""
+        study = self.planned.study
+        parts = [str(self.corpus["fingerprint"]), str(self.model), *self.names, of_array(study.pairs)]
+        for half in (study.fit, study.confirm):
+            parts += [
+                of_array(a) for a in (half.labels.indptr, half.labels.tokens, half.doc_key, half.sample.ptr)
+            ]
+        for layer in self.layers:
+            mlp = self.source.weights(layer)
+            parts += (
+                [] if mlp is None else [of_array(mlp.weight.cpu().numpy()), of_array(mlp.bias.cpu().numpy())]
+            )
+        return hashlib.blake2b("\n".join(parts).encode(), digest_size=32).hexdigest()
 
 
 def model_subject(
@@ -63,10 +84,13 @@ def model_subject(
     corpus: Any,
     concepts: Any,
     layers: list[int] | None,
-    pairs: list[tuple[str, str]] | None,
+    choice: Choice,
     settings: Settings,
     device: str,
     report: progress.Report,
+    *,
+    dtype: str | None = None,
+    tokenizer: Any | None = None,
 ) -> Subject:
     """Load the model, read the corpus, label it and plan the study.
 
@@ -76,13 +100,14 @@ def model_subject(
     """
     from probekit.model.host import load_host
 
-    texts = cached(as_corpus(corpus))
-    host = load_host(model, device=device)
+    texts = as_corpus(corpus)  # a corpus that cannot be found is refused before a model is loaded
+    host = load_host(model, device=device, dtype=dtype, tokenizer=tokenizer)
     chosen = list(range(host.n_layers)) if layers is None else layers
     if not chosen:
         raise InputError("layers: the list is empty; give at least one layer, or None for all.")
     for layer in chosen:
         host.check_layer(layer)
+    texts = cached(texts)
     tokens = texts.tokenize(
         host.tokenizer, context=min(settings.context, host.context), max_tokens=settings.max_tokens, bos_id=host.bos_id,
         progress=lambda done, total: report("tokenizing", done, total),
@@ -92,8 +117,9 @@ def model_subject(
             f"{texts.name}: {tokens.n_docs} document within {settings.max_tokens:,} tokens; wanted many, since documents "
             "are split into a fit and a confirm half. Raise max_tokens, or split the text (doc_sep=)."
         )
-    labelled = _label(concepts, host.tokenizer, tokens)
-    planned = _plan(labelled, _doc_keys(tokens), settings, pairs)
+    chosen_concepts = concepts_of(concepts, host.tokenizer, tokens, texts)
+    labelled = chosen_concepts.label(tokens)
+    planned = _plan(labelled, _doc_keys(tokens), settings, choice)
     n_fit = planned.study.fit.labels.n_tokens
     return Subject(
         source=ModelSource(host, tokens, planned.docs),
@@ -119,23 +145,30 @@ def model_subject(
         notes=[],
         tokens=tokens,
         tokenizer=host.tokenizer,
+        labels=labelled,
+        descriptions=chosen_concepts.descriptions,
     )  # fmt: skip
 
 
-def _label(concepts: Any, tokenizer: Any, tokens: Tokens) -> Labels:
+def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens, corpus: Corpus) -> Concepts:
+    """The set a user means: None or "default", a TOML file, or a `Concepts` itself.
+
+    Raises:
+        InputError: it is none of these, or the defaults are wanted without a tokenizer.
+    """
     if concepts is None or (isinstance(concepts, str) and concepts == "default"):
         if tokenizer is None:
             raise InputError(
                 "concepts: the defaults need a tokenizer and this model has none; pass concepts=Concepts.from_vocab(...)."
             )
-        return Concepts.defaults(tokenizer, tokens).label(tokens)
+        return Concepts.defaults(tokenizer, tokens)
     if isinstance(concepts, str | Path):
-        return Concepts.from_toml(concepts, tokenizer, tokens).label(tokens)
+        return Concepts.from_toml(concepts, tokenizer, tokens, corpus)
     if not isinstance(concepts, Concepts):
         raise InputError(
             f"concepts: got a {type(concepts).__name__}; wanted None, a Concepts set or a TOML file."
         )
-    return concepts.label(tokens)
+    return concepts
 
 
 def _doc_keys(tokens: Tokens) -> np.ndarray:
@@ -147,31 +180,15 @@ def _doc_keys(tokens: Tokens) -> np.ndarray:
     return np.frombuffer(b"".join(keys), np.uint64)
 
 
-def _plan(
-    labelled: Labels, doc_key: np.ndarray, settings: Settings, pairs: list[tuple[str, str]] | None
-) -> PlannedStudy:
+def _plan(labelled: Labels, doc_key: np.ndarray, settings: Settings, choice: Choice) -> PlannedStudy:
     columns = LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens)
-    chosen = None if pairs is None else _indices(pairs, labelled.names)
-    return plan_study(columns, labelled.doc, labelled.pos, doc_key, settings, chosen)
+    return plan_study(
+        columns, labelled.doc, labelled.pos, doc_key, settings,
+        choice, labelled.names, labelled.kinds, labelled.lags,
+    )  # fmt: skip
 
 
-def _indices(pairs: list[tuple[str, str]], names: Sequence[str]) -> np.ndarray:
-    place = {name: index for index, name in enumerate(names)}
-    unknown = sorted({name for pair in pairs for name in pair if name not in place})
-    if unknown:
-        raise InputError(
-            f"pairs: {unknown[0]!r} is none of the {len(names)} concepts (such as {', '.join(map(repr, names[:3]))}); "
-            "run.pairs() and Concepts.names list them."
-        )
-    same = [a for a, b in pairs if a == b]
-    if same or not pairs:
-        raise InputError(
-            f"pairs: {'a concept with itself: ' + repr(same[0]) if same else 'the list is empty'}."
-        )
-    return np.array([[place[a], place[b]] for a, b in pairs], np.int64)
-
-
-def array_subject(given: GivenArrays, pairs: list[tuple[str, str]] | None, settings: Settings) -> Subject:
+def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Subject:
     """Plan the study on given arrays; without inputs and weights no twin can be made, and a note says so."""
     can_twin = given.inputs is not None and given.weights is not None
     notes: list[str] = []
@@ -184,8 +201,8 @@ def array_subject(given: GivenArrays, pairs: list[tuple[str, str]] | None, setti
     n_docs = int(given.doc[-1]) + 1
     # hashed twice: the position is hashed once, and document d at position p must not meet document p at d
     keys = splitmix64(splitmix64(np.arange(n_docs, dtype=np.uint64)))
-    chosen = None if pairs is None else _indices(pairs, given.names)
-    planned = plan_study(columns, given.doc, given.pos, keys, settings, chosen)
+    kinds, lags = ["user"] * len(given.names), [0] * len(given.names)
+    planned = plan_study(columns, given.doc, given.pos, keys, settings, choice, given.names, kinds, lags)
     mlp = given.weights
     n_neurons = given.neurons.shape[1]
     n_params = mlp.n_params if mlp is not None else n_neurons
@@ -208,7 +225,7 @@ def array_subject(given: GivenArrays, pairs: list[tuple[str, str]] | None, setti
         },
         concepts=counts_of(planned),
         names=given.names,
-        kinds=pair_kinds(["user"] * len(given.names), [0] * len(given.names), planned.study.pairs),
+        kinds=pair_kinds(kinds, lags, planned.study.pairs),
         planned=planned,
         notes=notes,
     )  # fmt: skip

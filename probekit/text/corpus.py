@@ -48,6 +48,8 @@ class Tokens:
     """Id of the beginning-of-sequence token in column 0 of every row; None when rows start with text."""
     name: str
     """Name of the corpus they came from."""
+    source: Int[np.ndarray, " doc"] | None = None
+    """Place in the corpus of each row's document; None where every document of the corpus has its row."""
 
     def __post_init__(self) -> None:
         """Refuse ids and lengths that contradict each other."""
@@ -67,6 +69,11 @@ class Tokens:
     def n_tokens(self) -> int:
         """Counted tokens: without beginning-of-sequence tokens and padding."""
         return int(self.lengths.sum()) - (self.n_docs if self.bos_id is not None else 0)
+
+    @cached_property
+    def documents(self) -> Int[np.ndarray, " doc"]:
+        """Place in the corpus of each row's document."""
+        return np.arange(self.n_docs) if self.source is None else self.source
 
     @cached_property
     def counted(self) -> Bool[np.ndarray, "doc pos"]:
@@ -204,22 +211,30 @@ class Corpus:
     @classmethod
     def from_dataset(
         cls,
-        name: str,
+        name: Any,
         *,
         split: str | None = None,
         column: str | None = None,
         config: str | None = None,
         revision: str | None = None,
     ) -> Corpus:
-        """A dataset of the Hugging Face hub, streamed, or a local folder of data files; one document a row.
+        """A dataset of the Hugging Face hub, streamed, a local folder of data files, or a `datasets` object.
+
+        One document a row.
 
         Args:
-            name: hub name, or the path of a folder.
+            name: hub name, path of a folder, or a Dataset, IterableDataset or DatasetDict of the `datasets` library.
             split: split to read; by default `train` if there is one, else the first.
             column: text column; by default `text`, or the only column of strings.
             config: configuration of the dataset, where it has several.
             revision: branch, tag or commit.
         """
+        if not isinstance(name, str | Path):
+            return cls(
+                name=readers.object_name(name),
+                source=readers.dataset_object(name, split=split, column=column),
+            )
+        name = str(name)
         source = readers.dataset(name, split=split, column=column, config=config, revision=revision)
         origin = f"{name} split={split} column={column} config={config} revision={revision}"
         return cls(name=Path(name).name if Path(name).is_dir() else name, source=source, origin=origin)
@@ -244,6 +259,20 @@ class Corpus:
         if self.source is None:
             raise InputError(f"corpus {self.name!r} was made from tokens and has no texts")
         return iter(self.source())
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """For each document, in the order of `texts`, the row of the table it came from.
+
+        Raises:
+            InputError: the corpus was not read from a table.
+        """
+        rows = getattr(self.source, "rows", None)
+        if rows is None:
+            raise InputError(
+                f"corpus {self.name!r} has no columns beside its text; read it from a table (.jsonl, .csv, .parquet, "
+                ".arrow) or a dataset"
+            )
+        return rows()
 
     def with_texts(self, texts: TextSource | Sequence[str]) -> Corpus:
         """The same corpus reading its texts from somewhere else, such as a cache.
@@ -289,16 +318,16 @@ class Corpus:
                     "pass a model with one, or Corpus.from_tokens"
                 )
             rows = _encoded_rows(self.texts(), tokenizer, context, bos_id)
-        taken = _take(rows, max_tokens, bos_id, progress)
+        taken, source = _take(rows, max_tokens, bos_id, progress)
         if not taken:
             raise DegenerateError(
                 f"corpus {self.name!r} has no document with a counted token; pass text that has some"
             )
-        return _block(taken, bos_id, self.name)
+        return _block(taken, source, bos_id, self.name)
 
 
-def as_corpus(value: Corpus | str | Path | None) -> Corpus:
-    """The corpus that a user means: None or "docs", a file, a folder, a hub name, or a `Corpus` itself.
+def as_corpus(value: Any) -> Corpus:
+    """The corpus that a user means: None or "docs", a file, a folder, a hub name, a dataset object, or a `Corpus` itself.
 
     Args:
         value: what the user gave.
@@ -307,6 +336,8 @@ def as_corpus(value: Corpus | str | Path | None) -> Corpus:
         return value
     if value is None or value == "docs":
         return Corpus.docs()
+    if not isinstance(value, str | Path):
+        return Corpus.from_dataset(value)
     path = Path(value)
     if (
         path.is_file()
@@ -345,29 +376,33 @@ def _cut_given(
     return rows, bos_id if starts_so else None
 
 
-def _take(rows: Iterator[Row], max_tokens: int, bos_id: int | None, progress: Progress | None) -> list[Row]:
-    """Rows with a counted token, in order, until the next one would exceed `max_tokens`."""
+def _take(
+    rows: Iterator[Row], max_tokens: int, bos_id: int | None, progress: Progress | None
+) -> tuple[list[Row], list[int]]:
+    """Rows with a counted token, in order, until the next one would exceed `max_tokens`, and their places."""
     n_uncounted = 0 if bos_id is None else 1
     taken: list[Row] = []
+    source: list[int] = []
     n_tokens = 0
-    for row in rows:
+    for place, row in enumerate(rows):
         n_counted = len(row) - n_uncounted
         if n_counted < 1:
             continue
         if taken and n_tokens + n_counted > max_tokens:
             break
         taken.append(row)
+        source.append(place)
         n_tokens += n_counted
         if progress is not None and len(taken) % BATCH_DOCS == 0:
             progress(min(n_tokens, max_tokens), max_tokens)
     if progress is not None:
         progress(max_tokens, max_tokens)
-    return taken
+    return taken, source
 
 
-def _block(rows: list[Row], bos_id: int | None, name: str) -> Tokens:
+def _block(rows: list[Row], source: list[int], bos_id: int | None, name: str) -> Tokens:
     """Rows side by side, padded on the right."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     ids = np.full((len(rows), int(lengths.max())), PADDING, dtype=np.int32)
     ids[np.arange(ids.shape[1]) < lengths[:, None]] = np.concatenate(rows)
-    return Tokens(ids, lengths, bos_id, name)
+    return Tokens(ids, lengths, bos_id, name, np.array(source))

@@ -13,13 +13,15 @@ import platform
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from probekit.errors import InputError
 from probekit.text import docs
+from probekit.text.patience import within
 
 END_OF_TEXT = "<|endoftext|>"
 MIN_DOCUMENT_CHARACTERS = 1_000
@@ -96,7 +98,7 @@ def _merged(text: str, cuts: Iterable[int]) -> list[str]:
     return [document.strip("\n") for document in documents if document.strip()]
 
 
-def table(path: Path, column: str | None) -> Callable[[], Iterator[str]]:
+def table(path: Path, column: str | None) -> TableSource:
     """Source of one text column of a local table, its column checked now and its rows read lazily.
 
     Args:
@@ -122,14 +124,29 @@ def _jsonl_rows(path: Path) -> Iterator[dict[str, Any]]:
 def _builder_rows(path: Path) -> Iterator[dict[str, Any]]:
     from datasets import load_dataset
 
-    yield from load_dataset(
-        _BUILDERS[path.suffix.lower()], data_files=str(path), split="train", streaming=True
-    )
+    with _uncounted():
+        loaded = load_dataset(
+            _BUILDERS[path.suffix.lower()], data_files=str(path), split="train", streaming=True
+        )
+    yield from loaded
+
+
+@contextmanager
+def _uncounted() -> Generator[None]:
+    """No call home: the dataset library counts loads on a server, even of local files."""
+    from datasets import config
+
+    before = config.HF_UPDATE_DOWNLOAD_COUNTS
+    config.HF_UPDATE_DOWNLOAD_COUNTS = False
+    try:
+        yield
+    finally:
+        config.HF_UPDATE_DOWNLOAD_COUNTS = before
 
 
 def dataset(
     name: str, *, split: str | None, column: str | None, config: str | None, revision: str | None
-) -> Callable[[], Iterator[str]]:
+) -> TableSource:
     """Source of one text column of a hub dataset or of a folder of data files.
 
     Args:
@@ -142,16 +159,50 @@ def dataset(
     where = f"dataset {name!r}"
     loaded = _load(name, config, revision)
     if hasattr(loaded, "keys"):
-        splits = [str(key) for key in loaded]
-        chosen = split or ("train" if "train" in splits else splits[0])
-        if chosen not in splits:
-            raise InputError(f"{where} has no split {chosen!r}; it has {', '.join(splits)}")
-        loaded = loaded[chosen]
+        loaded = _split(where, loaded, split)
     elif split is not None:
         raise InputError(
             f"{where} is a saved dataset without splits, but split={split!r} was asked for; leave it out"
         )
     return _column_source(where, lambda: iter(loaded), column)
+
+
+def dataset_object(loaded: Any, *, split: str | None, column: str | None) -> TableSource:
+    """Source of one text column of a Dataset, IterableDataset or a dictionary of them.
+
+    Args:
+        loaded: the object.
+        split: of a dictionary; None picks `train`, else the first.
+        column: None picks `text` or the only column of strings.
+    """
+    if not hasattr(loaded, "features") and not hasattr(loaded, "keys"):
+        raise InputError(
+            f"corpus: got a {type(loaded).__name__}, wanted a name, a path, a Corpus or a Dataset of the datasets library"
+        )
+    where = f"dataset {object_name(loaded)!r}"
+    if hasattr(loaded, "keys"):
+        loaded = _split(where, loaded, split)
+    elif split is not None:
+        raise InputError(f"{where} is one split already, but split={split!r} was asked for; leave it out")
+    return _column_source(where, lambda: iter(loaded), column)
+
+
+def object_name(loaded: Any) -> str:
+    """What a report calls a dataset object: its builder's name if it has one.
+
+    Args:
+        loaded: a Dataset, IterableDataset or a dictionary of them.
+    """
+    info = getattr(loaded, "info", None)
+    return str(getattr(info, "builder_name", None) or type(loaded).__name__)
+
+
+def _split(where: str, loaded: Any, split: str | None) -> Any:
+    splits = [str(key) for key in loaded]
+    chosen = split or ("train" if "train" in splits else splits[0])
+    if chosen not in splits:
+        raise InputError(f"{where} has no split {chosen!r}; it has {', '.join(splits)}")
+    return loaded[chosen]
 
 
 def _load(name: str, config: str | None, revision: str | None) -> Any:
@@ -173,7 +224,8 @@ def _load(name: str, config: str | None, revision: str | None) -> Any:
             return datasets.load_from_disk(name)
         if not folder.exists():
             _knock(name)
-        return datasets.load_dataset(name, config, revision=revision, streaming=True)
+        with _uncounted():
+            return datasets.load_dataset(name, config, revision=revision, streaming=True)
     except (DatasetNotFoundError, DataFilesNotFoundError, RepositoryNotFoundError) as error:
         raise InputError(
             f"{where} was not found on this machine or on the hub; check the name, or {local}"
@@ -190,34 +242,48 @@ def _knock(name: str) -> None:
 
     if not constants.HF_HUB_OFFLINE:
         try:
-            urllib.request.urlopen(f"{constants.ENDPOINT}/api/datasets/{name}", timeout=HUB_TIMEOUT_S).close()  # noqa: S310
+            within(HUB_TIMEOUT_S, lambda: _ask(f"{constants.ENDPOINT}/api/datasets/{name}"))
         except urllib.error.HTTPError:
             return  # it answered; what is wrong with the name is the dataset library's to say
         except OSError as error:
             raise ConnectionError(str(error)) from error
 
 
-def _column_source(
-    where: str, rows: Callable[[], Iterator[dict[str, Any]]], column: str | None
-) -> Callable[[], Iterator[str]]:
-    """Source of one column, its name settled on the first row so that a wrong one is refused at once."""
-    first = next(_guarded(where, rows), None)
-    if first is None:
-        raise InputError(f"{where} has no rows; wanted one document a row")
-    chosen = _text_column(where, first, column)
+def _ask(url: str) -> None:
+    urllib.request.urlopen(url, timeout=HUB_TIMEOUT_S).close()  # noqa: S310
 
-    def texts() -> Iterator[str]:
-        for number, row in enumerate(_guarded(where, rows)):
-            text = row.get(chosen)
+
+class TableSource:
+    """Documents from one column of a table, and the rows they stand in; both from the first one on at each call."""
+
+    def __init__(self, where: str, rows: Callable[[], Iterator[dict[str, Any]]], column: str) -> None:
+        self._where, self._rows, self._column = where, rows, column
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Rows that hold a text, whole."""
+        for number, row in enumerate(_guarded(self._where, self._rows)):
+            text = row.get(self._column)
             if text is None:
                 continue
             if not isinstance(text, str):
                 raise InputError(
-                    f"{where}, row {number}: column {chosen!r} holds a {type(text).__name__}, wanted text"
+                    f"{self._where}, row {number}: column {self._column!r} holds a {type(text).__name__}, wanted text"
                 )
-            yield text
+            yield row
 
-    return texts
+    def __call__(self) -> Iterator[str]:
+        """The texts."""
+        return (row[self._column] for row in self.rows())
+
+
+def _column_source(
+    where: str, rows: Callable[[], Iterator[dict[str, Any]]], column: str | None
+) -> TableSource:
+    """Source of one column, its name settled on the first row so that a wrong one is refused at once."""
+    first = next(_guarded(where, rows), None)
+    if first is None:
+        raise InputError(f"{where} has no rows; wanted one document a row")
+    return TableSource(where, rows, _text_column(where, first, column))
 
 
 def _guarded(where: str, rows: Callable[[], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 
-from probekit.evidence.audit import ASSUMED_BITS, audit
+from probekit.evidence.audit import ASSUMED_BITS, SENSITIVITY_BITS, SENSITIVITY_DELTAS, audit
 from probekit.theory import bounds
 
 
@@ -73,3 +74,20 @@ def test_no_excess_needs_no_bits(excess_low: float) -> None:
 def test_an_excess_beyond_all_pairs_is_all_pairs() -> None:
     held = audit(n_neurons=64, n_params=64 * 9, bits_stored=32.0, n_tested=500, excess_low=1e9)
     assert held.bits_needed == pytest.approx(0.0, abs=1e-9)  # naming all of them takes no bit
+
+
+def test_the_verdict_under_other_assumptions() -> None:
+    # 2,336 bits at b = 2 against 2,556 pairs: the bound binds at b = 1 and 2 and not at 16
+    held = audit(n_neurons=16, n_params=1_168, bits_stored=32.0, n_tested=2_556, excess_low=300.0)
+    rows = {(row["bits"], row["delta"]): row for row in held.by_assumption}
+    assert set(rows) == set(itertools.product(SENSITIVITY_BITS, SENSITIVITY_DELTAS))
+    assert rows[2.0, 0.0]["max_selected"] == held.max_selected
+    assert rows[2.0, 0.0]["verdict"] == "holds"
+    assert rows[16.0, 0.0]["verdict"] == "vacuous"
+    # 300 of 2,556 take 1,330 bits, and 1,168 weights of one bit hold 1,168: exceeded
+    assert rows[1.0, 0.0]["bits_needed"] == pytest.approx(math.log2(math.comb(2_556, 300)), rel=1e-9)
+    assert rows[1.0, 0.0]["verdict"] == "exceeded"
+    # more tolerance leaves fewer bits to be held, and more that may be selected
+    assert rows[1.0, 0.2]["bits_needed"] < rows[1.0, 0.05]["bits_needed"] < rows[1.0, 0.0]["bits_needed"]
+    most = [row["max_selected"] or held.universe for row in (rows[1.0, d] for d in SENSITIVITY_DELTAS)]
+    assert most == sorted(most)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,3 +121,35 @@ def test_layers_that_are_one_more_twin_are_rarely_flagged() -> None:
     # any flag at all under the null: at most q, 3 s.e. of a share of 5 % among 60 draws
     assert flagged / n_draws <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / n_draws)
     assert found / n_draws > 0.9
+
+
+@pytest.mark.parametrize("n", [1, 7, 500])
+def test_yekutieli_is_that_of_statsmodels_and_storey_lies_below_hochberg(n: int) -> None:
+    rng = np.random.default_rng(n)
+    for p in (rng.random(n), rng.random(n) ** 4):
+        _, expected, *_ = multipletests(p, alpha=0.05, method="fdr_by")
+        np.testing.assert_allclose(adjusted(p, "by"), np.asarray(expected), rtol=0, atol=1e-12)
+        assert (adjusted(p, "storey") <= adjusted(p)).all()
+    assert (
+        adjusted(np.full(n, 0.9), "storey") == adjusted(np.full(n, 0.9))
+    ).all()  # no share below 1 to be had
+
+
+def test_storey_takes_the_share_of_nulls_into_account() -> None:
+    rng = np.random.default_rng(0)
+    p = np.concatenate([rng.random(6_000), rng.random(4_000) ** 12])
+    # six tenths are null: 3,000 of 10,000 above ½, known to half a per cent, plus those few others
+    ratio = adjusted(p, "storey") / adjusted(p)
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-12)
+    assert 0.58 < ratio[0] < 0.68
+
+
+def test_the_chosen_control_decides() -> None:
+    twins = twin_contrasts(8)
+    strong = made_up(np.where(np.arange(len(PAIRS)) < 12, 8.0, 1.0), se=0.1)
+    counts = {
+        fdr: int(np.sum(decide(strong, twins, [silent()], replace(TESTED, fdr=fdr)).above_twins))
+        for fdr in ("bh", "by", "storey")
+    }
+    assert counts["by"] <= counts["bh"] <= counts["storey"]
+    assert counts["bh"] >= 10

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from readings import made_up, plan_of, stream, stream_neurons
@@ -12,12 +14,15 @@ from probekit.evidence.spread import (
     Spread,
     _name_patterns,
     _participation,
+    channel_overlap,
     classify,
+    coherence,
     effective_rank,
     main_neurons,
     measure_spread,
 )
 from probekit.probes.refit import BalancedMoments, Readouts
+from probekit.theory.circuits import two_and
 
 
 def test_participation_by_hand() -> None:
@@ -221,3 +226,31 @@ def test_duplicates_count_once_and_are_no_company() -> None:
     assert same.n_distinct == 1
     assert same.superposed.tolist() == [False, False]
     assert same.dedicated.tolist() == [True, True]
+
+
+def test_channels_of_designated_pairs_overlap_and_shuffled_ones_do_not() -> None:
+    circuit = two_and(pairs=40, n_concepts=48, n_neurons=256, seed=0)
+    assert circuit.route is not None
+    reads = circuit.route.T
+    designated = {(min(a, b), max(a, b)) for a, b in circuit.pairs.tolist()}
+    pairs = np.array(list(itertools.combinations(range(48), 2)))
+    mine = np.array([(int(a), int(b)) in designated for a, b in pairs])
+    noise = 0.05 * np.random.default_rng(0).standard_normal(reads.shape)
+    z = channel_overlap(reads + noise, pairs)
+    # five neurons of ten are shared; pairs that share none are at most five robust units apart from each other
+    assert z[mine].min() > np.quantile(z[~mine], 0.9)
+    assert z[mine].mean() > 5
+    shuffled = np.stack([np.random.default_rng(c).permutation(row) for c, row in enumerate(reads + noise)])
+    assert abs(np.median(channel_overlap(shuffled, pairs)[mine])) < 1.5
+    np.testing.assert_array_equal(channel_overlap(np.zeros((48, 4)), pairs), 0.0)
+    # a unit of the weights does not matter
+    np.testing.assert_allclose(channel_overlap(7 * (reads + noise), pairs), z, rtol=1e-9)
+
+
+def test_coherence_by_hand() -> None:
+    neurons = np.array([[0, 1], [1, 2], [3, -1]])
+    readouts = Readouts(neurons, np.array([[1.0, 1.0], [1.0, -1.0], [2.0, 9.0]]), np.zeros(3))
+    # cosines ½, 0 and 0
+    assert coherence(readouts, np.array([True, True, True]), 4) == pytest.approx(1 / 6)
+    assert coherence(readouts, np.array([True, True, False]), 4) == pytest.approx(0.5)
+    assert coherence(readouts, np.array([True, False, False]), 4) == 0.0

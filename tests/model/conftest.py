@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,53 +15,20 @@ import torch
 from probekit.model.host import Host, load_host
 from probekit.text.corpus import Tokens
 
-N_VOCAB = 64
-CONTEXT = 32
-BOS = 63
+sys.path.insert(0, str(Path(__file__).parent))
+import architectures
+
+N_VOCAB, CONTEXT, BOS = architectures.N_VOCAB, architectures.CONTEXT, architectures.BOS
 
 
 def _configurations() -> dict[str, Callable[[], Any]]:
     import transformers as hf
 
-    common: dict[str, Any] = {
-        "vocab_size": N_VOCAB,
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "intermediate_size": 48,
-        "max_position_embeddings": CONTEXT,
-        "bos_token_id": BOS,
-        "eos_token_id": BOS,
-        "pad_token_id": BOS,
-    }
-    gpt2: dict[str, Any] = {
-        "vocab_size": N_VOCAB,
-        "n_embd": 16,
-        "n_layer": 2,
-        "n_head": 2,
-        "n_positions": CONTEXT,
-    }
-    gpt2 |= {"bos_token_id": BOS, "eos_token_id": BOS}
-    neox = {key: value for key, value in common.items() if key != "num_key_value_heads"}
-    opt = {key: value for key, value in neox.items() if key != "intermediate_size"}
-    return {
-        "gpt2": lambda: hf.GPT2LMHeadModel(hf.GPT2Config(**gpt2)),
-        "neox": lambda: hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**neox)),
-        "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**common)),
-        "qwen2": lambda: hf.Qwen2ForCausalLM(hf.Qwen2Config(**common)),
-        "gemma2": lambda: hf.Gemma2ForCausalLM(hf.Gemma2Config(head_dim=8, **common)),
-        "phi": lambda: hf.PhiForCausalLM(hf.PhiConfig(**common)),
-        "phi3": lambda: hf.Phi3ForCausalLM(hf.Phi3Config(**common)),
-        "gptj": lambda: hf.GPTJForCausalLM(hf.GPTJConfig(rotary_dim=4, **gpt2)),
-        "opt": lambda: hf.OPTForCausalLM(hf.OPTConfig(ffn_dim=48, word_embed_proj_dim=16, **opt)),
-        "bloom": lambda: hf.BloomForCausalLM(
-            hf.BloomConfig(
-                vocab_size=N_VOCAB, hidden_size=16, n_layer=2, n_head=2, bos_token_id=BOS, eos_token_id=BOS
-            )
-        ),
-        "mixtral": lambda: hf.MixtralForCausalLM(hf.MixtralConfig(num_local_experts=2, **common)),
-        "llama-quick-gelu": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(hidden_act="quick_gelu", **common)),
+    common = architectures.COMMON | {"hidden_act": "quick_gelu"}
+    made = {name: architectures.builder(name) for name in architectures.CONFIGURATIONS}
+    return made | {
+        "neox": made["gpt_neox"],
+        "llama-quick-gelu": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**common)),
     }
 
 

@@ -194,7 +194,8 @@ class TestRefused:
 
     def test_something_else(self):
         with pytest.raises(
-            ModelError, match="got a dict, wanted a hub name, a folder or a TransformerBridge"
+            ModelError,
+            match="got a dict, wanted a hub name, a folder, a transformers model or a TransformerBridge",
         ):
             load_host({})
 
@@ -223,7 +224,9 @@ class TestHub:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
     def answer(self, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Any]) -> None:
-        monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda self, name, timeout: answer())
+        monkeypatch.setattr(
+            "huggingface_hub.HfApi.model_info", lambda self, name, revision, timeout: answer()
+        )
 
     @pytest.mark.parametrize(
         ("name", "shown"), [("gpt2", "gpt2"), ("gpt2-small", "gpt2"), ("no/such", "no/such")]

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from probekit.model.twins import InputFrame, PcSignTwins, isotropic_twin, linearised
+from probekit.model.twins import (
+    InputFrame,
+    PcSignTwins,
+    channel_shuffle,
+    concept_directions,
+    isotropic_twin,
+    linearised,
+)
 from probekit.model.weights import MlpWeights
 
 N_TOKENS, N_INPUTS, N_NEURONS = 4_000, 12, 30
@@ -185,3 +192,47 @@ def test_linearised_silent_and_collinear_neurons_do_not_fail(inputs: torch.Tenso
     assert twice.w_gate is not None
     twice.w_gate[0] = twice.w_in[0]
     assert torch.isfinite(linearised(twice, inputs).neurons(inputs)).all()
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_channel_shuffle_deals_each_concept_to_other_neurons(gated: bool) -> None:
+    rng = np.random.default_rng(7)
+    n_concepts = 8
+    held = torch.from_numpy(rng.random((N_TOKENS, n_concepts)) < 0.3).float()
+    codes = torch.from_numpy(rng.standard_normal((n_concepts, N_INPUTS))).float()
+    inputs = held @ codes + 0.1 * torch.from_numpy(rng.standard_normal((N_TOKENS, N_INPUTS))).float()
+    weights = layer(gated)
+    directions = concept_directions(inputs, held)
+    # 4,000 tokens of noise 0.1 at 30 %: a direction is known to 0.1/√840, five of them, and the ridge of 1e-3
+    np.testing.assert_allclose(directions, codes, atol=0.02)
+    twin = channel_shuffle(weights, directions, rng)
+    before = (directions @ weights.weight.T).numpy()
+    after = before + twin.moves.numpy()
+    halves = 2 if gated else 1
+    for half in range(halves):
+        part = slice(half * N_NEURONS, (half + 1) * N_NEURONS)
+        # each concept is read as strongly, by as many neurons
+        np.testing.assert_allclose(np.sort(after[:, part]), np.sort(before[:, part]), atol=1e-5)
+    # and by others: which concepts meet on a neuron is by chance
+    overlap = np.corrcoef(before[:, :N_NEURONS])[np.triu_indices(n_concepts, 1)]
+    shuffled = np.corrcoef(after[:, :N_NEURONS])[np.triu_indices(n_concepts, 1)]
+    assert abs(np.corrcoef(overlap, shuffled)[0, 1]) < 0.7
+    if gated:  # the same permutation in both halves: a concept's gate and linear part stay together
+        for c in range(n_concepts):
+            together = {(round(float(g), 4), round(float(v), 4)) for g, v in before[c].reshape(2, -1).T}
+            assert {
+                (round(float(g), 4), round(float(v), 4)) for g, v in after[c].reshape(2, -1).T
+            } == together
+    # a token with no concept passes unchanged
+    none = ~held.any(1)
+    np.testing.assert_array_equal(twin.neurons(inputs, held)[none], weights.neurons(inputs)[none])
+
+
+def test_concepts_that_determine_each_other_share_their_direction() -> None:
+    rng = np.random.default_rng(8)
+    one = torch.from_numpy(rng.random((500, 1)) < 0.4).float()
+    held = torch.cat([one, one, torch.zeros(500, 1)], dim=1)
+    inputs = one @ torch.ones(1, N_INPUTS)
+    directions = concept_directions(inputs, held)
+    np.testing.assert_allclose(directions[0] + directions[1], np.ones(N_INPUTS), atol=1e-3)
+    assert not directions[2].any()

@@ -17,6 +17,7 @@ RTOL, ATOL = 1e-5, 1e-6
 
 REFERENCE = {
     "relu": lambda pre: np.maximum(pre, 0),
+    "relu2": lambda pre: np.maximum(pre, 0) ** 2,
     "gelu": lambda pre: pre * special.ndtr(pre),
     "gelu_tanh": lambda pre: 0.5 * pre * (1 + np.tanh(np.sqrt(2 / np.pi) * (pre + 0.044715 * pre**3))),
     "silu": lambda pre: pre * special.expit(pre),

@@ -212,3 +212,20 @@ def test_the_hash_is_the_published_one_and_mixes() -> None:
     # one half of 100,000 fair bits, ± 5 sd
     ones = np.array([((keys >> np.uint64(bit)) & np.uint64(1)).sum() for bit in range(64)])
     assert np.abs(ones.astype(float) - 50_000).max() < 5 * np.sqrt(100_000) / 2
+
+
+def test_a_part_of_a_sample_is_the_sample_of_the_part() -> None:
+    rng = np.random.default_rng(5)
+    columns = LabelColumns.from_dense(rng.random((400, 6)) < 0.4)
+    doc, token_hash = np.arange(400) // 20, pairing.splitmix64(np.arange(400, dtype=np.uint64))
+    pairs = all_pairs(6)
+    whole = sample_tokens(columns, pairs, doc, token_hash, limit=25)
+    for at in (np.array([0, 3, 14]), np.array([7]), np.array([], np.int64)):
+        part, alone = whole.take(at), sample_tokens(columns, pairs[at], doc, token_hash, limit=25)
+        for name in ("ptr", "token", "first_of_doc", "n_natural"):
+            np.testing.assert_array_equal(getattr(part, name), getattr(alone, name))
+
+
+def test_dense_labels_are_the_labels() -> None:
+    labels = np.random.default_rng(6).random((50, 4)) < 0.3
+    np.testing.assert_array_equal(LabelColumns.from_dense(labels).dense(), labels.astype(np.float32))

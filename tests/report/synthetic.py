@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from probekit.evidence.audit import by_assumption
+
 RUNGS = (
     "n_significant_raw",
     "n_represented",
@@ -61,6 +63,21 @@ CAPACITY: dict[str, dict[str, Any]] = {
 }
 
 
+def _sensitivity() -> dict[str, Any]:
+    """Forty ANDs added, more of them found the larger they are."""
+    curve: list[dict[str, Any]] = []
+    for amplitude, recall in ((0.0, 0.0), (0.5, 0.3), (1.0, 0.7), (2.0, 0.975)):
+        found = {
+            "recall": recall,
+            "low": max(0.0, recall - 0.1),
+            "high": min(1.0, recall + 0.1),
+            "by_support": [],
+        }
+        curve.append({"amplitude": amplitude, "above_twins": found, "computed": found})
+    at = {"0.5": 0.75, "0.9": 1.7}
+    return {"n_spiked": 40, "channel": 5, "curve": curve, "above_twins_at": at, "computed_at": at}
+
+
 def layer_row(
     number: int, what: str, capacity: str, *, n_neurons: int = 512, twins: int = 20
 ) -> dict[str, Any]:
@@ -84,7 +101,14 @@ def layer_row(
         "excess_high": own[5] - nulls[4][1],
         "share_low_p": 0.010 + own[5] / own[0],
         "share_high_p": 0.011,
-        "sensitivity": None,
+        "sensitivity": _sensitivity(),
+        "n_nonnull_low": own[5] if twins >= 19 else None,
+        "nonnull": {
+            "n_low": own[5] if twins >= 19 else None,
+            "control": 0 if twins >= 19 else None,
+            "beta": 0.2,
+            "why_not": "" if twins >= 19 else f"{twins} twins; 19 are needed for a 95 % constant",
+        },
         "n_distinct": own[5],
         "effective_rank": 11.0,
         "features_per_neuron": 1.6,
@@ -143,6 +167,9 @@ def layer_row(
         "n2_over_log2_n": n * n / np.log2(n),
         "bits_per_param": 2.0,
         "n_params": n * 129,
+        "by_assumption": by_assumption(
+            n_params=n * 129, n_tested=own[0], n_found=max(0, own[5] - nulls[4][2])
+        ),
         **CAPACITY[capacity],
     }
     return row
@@ -212,6 +239,7 @@ def pair_table(number: int, n_computed: int, n_tested: int = 1140) -> pd.DataFra
             "conjunctive": computed,
             "offset": 0.0,
             "decidable": True,
+            "overlap": rng.standard_normal(n_tested),
         }
     ).astype(dict.fromkeys(FLAGS, "boolean"))
     return table.iloc[order].reset_index(drop=True)

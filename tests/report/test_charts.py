@@ -60,7 +60,13 @@ def test_a_bound_that_is_vacuous_is_not_drawn(drawn: dict[str, str]) -> None:
 
 def test_figures_without_numbers_are_left_out() -> None:
     summary, layers, pairs = run(("none",))
-    summary["layers"][0] |= {"groups": None, "tails": None, "effect": None, "effect_levels": None}
+    summary["layers"][0] |= {
+        "groups": None,
+        "tails": None,
+        "effect": None,
+        "effect_levels": None,
+        "sensitivity": None,
+    }
     bare = {0: pairs[0].drop(columns=["d_prime", "d_prime_input"])}
     assert set(figures(summary, layers, bare)) == {"ladder", "capacity"}
 

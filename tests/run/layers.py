@@ -159,7 +159,7 @@ def run_layer(
     planned: PlannedStudy | None = None,
 ) -> Judged:
     """Measure and judge one layer on a scene; `planned` saves the planning where several layers share the scene."""
-    settings = Settings(twins=twins, seed=seed, max_pairs=10_000, min_support=min_support)
+    settings = Settings(twins=twins, seed=seed, max_pairs=10_000, min_support=min_support, spikes=())
     study = plan(scene, settings) if planned is None else planned
     study = replace(study, study=replace(study.study, n_twins=twins, seed=seed))
     source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, study.rows)

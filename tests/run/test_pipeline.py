@@ -59,10 +59,14 @@ class TestRunDirectory:
         for row in summary["layers"]:
             assert set(row) >= LAYER_KEYS
             assert set(row["capacity"]) >= CAPACITY_KEYS
-            # flags are booleans, what is not computed yet is null, never 0
+            # flags are booleans, what is not claimed is null, never 0, and it is said why
             assert isinstance(row["capacity"]["vacuous"], bool)
             assert row["n_nonnull_low"] is None
-            assert row["sensitivity"] is None
+            assert row["nonnull"]["why_not"] == f"{row['n_twins']} twins; 19 are needed for a 95 % constant"
+            assert [step["amplitude"] for step in row["sensitivity"]["curve"]] == [0.0, 0.5, 1.0, 2.0, 4.0]
+            share = row["n_tested"] / summary["concepts"]["n_testable"]
+            assert row["total"]["value"] == pytest.approx(row["n_computed"] / share)
+            assert row["total"]["low"] <= row["total"]["value"] <= row["total"]["high"]
 
     def test_tables_have_every_column(self, planted_run: pk.Run):
         assert tuple(planted_run.pairs(0).columns) == PAIR_COLUMNS
@@ -134,7 +138,7 @@ class TestRepeatability:
     def test_grouping_of_layers_changes_nothing(
         self, planted, planted_run: pk.Run, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr("probekit.run.pipeline.GROUP_BYTES", 1)
+        monkeypatch.setattr("probekit.run.session.GROUP_BYTES", 1)
         alone = analyze(planted.model, planted.corpus, concepts=planted.concepts, **OPTIONS)
         assert alone.pairs(0).equals(planted_run.pairs(0))
 
@@ -278,7 +282,7 @@ class TestLoading:
             pk.load(tmp_path)
 
     def test_unfinished(self, planted_run: pk.Run, tmp_path: Path):
-        store.write_json(tmp_path / "run.json", planted_run.record)
+        store.write_sealed(tmp_path / "run.json", planted_run.record)
         with pytest.raises(IncompleteError, match="was started and not finished"):
             pk.load(tmp_path)
 

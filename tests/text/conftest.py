@@ -11,12 +11,20 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-N_VOCAB = 700
+N_VOCAB = 1_500
 WORDS = re.findall(
     r"\S+",
     """the a of to and in is was it she he with for that this which value values walking walked quickly nation
     table tables number function returns list string param New York Paris NASA HTTP I you They Her runner
     older café naïve x y z i n data model if not be can will would may because array axis shape dtype None""",
+)
+RARE = re.findall(
+    r"\S+",
+    """many all no not never without this those his what where must should was have had do did but nor because unless under
+    between zero two hundred March Monday km bytes years def class return self camelCase getValue parameters description
+    smallest largest movement kindness quality quantity famous various active available possible general useful careless
+    normalize realize distance reference unhappy undone return rewrite discover describe include import connect compare
+    prefix provide don't it's they're 1984 2001 42 7 15% $5 €9 5 10 km -- — / ; ! ? : - # 3""",
 )
 SHARES = (1 / np.arange(3, len(WORDS) + 3)) / (
     1 / np.arange(3, len(WORDS) + 3)
@@ -61,15 +69,38 @@ def sentence(rng: np.random.Generator) -> str:
     ):
         if rng.random() < 0.12:
             words.insert(int(rng.integers(len(words) + 1)), extra)
+    for _ in range(2):
+        if rng.random() < 0.5:
+            words.insert(int(rng.integers(len(words) + 1)), str(rng.choice(RARE)))
     end = (".", "!", "?", ":", ",", '."', ".)", "")
     return " ".join(words) + str(rng.choice(end, p=[0.5, 0.08, 0.08, 0.1, 0.08, 0.05, 0.05, 0.06]))
+
+
+HEADS = (
+    "",
+    "",
+    "",
+    "    ",
+    "  ",
+    " ",
+    "\t",
+    "- ",
+    "* ",
+    ">>> ",
+    "  - ",
+    "1. ",
+    "# ",
+    ":param x: ",
+    "        ",
+    "      12 ",
+)
 
 
 def document(rng: np.random.Generator) -> str:
     """A few lines: prose, indented code, list items, prompts, blank lines."""
     lines: list[str] = []
     for _ in range(int(rng.integers(1, 9))):
-        head = str(rng.choice(["", "", "", "    ", "  ", " ", "\t", "- ", "* ", ">>> ", "  - ", "1. ", "# "]))
+        head = str(rng.choice(HEADS))
         body = " ".join(sentence(rng) for _ in range(int(rng.integers(1, 3))))
         lines.append(head + body)
         if rng.random() < 0.2:

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from probekit.errors import InputError, ShapeError
 from probekit.text.concepts.characters import char_table
+from probekit.text.concepts.classes import CLASSES
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.concepts.context import ContextBlock, context_columns
 from probekit.text.concepts.position import position_block
-from probekit.text.concepts.tokens import CLASSES, identity_block
+from probekit.text.concepts.tokens import identity_block
 from probekit.text.concepts.vocabulary import Vocabulary
 from probekit.text.corpus import Corpus, Tokens
 
@@ -130,7 +131,7 @@ def test_default_names_kinds_and_descriptions(all_tokenizers, generated) -> None
     } <= names
     assert {"in:quotes", "at:sentence-start", "pos:0-7", "pos:8-15", "pos:64-127", "seen:bigram"} <= names
     assert "pos:128-255" not in names
-    assert 120 <= len(concepts) <= 180
+    assert 300 <= len(concepts) <= 350
     assert set(concepts.kinds) == {"token", "class", "context"}
     assert {lag for lag, kind in zip(concepts.lags, concepts.kinds, strict=True) if kind == "context"} == {0}
     assert all(concepts.descriptions)
@@ -253,6 +254,6 @@ def test_what_cannot_be_used_is_refused(make, error, message) -> None:
 def test_tokens_of_another_tokenizer_are_refused(all_tokenizers) -> None:
     tokens = block([[1, 5_000]], None)
     with pytest.raises(
-        InputError, match="holds token id 5000 but the tokenizer ends at 699; pass the tokenizer that"
+        InputError, match="holds token id 5000 but the tokenizer ends at 1499; pass the tokenizer that"
     ):
         Concepts.defaults(all_tokenizers["byte-level"], tokens)

@@ -6,6 +6,8 @@ and asks the string. Character classes come from `unicodedata`, not from `str` m
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import re
 import unicodedata
@@ -97,6 +99,106 @@ CLASSES: dict[str, Callable[[str], bool]] = {
 }
 
 
+def listed(words: str) -> Callable[[str], bool]:
+    """A whole word of a list, told by splitting the string, not by a set."""
+    known = words.split()
+
+    def test(s: str) -> bool:
+        body = re.sub(r"^\s+|\s+$", "", s)
+        starts = s != "" and (re.match(r"\s", s) is not None or "A" <= s[0] <= "Z")
+        return starts and any(
+            len(word) == len(body) and re.match(word, body, re.IGNORECASE) for word in known
+        )
+
+    return test
+
+
+def begins(*prefixes: str) -> Callable[[str], bool]:
+    whole = re.compile(r"(?:\s+|(?=[A-Z]))([^\W\d_]+)\s*")
+
+    def test(s: str) -> bool:
+        match = whole.fullmatch(s)
+        return match is not None and any(
+            re.match(f"{prefix}.{{3}}", match[1], re.IGNORECASE) for prefix in prefixes
+        )
+
+    return test
+
+
+def exactly(bodies: str) -> Callable[[str], bool]:
+    return lambda s: any(re.fullmatch(rf"\s*{re.escape(body)}\s*", s) for body in bodies.split())
+
+
+CLASSES |= {
+    "camel-case": lambda s: any(
+        kind(a) == "Ll" and kind(b) == "Lu" and a < "{" for a, b in itertools.pairwise(s)
+    ),
+    "long-word": lambda s: letters_only(s.strip()) and len(re.findall(".", s.strip())) > 6,
+    "short-word": lambda s: s.startswith(" ") and letters_only(s.strip()) and len(s.strip()) in (1, 2, 3),
+    "non-ascii": lambda s: any(ord(letter) > 127 for letter in s),
+    "single-digit": lambda s: re.fullmatch(r"\s*[0-9]\s*", s) is not None,
+    "four-digits": lambda s: re.fullmatch(r"\s*[0-9][0-9][0-9][0-9]\s*", s) is not None,
+    "currency-or-percent": lambda s: re.search("[$€£¥%]", s) is not None,
+    "comma": exactly(","),
+    "full-stop": exactly("."),
+    "colon": exactly(":"),
+    "semicolon": exactly(";"),
+    "question-or-exclamation": exactly("? !"),
+    "dash": exactly("- – — -- ---"),
+    "slash": exactly("/ \\ //"),
+    "clitic": lambda s: (
+        s.strip().replace("’", "'").lower() in {"n't", "'s", "'re", "'ve", "'ll", "'d", "'m", "'t"}
+    ),
+    "article": listed("a an the"),
+    "demonstrative": listed("this that these those"),
+    "quantifier": listed("some any no every each all both few many most several much more less"),
+    "personal-pronoun": listed("i you he she it we they me him her us them"),
+    "possessive": listed("my your his her its our their"),
+    "wh-word": listed("who whom whose which what when where why how"),
+    "negation": listed("not no never none nor neither nothing without"),
+    "modal": listed("will would can could may might must shall should"),
+    "be-form": listed("is are was were be been being am"),
+    "have-form": listed("has have had having"),
+    "do-form": listed("do does did done doing"),
+    "coordinator": listed("and or but nor yet"),
+    "subordinator": listed("if when while because although though unless until since whether where"),
+    "locative": listed("in on at under over above below between inside into onto from"),
+    "number-word": listed(
+        "zero one two three four five six seven eight nine ten eleven twelve twenty hundred thousand million first second "
+        "third"
+    ),
+    "month-or-day": listed(
+        "january february march april june july august september october november december monday tuesday wednesday "
+        "thursday friday saturday sunday"
+    ),
+    "unit": listed(
+        "m cm mm km kg g lb ft mph hz khz mhz ms s kb mb gb bytes bits pixels seconds minutes hours days weeks months "
+        "years miles feet inches metres meters pounds dollars percent degrees"
+    ),
+    "code-keyword": listed(
+        "def class return import from if elif else for while try except raise with lambda yield none true false self int "
+        "str float bool list dict tuple"
+    ),
+    "ends-est": ends("est"),
+    "ends-ment": ends("ment"),
+    "ends-ness": ends("ness"),
+    "ends-ity": ends("ity"),
+    "ends-ous": ends("ous"),
+    "ends-ive": ends("ive"),
+    "ends-able": ends("(able|ible)"),
+    "ends-al": ends("al"),
+    "ends-ful": ends("(ful|less)"),
+    "ends-ize": ends("(ize|ise|ify)"),
+    "ends-ance": ends("(ance|ence)"),
+    "begins-un": begins("un"),
+    "begins-re": begins("re"),
+    "begins-dis": begins("dis", "de"),
+    "begins-in": begins("in", "im"),
+    "begins-con": begins("con", "com"),
+    "begins-pre": begins("pre", "pro"),
+}
+
+
 class Reader:
     """One document read token by token; every question is asked of the text so far."""
 
@@ -145,6 +247,28 @@ class Reader:
     def line_head(self) -> str:
         return self.line_of_ink().lstrip()[:1]
 
+    def line_indent(self) -> int:
+        line = self.line_of_ink()
+        return len(line) - len(line.lstrip()) if line.strip() else 0
+
+    def line_tokens(self) -> int:
+        """Tokens from the one that holds the first ink of the last line with ink, this one left out."""
+        lines = re.split("\n", self.text)
+        while lines and not lines[-1].strip():
+            lines.pop()
+        if not lines:
+            return 10**6
+        first = sum(len(line) + 1 for line in lines[:-1]) + len(lines[-1]) - len(lines[-1].lstrip())
+        ends = list(itertools.accumulate(len(s) for s in self.surfaces[: self.t + 1]))
+        return self.t - next(u for u, end in enumerate(ends) if end > first)
+
+    def same_three(self) -> int:
+        three = self.ids[self.t - 2 : self.t + 1]
+        return self.back(lambda u: u > 1 and self.ids[u - 2 : u + 1] == three) if self.t > 1 else 0
+
+    def previous_seen(self) -> bool:
+        return self.t > 0 and self.ids[self.t - 1] in self.ids[: self.t - 1]
+
     def back(self, earlier: Callable[[int], bool]) -> int:
         return next((self.t - u for u in range(self.t - 1, -1, -1) if earlier(u)), 0)
 
@@ -173,6 +297,24 @@ CONTEXTS: dict[str, Callable[[Reader], bool]] = {
     "line:lower": lambda r: r.line_head() != "" and kind(r.line_head()) == "Ll",
     "line:list": lambda r: r.line_head() != "" and r.line_head() in "-*+•",
     "line:prompt": lambda r: r.line_head() == ">",
+    "in:late-sentence": lambda r: bool(r.sentences) and r.t - r.sentences[-1][0] >= 16,
+    "in:line-head": lambda r: r.line_tokens() < 4,
+    "in:indent-4": lambda r: r.line_indent() >= 4,
+    "in:indent-8": lambda r: r.line_indent() >= 8,
+    "line:number": lambda r: r.line_head().isdecimal(),
+    "line:hash": lambda r: r.line_head() == "#",
+    "line:colon": lambda r: r.line_head() == ":",
+    "at:mid-number": lambda r: (
+        re.search(r"[0-9]\Z", r.before) is not None and re.match("[0-9]", r.surface) is not None
+    ),
+    "after:number": lambda r: (
+        re.search(r"[0-9]\s*$", r.before) is not None
+        and re.match("[0-9]", r.surface) is None
+        and r.surface.strip() != ""
+    ),
+    "seen:long-ago": lambda r: r.same_token() > 32,
+    "seen:trigram": lambda r: r.same_three() > 0,
+    "seen:other-next": lambda r: r.previous_seen() and r.same_pair() == 0,
     "line:has-colon": lambda r: ":" in r.text.split("\n")[-1],
     "line:has-equals": lambda r: "=" in r.text.split("\n")[-1],
     "at:mid-word": lambda r: (
@@ -199,7 +341,7 @@ def class_test(name: str) -> tuple[int, Callable[[str], bool]]:
     assert match is not None
     lag = {"cur": 0, "prev": 1, "prev2": 2}[match[1]]
     if match[2] == ":":
-        return lag, CLASSES[match[3]]
+        return lag, functools.cache(CLASSES[match[3]])  # asked thousands of times about the same few strings
     quoted = re.sub(r"#\d+$", "", match[3])
     surface = json.loads(re.sub(r"\\x(..)", r"\\udc\1", quoted))  # a byte that is no whole character
     return lag, lambda s: s == surface
@@ -247,7 +389,7 @@ def differences(tokenizer, texts: list[str], n_tokens: int) -> tuple[dict[str, i
 
 
 def test_every_default_concept_agrees_with_the_strings(tokenizer, family, generated) -> None:
-    wrong, wanted = differences(tokenizer, generated(400, seed=2), 10_000)
+    wrong, wanted = differences(tokenizer, generated(160, seed=2), 5_000)
     assert wrong == {}
     # the positive control: the reference itself says yes somewhere for nearly every concept of these texts
     assert (wanted.any(0)).mean() > (0.9 if family != "wordpiece" else 0.85)
@@ -255,7 +397,7 @@ def test_every_default_concept_agrees_with_the_strings(tokenizer, family, genera
 
 @pytest.mark.slow
 def test_every_default_concept_agrees_with_the_strings_on_many_tokens(tokenizer, generated) -> None:
-    wrong, _ = differences(tokenizer, generated(4_000, seed=3), 100_000)
+    wrong, _ = differences(tokenizer, generated(4_000, seed=3), 101_000)
     assert wrong == {}
 
 

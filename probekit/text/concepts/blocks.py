@@ -18,7 +18,8 @@ from jaxtyping import Bool, Int32
 from probekit.errors import ShapeError
 from probekit.text.corpus import Tokens
 
-Kind = Literal["token", "class", "context", "user"]
+Kind = Literal["token", "class", "context", "user", "next", "document", "span", "lexicon", "latent"]
+"""next: of the token after; document: of the whole document; span: labelled by hand; latent: of a sparse autoencoder."""
 Where = Int32[np.ndarray, " _label"]  # the underscore: each concept has its own number of labels
 
 _SMALL_IDS = 1 << 16  # below it numpy sorts by radix, ten times faster than a comparison sort
@@ -31,9 +32,9 @@ class Column:
     name: str
     """Unique within a set."""
     kind: Kind
-    """token, class, context or user."""
+    """What it is reported as."""
     lag: int
-    """Tokens it looks back; 0 is the token itself."""
+    """Tokens it looks back; 0 is the token itself, −1 the next one."""
     description: str
     """When it holds, in words."""
 
@@ -53,11 +54,13 @@ class Block(Protocol):
 
 
 def lag_word(lag: int) -> str:
-    """`cur`, `prev`, `prev2`, …
+    """`next`, `cur`, `prev`, `prev2`, …
 
     Args:
-        lag: tokens back.
+        lag: tokens back; −1 is the next one.
     """
+    if lag == -1:
+        return "next"
     return ("cur", "prev")[lag] if lag < 2 else f"prev{lag}"
 
 
@@ -67,6 +70,8 @@ def place(lag: int) -> str:
     Args:
         lag: tokens back.
     """
+    if lag == -1:
+        return "the next token is:"
     return ("the token is:", "the token before is:")[lag] if lag < 2 else f"the token {lag} back is:"
 
 
@@ -90,12 +95,33 @@ class VocabBlock:
                 f"corpus {tokens.name!r} holds token id {ids.max()} but the vocabulary masks of "
                 f"{self.columns[0].name!r} end at {n_vocab - 1}; give one entry for each id of the model"
             )
-        left = _tokens_left(tokens)
+        left = tokens_left(tokens)
         found = [_where(ids, mask, order) for order in [_by_id(ids, n_vocab)] for mask in self.masks]
         return [
             _lagged(found[mask], column.lag, left)
             for column, mask in zip(self.columns, self.mask_of_column, strict=True)
         ]
+
+    def repeats(self, other: VocabBlock) -> list[int]:
+        """Columns of another block that are also here: same name, same lag, same set of ids; never a user's own."""
+        mine = {column.name: place for place, column in enumerate(self.columns)}
+        found: list[int] = []
+        for index, column in enumerate(other.columns):
+            place = mine.get(column.name)
+            if place is None or column.kind == "user" or self.columns[place].lag != column.lag:
+                continue
+            masks = self.masks[self.mask_of_column[place]], other.masks[other.mask_of_column[index]]
+            if np.array_equal(*masks):
+                found.append(index)
+        return found
+
+    def without(self, dropped: list[int]) -> VocabBlock | None:
+        """The same block without some columns; None if nothing is left."""
+        kept = [index for index in range(len(self.columns)) if index not in set(dropped)]
+        if not kept:
+            return None
+        columns = tuple(self.columns[index] for index in kept)
+        return VocabBlock(columns, self.masks, tuple(self.mask_of_column[index] for index in kept))
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +147,7 @@ class FunctionBlock:
         return [np.flatnonzero(array[tokens.counted]).astype(np.int32)]
 
 
-def _tokens_left(tokens: Tokens) -> Int32[np.ndarray, " token"]:
+def tokens_left(tokens: Tokens) -> Int32[np.ndarray, " token"]:
     """How many counted tokens of the same document follow each one."""
     last = (tokens.lengths - 1).astype(np.int32)
     return last[tokens.doc_of_token] - tokens.pos_of_token
@@ -149,4 +175,7 @@ def _lagged(where: Where, lag: int, left: Int32[np.ndarray, " token"]) -> Where:
     """Tokens that stand `lag` after the given ones in the same document."""
     if lag == 0:
         return where
+    if lag < 0:  # the token before, unless it belongs to the document before
+        earlier = where[where > 0] - np.int32(1)
+        return earlier[left[earlier] > 0]
     return where[left[where] >= lag] + np.int32(lag)

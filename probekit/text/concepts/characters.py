@@ -49,8 +49,14 @@ def char_table(vocabulary: Vocabulary) -> CharTable:
     return CharTable({name: np.array([row[name] for row in rows], dtype=np.int32) for name in rows[0]})
 
 
+KINDS = ("capital", "lower", "list", "prompt", "number", "hash", "colon", "other")
+"""What a line is by its first ink, numbered from 1."""
+INDENTS = (2, 4, 8)
+"""Places in from which a line is one, two and three levels deep."""
+
+
 def ink_kind(letter: str) -> int:
-    """What a line that starts with this character is: 1 capital, 2 small letter, 3 list, 4 prompt, 5 other.
+    """What a line that starts with this character is: its place in KINDS, from 1.
 
     Args:
         letter: the first ink of the line.
@@ -61,17 +67,19 @@ def ink_kind(letter: str) -> int:
         return 2
     if letter in LIST_MARKS:
         return 3
-    return 4 if letter == PROMPT else 5
+    if letter.isdigit():
+        return 5
+    return {PROMPT: 4, "#": 6, ":": 7}.get(letter, len(KINDS))
 
 
 def line_code(letter: str, indent: int) -> int:
-    """Kind of a line's first ink times two, plus one if it stands two or more places in.
+    """Kind of a line's first ink times four, plus how many of INDENTS it is indented by.
 
     Args:
         letter: the first ink of the line.
         indent: characters of the line before it.
     """
-    return ink_kind(letter) * 2 + (indent >= 2)
+    return ink_kind(letter) * 4 + sum(indent >= limit for limit in INDENTS)
 
 
 def _numbers(surface: str) -> dict[str, int]:
@@ -95,6 +103,8 @@ def _numbers(surface: str) -> dict[str, int]:
         "last_equals": surface.rfind("="),
         "last_backtick": surface.rfind("`"),
         "last_letter": _last(surface, str.isalpha),
+        "last_digit": _last(surface, str.isdigit),
+        "starts_digit": int(surface[:1].isdigit()),
         "starts_letter": int(surface[:1].isalpha()),
         "starts_backtick": int(surface[:1] == "`"),
         "backtick_runs": len(_BACKTICK_RUN.findall(surface)),

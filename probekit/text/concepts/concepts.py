@@ -1,13 +1,14 @@
 """A set of boolean base concepts and the labels it gives to a block of tokens.
 
-Source: base concepts c_i(t) on tokens, of four kinds: token identity, token class, context, the user's own.
+Source: base concepts c_i(t) on tokens: token identity, token class and context by default; next tokens, n-grams, columns of
+the documents, spans marked by hand, lexicons, latents, plug-ins and functions of the user's own on request.
 Axes: concept, doc, pos, token (counted tokens in document order).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from probekit.errors import InputError, ShapeError
+from probekit.errors import ConfigError, InputError, ShapeError
 from probekit.text.concepts.blocks import Block, Column, FunctionBlock, Kind, VocabBlock, lag_word, place
 from probekit.text.concepts.defaults import DEFAULT_FREQUENT, default_blocks
-from probekit.text.concepts.files import toml_blocks
+from probekit.text.concepts.documents import MOST_VALUES, Span, column_block, span_block
+from probekit.text.concepts.files import parse_toml, read_spans, toml_blocks
 from probekit.text.concepts.labels import Labels
+from probekit.text.concepts.lexicon import FAMILIES, lexicon_block
+from probekit.text.concepts.phrases import ngram_blocks, phrase_blocks, two_token_compounds
+from probekit.text.concepts.plugins import load_plugin
+from probekit.text.concepts.tokens import class_block, frequent_ids, identity_block
+from probekit.text.concepts.vocabulary import read_vocabulary
 from probekit.text.corpus import Corpus, Tokens
 
 
@@ -57,9 +64,8 @@ class Concepts:
             n_frequent: tokens whose identity is a concept.
             context: longest row when a corpus is given.
         """
-        if isinstance(corpus, Corpus):
-            corpus = corpus.tokenize(tokenizer, context=context, max_tokens=100_000, bos_id=None)
-        return cls(default_blocks(tokenizer, corpus, n_frequent=n_frequent))
+        tokens = _read(corpus, tokenizer, context)
+        return cls(default_blocks(tokenizer, tokens, n_frequent=n_frequent))
 
     @classmethod
     def from_vocab(
@@ -106,6 +112,107 @@ class Concepts:
         )
 
     @classmethod
+    def next_token(
+        cls, tokenizer: Any, corpus: Corpus | Tokens, *, n_frequent: int = DEFAULT_FREQUENT
+    ) -> Concepts:
+        """What comes next: identity of the most frequent tokens and token classes of the token after.
+
+        A model sees no later token, so such a concept is a prediction; it is never among the defaults.
+
+        Args:
+            tokenizer: a `transformers` tokenizer.
+            corpus: the tokens to be labelled, or a corpus, of which the first 100,000 tokens are read.
+            n_frequent: tokens whose identity is a concept.
+        """
+        tokens, vocabulary = _read(corpus, tokenizer), read_vocabulary(tokenizer)
+        ids = [int(index) for index in frequent_ids(tokens, vocabulary, n_frequent)]
+        blocks = (
+            identity_block(vocabulary, ids, (-1,), kind="next") if ids else None,
+            class_block(vocabulary, tokens, (-1,), kind="next"),
+        )
+        return cls(tuple(block for block in blocks if block is not None))
+
+    @classmethod
+    def ngrams(
+        cls, tokenizer: Any, corpus: Corpus | Tokens, *, n_first: int = 30, n_second: int = 30
+    ) -> Concepts:
+        """A grid of bigrams: tokens at lag 1 that begin, and tokens at lag 0 that end, the most frequent bigrams.
+
+        `analyze(..., pairs="token × token, lag 1")` then tests the grid.
+
+        Args:
+            tokenizer: a `transformers` tokenizer.
+            corpus: the tokens to be labelled, or a corpus, of which the first 100,000 tokens are read.
+            n_first: tokens at lag 1.
+            n_second: tokens at lag 0.
+        """
+        vocabulary = read_vocabulary(tokenizer)
+        return cls(ngram_blocks(vocabulary, _read(corpus, tokenizer), n_first=n_first, n_second=n_second))
+
+    @classmethod
+    def phrases(cls, tokenizer: Any, phrases: Sequence[str] | None = None) -> Concepts:
+        """Phrases of two tokens or more: the identity of the last one at lag 0, of the one before at lag 1, and so on.
+
+        Args:
+            tokenizer: a `transformers` tokenizer.
+            phrases: such as "social security"; None takes the compound words of Gurnee et al. 2023 that are two tokens of
+                this tokenizer.
+        """
+        chosen = two_token_compounds(tokenizer) if phrases is None else phrases
+        return cls(phrase_blocks(read_vocabulary(tokenizer), tokenizer, chosen))
+
+    @classmethod
+    def from_column(
+        cls, corpus: Corpus, column: str, *, values: Sequence[Any] | None = None, most: int = MOST_VALUES
+    ) -> Concepts:
+        """Labels of whole documents from a column of their table; kind "document".
+
+        Args:
+            corpus: the corpus that is analysed, read from a table or dataset.
+            column: its name.
+            values: values that become concepts; None takes the most frequent ones, or quarters of many numbers.
+            most: values at most, when none are given.
+        """
+        return cls((column_block(corpus, column, values=values, most=most),))
+
+    @classmethod
+    def from_spans(
+        cls, spans: Mapping[str, Iterable[Span]], texts: Sequence[str], tokenizer: Any
+    ) -> Concepts:
+        """Labels marked by hand on characters; a token is labelled where its ink overlaps a span; kind "span".
+
+        Args:
+            spans: name → (document, first character, character after the last), documents counted from 0.
+            texts: the documents, as the corpus has them.
+            tokenizer: the fast `transformers` tokenizer that is analysed.
+        """
+        return cls((span_block(spans, texts, tokenizer),))
+
+    @classmethod
+    def lexicon(cls, tokenizer: Any, families: Sequence[str] = FAMILIES) -> Concepts:
+        """Part of speech, frequency and sentiment of English words; needs the extra `lexicon`; kind "lexicon".
+
+        Args:
+            tokenizer: a `transformers` tokenizer.
+            families: any of pos, frequency, sentiment.
+        """
+        return cls((lexicon_block(read_vocabulary(tokenizer), families),))
+
+    @classmethod
+    def plugin(cls, name: str, tokenizer: Any, tokens: Tokens) -> Concepts:
+        """Concepts of an installed package that registers an entry point in the group `probekit.concepts`.
+
+        Args:
+            name: of the entry point, which is a function of (tokenizer, tokens) that returns a `Concepts` set.
+            tokenizer: a `transformers` tokenizer.
+            tokens: the tokens to be labelled.
+        """
+        made = load_plugin(name)(tokenizer, tokens)
+        if not isinstance(made, cls):
+            raise InputError(f"plug-in {name!r} returned a {type(made).__name__}, wanted a Concepts set")
+        return made
+
+    @classmethod
     def from_function(cls, name: str, f: Callable[[Any], Any], *, description: str = "") -> Concepts:
         """One concept computed from the whole block of ids.
 
@@ -120,15 +227,49 @@ class Concepts:
         )
 
     @classmethod
-    def from_toml(cls, path: str | Path, tokenizer: Any, tokens: Tokens | None = None) -> Concepts:
+    def from_toml(
+        cls, path: str | Path, tokenizer: Any, tokens: Tokens | None = None, corpus: Corpus | None = None
+    ) -> Concepts:
         """Concepts listed in a file; its keys are described in `probekit.text.concepts.files`.
 
         Args:
             path: the TOML file.
             tokenizer: a `transformers` tokenizer.
-            tokens: the tokens to be labelled; only needed for `defaults = true`.
+            tokens: the tokens to be labelled; only needed for `defaults`, `next`, `ngrams` and `plugins`.
+            corpus: the corpus that is analysed; only needed for `columns` and `spans`.
         """
-        return cls(toml_blocks(Path(path), tokenizer, tokens))
+        parsed = parse_toml(Path(path))
+        blocks = list(toml_blocks(Path(path), parsed, tokenizer, tokens))
+        parts: list[Concepts] = [cls(tuple(blocks))] if blocks else []
+        name = Path(path).name
+        if (parsed.next or parsed.ngrams or parsed.plugins) and tokens is None:
+            raise ConfigError(
+                f"{name}: next, ngrams and plugins need the corpus; pass the tokens to be labelled"
+            )
+        if (parsed.columns or parsed.spans) and corpus is None:
+            raise ConfigError(f"{name}: columns and spans need the corpus; pass corpus=")
+        if parsed.next and tokens is not None:
+            parts.append(cls.next_token(tokenizer, tokens))
+        if parsed.ngrams is not None and tokens is not None:
+            parts.append(
+                cls.ngrams(tokenizer, tokens, n_first=parsed.ngrams.first, n_second=parsed.ngrams.second)
+            )
+        if parsed.phrases:
+            parts.append(cls.phrases(tokenizer, parsed.phrases))
+        if parsed.compounds:
+            parts.append(cls.phrases(tokenizer))
+        if parsed.lexicon:
+            parts.append(cls.lexicon(tokenizer, parsed.lexicon))
+        if tokens is not None:
+            parts += [cls.plugin(plugin, tokenizer, tokens) for plugin in parsed.plugins]
+        if corpus is not None:
+            parts += [cls.from_column(corpus, column) for column in parsed.columns]
+            if parsed.spans is not None:
+                spans = read_spans(Path(path).parent / parsed.spans)
+                parts.append(cls.from_spans(spans, list(corpus.texts()), tokenizer))
+        if not parts:
+            raise InputError("the set of concepts is empty; wanted at least one")
+        return sum(parts[1:], parts[0])
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -142,7 +283,7 @@ class Concepts:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Kind of each concept: token, class, context or user."""
+        """Kind of each concept: token, class, context, user, …"""
         return tuple(column.kind for column in self.columns)
 
     @property
@@ -160,8 +301,15 @@ class Concepts:
         return len(self.columns)
 
     def __add__(self, other: Concepts) -> Concepts:
-        """Both sets, this one first."""
-        return Concepts(self.blocks + other.blocks)
+        """Both sets, this one first; a concept of single tokens that stands in both is taken once."""
+        mine = [block for block in self.blocks if isinstance(block, VocabBlock)]
+        added: list[Block] = []
+        for block in other.blocks:
+            if isinstance(block, VocabBlock):
+                block = block.without([index for held in mine for index in held.repeats(block)])  # noqa: PLW2901
+            if block is not None:
+                added.append(block)
+        return Concepts((*self.blocks, *added))
 
     def label(self, tokens: Tokens) -> Labels:
         """Labels of every counted token.
@@ -181,6 +329,12 @@ class Concepts:
             tokens=np.concatenate(where),
             n_docs=tokens.n_docs,
         )
+
+
+def _read(corpus: Corpus | Tokens, tokenizer: Any, context: int = 128) -> Tokens:
+    if isinstance(corpus, Tokens):
+        return corpus
+    return corpus.tokenize(tokenizer, context=context, max_tokens=100_000, bos_id=None)
 
 
 def _as_mask(name: str, mask: Any) -> np.ndarray:

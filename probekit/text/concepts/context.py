@@ -20,12 +20,13 @@ from jaxtyping import Bool, Int, Int32
 
 from probekit.errors import ShapeError
 from probekit.text.concepts.blocks import Column, Where
-from probekit.text.concepts.characters import CharTable
+from probekit.text.concepts.characters import INDENTS, KINDS, CharTable
 from probekit.text.corpus import Tokens
 
 BLOCK_DOCS = 1024  # rows labelled at once: running sums stay in cache, memory stays small
-SENTENCE_HEAD = 4
-RECENT = 8
+SENTENCE_HEAD, LATE = 4, 16
+LINE_HEAD = 4
+RECENT, LONG_AGO = 8, 32
 
 Grid = Int32[np.ndarray, "doc pos"]
 Flags = Bool[np.ndarray, "doc pos"]
@@ -96,7 +97,7 @@ class Reading:
     def line_code(self) -> Grid:
         """Code of the line that the token's first ink stands in; 0 where it has no ink."""
         indent = self.ink + self.starts - self.newline_before_ink - 1
-        own = self.of("ink_kind") * 2 + (indent >= 2)
+        own = self.of("ink_kind") * 4 + sum((indent >= limit).astype(np.int32) for limit in INDENTS)
         inner = self.of("inner_line_code")
         after = np.where(inner > 0, inner, np.where(self.line_start, own, 0))
         filled = _shifted(_filled(after), 0)
@@ -157,6 +158,30 @@ class Reading:
         return joined & (self.of("starts_letter") > 0)
 
     @cached_property
+    def mid_number(self) -> Flags:
+        """The token goes on with a digit where a digit stood."""
+        joined = (self.last_before("last_digit") == self.starts - 1) & (self.starts > 0)
+        return joined & (self.of("starts_digit") > 0)
+
+    @cached_property
+    def after_number(self) -> Flags:
+        """The last ink before the token is a digit and the token does not start with one."""
+        digit = self.last_before("last_digit")
+        return (
+            (digit >= 0)
+            & (digit == self.last_before("last_ink"))
+            & (self.of("starts_digit") == 0)
+            & (self.ink >= 0)
+        )
+
+    @cached_property
+    def since_line_start(self) -> Grid:
+        """Tokens since the one that holds the first ink of a line; a large number before the first."""
+        column = np.arange(self.ids.shape[1], dtype=np.int32)
+        far = np.int32(-(1 << 30))
+        return column - np.maximum.accumulate(np.where(self.line_start, column, far), axis=1)
+
+    @cached_property
     def first_line(self) -> Flags:
         """No line break since the document's first ink."""
         ink = np.where(self.ink >= 0, self.ink + self.starts, np.iinfo(np.int32).max)
@@ -173,6 +198,18 @@ class Reading:
         """Tokens since the same id followed the same id in the document; 0 if it never did."""
         second = self.counted & _shifted(self.counted, 0)
         return _distance_to_same([_shifted(self.ids, 0), self.ids], second)
+
+    @cached_property
+    def trigram_repetition(self) -> Grid:
+        """Tokens since the same three ids stood in a row in the document; 0 if they never did."""
+        third = self.counted & _shifted(self.counted, 0) & _shifted(_shifted(self.counted, 0), 0)
+        before = _shifted(self.ids, 0)
+        return _distance_to_same([_shifted(before, 0), before, self.ids], third)
+
+
+def _line_is(kind: str) -> Callable[[Reading], Flags]:
+    number = KINDS.index(kind) + 1
+    return lambda r: r.line_code // 4 == number
 
 
 CONTEXTS: dict[str, tuple[Callable[[Reading], Flags], str]] = {
@@ -193,26 +230,53 @@ CONTEXTS: dict[str, tuple[Callable[[Reading], Flags], str]] = {
         lambda r: r.since_sentence_start < SENTENCE_HEAD,
         f"among the first {SENTENCE_HEAD} tokens of a sentence",
     ),
+    "in:late-sentence": (
+        lambda r: (r.since_sentence_start >= LATE) & (r.sentence_place >= 0),
+        f"{LATE} tokens or more after the start of the sentence",
+    ),
     "in:comma-clause": (
         lambda r: (r.sentence_place >= 0) & (r.last("last_comma") > r.sentence_place),
         "a comma has stood in this sentence",
     ),
     "at:line-start": (lambda r: r.line_start, "holds the first character of a line"),
     "in:first-line": (lambda r: r.first_line, "in the first line of the document"),
-    "in:indented-line": (lambda r: r.line_code % 2 == 1, "in a line that starts two or more places in"),
-    "line:capital": (lambda r: r.line_code // 2 == 1, "in a line that starts with a capital"),
-    "line:lower": (lambda r: r.line_code // 2 == 2, "in a line that starts with a small letter"),
-    "line:list": (lambda r: r.line_code // 2 == 3, "in a line that starts with -, *, + or a bullet"),
-    "line:prompt": (lambda r: r.line_code // 2 == 4, "in a line that starts with >"),
+    "in:line-head": (
+        lambda r: r.since_line_start < LINE_HEAD,
+        f"among the first {LINE_HEAD} tokens of a line, from its first ink on",
+    ),
+    "in:indented-line": (lambda r: r.line_code % 4 >= 1, "in a line that starts two or more places in"),
+    "in:indent-4": (lambda r: r.line_code % 4 >= 2, "in a line that starts four or more places in"),
+    "in:indent-8": (lambda r: r.line_code % 4 == 3, "in a line that starts eight or more places in"),
+    "line:capital": (_line_is("capital"), "in a line that starts with a capital"),
+    "line:lower": (_line_is("lower"), "in a line that starts with a small letter"),
+    "line:list": (_line_is("list"), "in a line that starts with -, *, + or a bullet"),
+    "line:prompt": (_line_is("prompt"), "in a line that starts with >"),
+    "line:number": (_line_is("number"), "in a line that starts with a digit"),
+    "line:hash": (_line_is("hash"), "in a line that starts with #, a heading or a comment"),
+    "line:colon": (_line_is("colon"), "in a line that starts with a colon"),
     "line:has-colon": (lambda r: r.last("last_colon") > r.last_newline, "a colon has stood in this line"),
     "line:has-equals": (lambda r: r.last("last_equals") > r.last_newline, "an = has stood in this line"),
     "at:mid-word": (lambda r: r.mid_word, "goes on with a letter right after a letter"),
+    "at:mid-number": (lambda r: r.mid_number, "goes on with a digit right after a digit"),
+    "after:number": (
+        lambda r: r.after_number,
+        "follows a digit, white space between them left aside, and starts with none",
+    ),
     "seen:token": (lambda r: r.repetition > 0, "the same token has stood in this document"),
     "seen:recently": (
         lambda r: (r.repetition > 0) & (r.repetition <= RECENT),
         f"the same token stood at most {RECENT} places back",
     ),
+    "seen:long-ago": (
+        lambda r: r.repetition > LONG_AGO,
+        f"the same token stood in this document, but not among the last {LONG_AGO}",
+    ),
     "seen:bigram": (lambda r: r.bigram_repetition > 0, "the same two tokens have followed each other before"),
+    "seen:trigram": (lambda r: r.trigram_repetition > 0, "the same three tokens have stood in a row before"),
+    "seen:other-next": (
+        lambda r: (_shifted(r.repetition, 0) > 0) & (r.bigram_repetition == 0),
+        "the token before has stood in this document, but never followed by this one",
+    ),
 }
 
 

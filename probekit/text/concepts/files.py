@@ -2,6 +2,17 @@
 
     defaults = true                        # the default concepts as well
     context = ["in:quotes", "seen:token"]  # context concepts by name
+    next = true                            # identity and classes of the next token
+    phrases = ["social security"]          # last token at lag 0, the one before at lag 1, …
+    compounds = true                       # the compound words of Gurnee et al. that are two tokens
+    lexicon = ["pos", "sentiment"]         # of pos, frequency, sentiment; needs the extra `lexicon`
+    columns = ["language"]                 # columns of the corpus's table, each value a label of whole documents
+    spans = "marked.jsonl"                 # beside this file: a line {"name", "document", "start", "end"} a span
+    plugins = ["mine"]                     # entry points of the group probekit.concepts
+
+    [ngrams]                               # a grid of the most frequent bigrams
+    first = 30
+    second = 30
 
     [[tokens]]                             # token identity: one concept for each string and lag
     text = [" the", " a"]                  # surfaces as in the text, each a single token of the model
@@ -55,22 +66,44 @@ class _ClassEntry(_Strict):
     lags: Lags = [0]
 
 
-class _File(_Strict):
+class _Grid(_Strict):
+    first: Annotated[int, Field(ge=1)] = 30
+    second: Annotated[int, Field(ge=1)] = 30
+
+
+class _SpanLine(_Strict):
+    name: Annotated[str, Field(min_length=1)]
+    document: int
+    start: int
+    end: int
+
+
+class ConceptFile(_Strict):
+    """What a file lists."""
+
     defaults: bool = False
     context: list[str] = []
+    next: bool = False
+    ngrams: _Grid | None = None
+    phrases: list[str] = []
+    compounds: bool = False
+    lexicon: list[str] = []
+    columns: list[str] = []
+    spans: str | None = None
+    plugins: list[str] = []
     tokens: list[_TokensEntry] = []
     classes: list[_ClassEntry] = Field(default=[], alias="class")
 
 
-def toml_blocks(path: Path, tokenizer: Any, tokens: Tokens | None) -> tuple[Block, ...]:
-    """Blocks of the concepts that a file lists.
+def toml_blocks(path: Path, file: ConceptFile, tokenizer: Any, tokens: Tokens | None) -> tuple[Block, ...]:
+    """Blocks of the defaults, tokens, classes and contexts that a file lists.
 
     Args:
         path: the TOML file.
+        file: what it lists.
         tokenizer: a `transformers` tokenizer.
         tokens: the tokens to be labelled; only needed for `defaults = true`.
     """
-    file = _parsed(path)
     vocabulary = read_vocabulary(tokenizer)
     ids_of: dict[str, list[int]] = {}
     for index, surface in enumerate(vocabulary.surfaces):
@@ -96,9 +129,46 @@ def toml_blocks(path: Path, tokenizer: Any, tokens: Tokens | None) -> tuple[Bloc
     return tuple(blocks)
 
 
-def _parsed(path: Path) -> _File:
+def read_spans(path: Path) -> dict[str, list[tuple[int, int, int]]]:
+    """Spans marked by hand, from a file of JSON lines.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: it cannot be read, or a line is no span.
+    """
+    spans: dict[str, list[tuple[int, int, int]]] = {}
     try:
-        return _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"spans file {str(path)!r} cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            span = _SpanLine.model_validate_json(line)
+        except ValidationError as error:
+            raise InputError(
+                f"spans file {path.name!r}, line {number}: {error.errors()[0]['msg']}; wanted "
+                '{"name": …, "document": 0, "start": 3, "end": 9}'
+            ) from error
+        spans.setdefault(span.name, []).append((span.document, span.start, span.end))
+    return spans
+
+
+def parse_toml(path: Path) -> ConceptFile:
+    """What a file of concepts lists.
+
+    Args:
+        path: the TOML file.
+
+    Raises:
+        InputError: it cannot be read.
+        ConfigError: it is no TOML, or a key or value is none of those above.
+    """
+    try:
+        return ConceptFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(f"concepts file {str(path)!r} cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -109,7 +179,7 @@ def _parsed(path: Path) -> _File:
         what = f"unknown key {where!r}" if first["type"] == "extra_forbidden" else f"{where}: {first['msg']}"
         raise ConfigError(
             f"concepts file {path.name!r}: {what}; wanted defaults, context, [[tokens]] with text and lags, "
-            "[[class]] with name, text, pattern and lags"
+            "[[class]] with name, text, pattern and lags, next, ngrams, phrases, compounds, lexicon, columns, spans, plugins"
         ) from error
 
 

@@ -1,0 +1,150 @@
+"""Sensitivity: known ANDs of growing size are added to the layer's own activations, and counted how many are found.
+
+"Few found" may mean that few are there or that the probe is weak; the recall curve tells which. For a random subset of the
+tested pairs, c random neurons of the layer get a·s_i·(A∧B) on top, s_i the neuron's own standard deviation. These
+pairs then go through the same code, beside all other pairs and the same twins. All of them are spiked at once, which
+makes Benjamini–Hochberg a little more lenient than it is for a layer with a single one.
+Axes: token neuron pair spike channel amplitude.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from probekit.evidence.contrast import Contrast
+from probekit.evidence.decide import Tested, decide
+from probekit.evidence.estimate import clopper_pearson
+from probekit.evidence.nulls import support_strata
+
+AMPLITUDES = (0.5, 1.0, 2.0, 4.0)
+"""Sizes in standard deviations of the neuron."""
+CHANNEL = 5
+"""Neurons that carry one spike, as in the constructions."""
+MOST_SPIKES = 100
+SHARE = 0.1
+"""At most this share of the tested pairs is spiked, so that the others still show what is usual."""
+RECALLS = (0.5, 0.9)
+
+
+@dataclass(frozen=True)
+class Spikes:
+    """Which pairs are spiked, and on which neurons."""
+
+    pairs: Int[np.ndarray, "spike 2"]
+    """Concepts of each spiked pair."""
+    pattern: Float[np.ndarray, "spike neuron"]
+    """What A∧B adds to the neurons at amplitude 1, fp32."""
+
+    @classmethod
+    def draw(
+        cls, pairs: Int[np.ndarray, "spike 2"], unit: Float[np.ndarray, " neuron"], rng: np.random.Generator
+    ) -> Spikes:
+        """Choose c of the neurons that move for each pair.
+
+        Args:
+            pairs: the pairs to be spiked.
+            unit: standard deviation of each neuron.
+            rng: of the choice.
+        """
+        moving = np.flatnonzero(unit > 0)
+        pattern = np.zeros((len(pairs), len(unit)), np.float32)
+        size = min(CHANNEL, len(moving))
+        for row in pattern:
+            chosen = rng.choice(moving, size=size, replace=False)
+            row[chosen] = unit[chosen]
+        return cls(pairs, pattern)
+
+
+def spiked_pairs(n_tested: int, rng: np.random.Generator) -> Int[np.ndarray, " spike"]:
+    """Which of the tested pairs are spiked, ascending."""
+    n_spikes = min(MOST_SPIKES, int(SHARE * n_tested))
+    return np.sort(rng.choice(n_tested, size=n_spikes, replace=False))
+
+
+def spliced(whole: Contrast, part: Contrast, at: Int[np.ndarray, " spike"]) -> Contrast:
+    """The contrasts of all pairs with those of the spiked ones in their places."""
+    changed: dict[str, Any] = {}
+    for field in fields(Contrast):
+        ours, theirs = getattr(whole, field.name), getattr(part, field.name)
+        if ours is None or theirs is None:
+            changed[field.name] = None
+            continue
+        values = ours.copy()
+        values[at] = theirs
+        changed[field.name] = values
+    return replace(whole, **changed)
+
+
+def sensitivity(
+    neurons: Contrast,
+    spiked: Mapping[float, Contrast],
+    at: Int[np.ndarray, " spike"],
+    twins: list[Contrast],
+    linear: list[Contrast],
+    tested: Tested,
+) -> dict[str, Any] | None:
+    """The recall curve of one layer.
+
+    Args:
+        neurons: the layer as it is.
+        spiked: the spiked pairs at each amplitude.
+        at: their places among the tested pairs.
+        twins: the layer's twins.
+        linear: its linear sites.
+        tested: pairs and level.
+
+    Returns:
+        For each amplitude (0: as it is) and rung the share found with its exact interval, overall and by stratum of
+        support, and the amplitude at which half and nine tenths are found; None without twins or spikes.
+    """
+    if not twins or not spiked or not linear:
+        return None
+    strata = support_strata(tested.n11)[at]
+    rows: list[dict[str, Any]] = []
+    for amplitude in (0.0, *sorted(spiked)):
+        layer = spliced(neurons, spiked[amplitude], at) if amplitude else neurons
+        decision = decide(layer, twins, linear, tested)
+        assert decision.computed is not None
+        assert decision.above_twins is not None
+        found = {"above_twins": decision.above_twins[at], "computed": decision.computed[at]}
+        rows.append(
+            {"amplitude": amplitude, **{rung: _recall(flags, strata) for rung, flags in found.items()}}
+        )
+    return {
+        "n_spiked": len(at),
+        "channel": CHANNEL,
+        "curve": rows,
+        **{
+            f"{rung}_at": {f"{share:g}": _amplitude_at(rows, rung, share) for share in RECALLS}
+            for rung in ("above_twins", "computed")
+        },
+    }
+
+
+def _recall(flags: np.ndarray, strata: np.ndarray) -> dict[str, Any]:
+    whole = clopper_pearson(int(flags.sum()), len(flags))
+    return {
+        "recall": whole.value,
+        "low": whole.low,
+        "high": whole.high,
+        "by_support": [
+            {"n_spiked": int((strata == s).sum()), "recall": float(flags[strata == s].mean())}
+            for s in np.unique(strata)
+        ],
+    }
+
+
+def _amplitude_at(rows: list[dict[str, Any]], rung: str, share: float) -> float | None:
+    """Where the curve first reaches a share, between two amplitudes on a line; None where it never does."""
+    for before, after in itertools.pairwise(rows):
+        low, high = before[rung]["recall"], after[rung]["recall"]
+        if high >= share:
+            step = (share - low) / (high - low) if high > low else 1.0
+            return float(before["amplitude"] + max(0.0, step) * (after["amplitude"] - before["amplitude"]))
+    return None

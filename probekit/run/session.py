@@ -1,0 +1,214 @@
+"""One run in its directory, from claiming it to the finished results, whatever it takes.
+
+The order on disk: lock, run.json, stages, tables, COMMIT.json, report. Killed anywhere, the same call goes on behind the
+last part that was finished and ends with the same bytes. Input that cannot be used leaves the disk as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from probekit.errors import InputError, ModelError, OutOfMemoryError
+from probekit.run import directory, identity, progress, store
+from probekit.run.checkpoint import Keeper
+from probekit.run.examples import examples_of
+from probekit.run.judge import judge
+from probekit.run.lock import locked
+from probekit.run.look import look_table
+from probekit.run.measure import measure_layers
+from probekit.run.planned import Study
+from probekit.run.result import Run
+from probekit.run.results import keep_layer, write_results
+from probekit.run.sites import N_CONTROL
+from probekit.run.stages import STAGES, Stage, digest_of_inputs
+from probekit.run.study import PlannedStudy
+from probekit.run.subject import Subject
+from probekit.run.threads import as_begun
+
+GROUP_BYTES = 1.0e9
+"""Memory the sums of one group of layers may take; more layers are measured in another pass over the text."""
+RESULT_BYTES_A_PAIR = 4_000
+"""Room that a tested pair takes in one layer's results, tables and report together."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run."""
+
+    record: dict[str, Any]
+    """Its science and identity."""
+    prepare: Callable[[progress.Report], Subject]
+    """Loads what is analysed."""
+    arguments: dict[str, Any] | None = None
+    """The call in words, so that `probekit resume` can repeat it; None where objects were passed."""
+    command: str | None = None
+    """What the report prints as the way to get this run again."""
+    device: str = "cpu"
+    """Where the model computes."""
+
+
+def carry_out(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> Run:
+    """Load the run if it is finished, else start or continue it.
+
+    Raises:
+        StaleError: the directory holds another run and `force` is not set.
+        LockedError: another process works on it.
+    """
+    if out is None:
+        temporary = TemporaryDirectory(prefix="probekit-")
+        return _in_folder(job, Path(temporary.name), watch, force=force, temporary=temporary)
+    folder = _folder(out)
+    if not force and directory.state_of(folder, job.record) == "finished" and directory.is_tidy(folder):
+        return Run(folder)
+    existed = folder.exists()
+    made = store.make_folders(folder)
+    try:
+        with locked(folder):
+            return _in_folder(job, folder, watch, force=force)
+    except KeyboardInterrupt as stop:
+        if (folder / directory.RECORD).exists():
+            stop.add_note(f"{folder} keeps what was finished; continue with: probekit resume {folder}")
+        raise
+    finally:
+        if not existed and not any(folder.iterdir()):
+            for path in made:
+                with contextlib.suppress(OSError):  # somebody else has put something there
+                    store.disk.remove_folder(path)
+
+
+def _folder(out: Any) -> Path:
+    if not isinstance(out, str | Path) or "\0" in str(out) or not str(out).strip():
+        raise InputError(f"out: got {out!r}, wanted the path of a folder.")
+    return Path(out)
+
+
+def _in_folder(
+    job: Job, folder: Path, watch: Any, *, force: bool, temporary: TemporaryDirectory[str] | None = None
+) -> Run:
+    """The same, by the one who holds the directory."""
+    state = "other" if force and any(_held(folder)) else directory.state_of(folder, job.record)
+    environment = identity.environment(job.device)
+    if state == "other" and not force:
+        directory.require_same(folder, job.record)
+    if state == "unfinished":
+        directory.require_same_environment(folder, environment)
+    if state != "other":
+        store.sweep(folder)
+    if state == "finished":
+        run = Run(folder, temporary)
+        if not (folder / directory.REPORT).exists():
+            run.report()
+        return run
+    record = {
+        "schema": directory.RECORD_SCHEMA, "format": directory.FORMAT, **job.record, "command": job.command,
+        "arguments": job.arguments, "versions": identity.versions(), "environment": environment,
+        "threads": torch.get_num_threads(),
+    }  # fmt: skip
+    if state == "new":
+        store.write_sealed(folder / directory.RECORD, record)
+    try:
+        with _bars(watch) as report, as_begun(folder):
+            subject = job.prepare(report)
+            if state == "other":  # only now: what cannot be used must not cost the run that was there
+                directory.empty(folder)
+                store.write_sealed(folder / directory.RECORD, record)
+            room = RESULT_BYTES_A_PAIR * len(subject.layers) * len(subject.planned.study.pairs)
+            store.require_room(folder, room, "the results of this run")
+            _measure(folder, job, subject, report, keeps=temporary is None)
+    except (InputError, ModelError):
+        if state == "new":
+            directory.empty(folder)
+        raise
+    run = Run(folder, temporary)
+    run.report()
+    return run
+
+
+def _held(folder: Path) -> Iterator[Path]:
+    """What a run, or anybody, has put there; somebody else's files are no run to replace."""
+    names = {path.name for path in folder.iterdir()}
+    if directory.RECORD in names:
+        yield folder / directory.RECORD
+
+
+@contextlib.contextmanager
+def _bars(watch: Any) -> Generator[Any, None, None]:
+    with progress.Bars() as bars:
+        seen = watch is None and progress.watched()
+        yield watch if callable(watch) else bars if seen else progress.silent
+
+
+def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, *, keeps: bool) -> None:
+    """Every layer to its decided part, then the results and the mark that they are complete."""
+    inputs = digest_of_inputs((job.record["identity"], subject.fingerprint(), *map(str, subject.layers)))
+    stage = Stage(folder / STAGES / directory.RESULT, inputs)
+    if stage.committed() is None:
+        todo = [layer for layer in subject.layers if not stage.has(layer)]
+        size = _group_size(subject.planned, subject)
+        while todo:
+            # windows over all layers, finished ones included: a continued run finds its groups again
+            at = subject.layers.index(todo[0]) // size * size
+            window = subject.layers[at : at + size]
+            keep = Keeper(folder, inputs, window) if keeps else Keeper()
+            try:
+                _measure_group([layer for layer in window if layer in todo], subject, stage, keep, report)
+            except (OutOfMemoryError, torch.OutOfMemoryError, MemoryError) as error:
+                n_together = min(size, len(window))
+                if n_together == 1:
+                    raise _too_large(subject, error) from error
+                size = (n_together + 1) // 2  # fewer layers together: the same numbers
+            keep.clear()
+            todo = [layer for layer in todo if not stage.has(layer)]
+        stage.commit()
+    write_results(folder, stage, subject)
+    for path in sorted((folder / STAGES).glob("layers-*")):
+        store.remove_tree(path)
+    directory.commit(folder, job.record["identity"], {directory.RESULT: stage.require_committed()})
+
+
+def _measure_group(
+    layers: list[int], subject: Subject, stage: Stage, keep: Keeper, report: progress.Report
+) -> None:
+    planned = subject.planned
+    n_tokens = planned.study.confirm.labels.n_tokens
+    for measure in measure_layers(subject.source, layers, planned.study, report, keep):
+        result = judge(
+            measure, planned, names=subject.names, kinds=subject.kinds,
+            n_params=subject.n_params(measure.layer), bits_stored=float(subject.bits),
+        )  # fmt: skip
+        examples = examples_of(measure, result.pairs, planned, subject.tokens, subject.tokenizer)
+        looks = look_table(measure, planned, subject.names)
+        keep_layer(stage, measure, result, looks, examples, n_tokens)
+
+
+def _too_large(subject: Subject, error: BaseException) -> OutOfMemoryError:
+    needed = _layer_bytes(subject.planned.study, subject)
+    return OutOfMemoryError(
+        f"one layer of {subject.n_neurons:,} neurons with {len(subject.planned.study.pairs):,} pairs needs some "
+        f"{needed:,} bytes for its sums and did not fit ({error or 'no memory left'}). Lower max_pairs or twins, or use a "
+        "larger machine; what was finished is kept."
+    )
+
+
+def _layer_bytes(study: Study, subject: Subject) -> int:
+    n_pairs = len(study.pairs)
+    n_sites = 4 + study.n_twins + len(study.controls) * min(N_CONTROL, study.n_twins)
+    n_concepts, n_neurons = subject.planned.tested.n_concepts, subject.n_neurons
+    moments = 8 * n_neurons * (n_neurons + n_pairs + n_concepts)
+    confirm = n_pairs * (64 * 4 * 2 * 4 + 16 * 4 * 16 * 4 + 16 * 16 * 8)
+    own = 4 * len(study.confirm.sample.token) * 5 + n_pairs * 64 * 64 * 8 + 2 * moments
+    # a spiked site holds as large a Gram matrix and few pairs
+    spiked = len(study.spikes) * 8 * n_neurons * (n_neurons + n_concepts + len(study.spiked_at))
+    return n_sites * (moments + confirm) + own + spiked
+
+
+def _group_size(planned: PlannedStudy, subject: Subject) -> int:
+    """Layers measured together: their moments, refits and confirm sums fit into GROUP_BYTES."""
+    return max(1, int(GROUP_BYTES // _layer_bytes(planned.study, subject)))

@@ -1,0 +1,102 @@
+"""Compare every byte of a run directory with the digest taken when it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from probekit.errors import CorruptError, FormatError, IncompleteError, StoreError, guarded
+from probekit.run import directory, store
+from probekit.run.stages import COMMIT, STAGES, Stage
+
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was compared and found as it was written."""
+
+    n_files: int
+    """Result files and parts."""
+    n_bytes: int
+    """Their size."""
+    stages: list[str]
+    """Stages looked at."""
+
+
+@guarded
+def verify(path: str | Path) -> Verified:
+    """Check a run directory.
+
+    Returns:
+        What was compared. The report and figures are derived and not looked at.
+
+    Raises:
+        CorruptError: something is not what was written; the message lists it.
+        IncompleteError: everything that is finished is intact, and the run is not finished.
+        FormatError: a newer probekit wrote it, or the format has no digests.
+        StoreError: it is no run directory.
+    """
+    folder = Path(path)
+    record = directory.read_record(folder)
+    if record["format"] == 1:
+        raise FormatError(
+            f"{folder}: written in format 1, which has no digests; run it again to have them. It can still be read."
+        )
+    check = _Checks()
+    stages = sorted(
+        p for p in (folder / STAGES).glob("*") if p.is_dir() and store.TEMPORARY_MARK not in p.name
+    )
+    identities = {stage.name: check.stage(Stage(stage, "")) for stage in stages}
+    unfinished: IncompleteError | None = None
+    try:
+        results = directory.read_results(folder, record)
+    except IncompleteError as error:
+        unfinished = error
+    else:
+        for name, digest in results.files.items():
+            check.run(lambda name=name, digest=digest: len(store.read_bytes(folder / name, digest)))
+        for name, identity in results.stages.items():
+            if identities.get(name) != identity:
+                check.damage.append(f"{folder / STAGES / name}: not the stage that {COMMIT} names")
+    if check.damage:
+        more = len(check.damage) - SHOWN
+        raise CorruptError(
+            f"{folder}: {len(check.damage)} of {check.n_files} files are not what was written:\n  "
+            + "\n  ".join(check.damage[:SHOWN])
+            + (f"\n  and {more} more" if more > 0 else "")
+        )
+    if unfinished is not None:
+        raise IncompleteError(
+            f"{folder}: {check.n_files} finished parts ({check.n_bytes:,} bytes) are intact, and the run is not finished; "
+            f"`probekit resume {folder}` finishes it."
+        )
+    return Verified(check.n_files, check.n_bytes, list(identities))
+
+
+class _Checks:
+    """What was looked at, and what was wrong with it."""
+
+    def __init__(self) -> None:
+        self.n_files, self.n_bytes = 0, 0
+        self.damage: list[str] = []
+
+    def run(self, look: Callable[[], int]) -> None:
+        self.n_files += 1
+        try:
+            self.n_bytes += look()
+        except StoreError as error:
+            self.damage.append(str(error))
+
+    def stage(self, stage: Stage) -> str | None:
+        for part in stage.parts():
+            self.run(lambda part=part: sum(values.nbytes for values in stage.get(part).values()))
+        identity: list[str | None] = [None]
+
+        def commit() -> int:
+            identity[0] = stage.committed()
+            return 0
+
+        self.run(commit)
+        return identity[0]

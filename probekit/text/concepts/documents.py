@@ -1,0 +1,191 @@
+"""Labels that come with the documents: a column of their table, or spans of characters marked by hand.
+
+Source: the dataset features of Gurnee et al. 2023 (language, source, subject) and hand-labelled data. A column holds at
+every counted token of a document; a span holds at the tokens whose ink overlaps it by a character or more.
+Axes: doc (rows of the token block), token (counted tokens in document order).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from probekit.errors import InputError
+from probekit.text.concepts.blocks import Column, Where
+from probekit.text.corpus import Corpus, Tokens
+
+MOST_VALUES = 20
+BANDS = 4
+MOST_DOCUMENTS = 200_000
+Span = tuple[int, int, int]
+"""(document, first character, character after the last)."""
+
+
+@dataclass(frozen=True, eq=False)
+class DocumentBlock:
+    """Concepts that hold in whole documents."""
+
+    columns: tuple[Column, ...]
+    """One concept a column."""
+    held: Bool[np.ndarray, "concept document"]
+    """Whether each concept holds in each document of the corpus."""
+    corpus: str
+    """The corpus whose documents these are."""
+
+    def label(self, tokens: Tokens) -> list[Where]:
+        """Every counted token of the documents in which each concept holds."""
+        if tokens.name != self.corpus or tokens.documents.max(initial=-1) >= self.held.shape[1]:
+            raise InputError(
+                f"concept {self.columns[0].name!r} labels the {self.held.shape[1]:,} documents of corpus {self.corpus!r}, "
+                f"but the tokens are of {tokens.name!r} with {tokens.documents.max(initial=-1) + 1:,}; make the concepts "
+                "from the corpus that is analysed"
+            )
+        of_row = self.held[:, tokens.documents]
+        return [np.flatnonzero(row[tokens.doc_of_token]).astype(np.int32) for row in of_row]
+
+
+def column_block(
+    corpus: Corpus, name: str, *, values: Sequence[Any] | None = None, most: int = MOST_VALUES
+) -> DocumentBlock:
+    """One concept a value of a column; of numbers with many values one a quarter of the documents.
+
+    Args:
+        corpus: read from a table.
+        name: of the column.
+        values: values that become concepts; None takes the most frequent ones.
+        most: values at most, when none are given.
+
+    Raises:
+        InputError: the corpus has no such column, or it never changes.
+    """
+    rows = list(itertools.islice(corpus.rows(), MOST_DOCUMENTS))
+    if not rows or name not in rows[0]:
+        raise InputError(
+            f"corpus {corpus.name!r} has no column {name!r}; it has {', '.join(rows[0]) if rows else 'no rows'}"
+        )
+    found = [row.get(name) for row in rows]
+    numbers = [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
+    if values is None and len(numbers) == len(found) and len(set(numbers)) > most:
+        return _bands(corpus, name, np.array(numbers, float))
+    counts = Counter(str(value) for value in found if value is not None)
+    chosen = (
+        [str(value) for value in values] if values is not None else [v for v, _ in counts.most_common(most)]
+    )
+    unknown = [value for value in chosen if value not in counts]
+    if unknown:
+        raise InputError(
+            f"corpus {corpus.name!r}: column {name!r} never holds {unknown[0]!r}; it holds {_some(counts)}"
+        )
+    if values is None and len(counts) < 2:
+        raise InputError(
+            f"corpus {corpus.name!r}: column {name!r} holds one value only ({_some(counts)}), so it tells nothing"
+        )
+    columns = tuple(
+        Column(f"doc:{name}={value}", "document", 0, f"in a document whose {name} is {value}")
+        for value in chosen
+    )
+    as_text = np.array(["" if value is None else str(value) for value in found], dtype=object)
+    missing = np.array([value is None for value in found])
+    return DocumentBlock(columns, np.stack([(as_text == value) & ~missing for value in chosen]), corpus.name)
+
+
+def _bands(corpus: Corpus, name: str, numbers: np.ndarray) -> DocumentBlock:
+    edges = np.unique(np.quantile(numbers, np.linspace(0, 1, BANDS + 1)[1:-1]))
+    band = np.searchsorted(edges, numbers, side="right")
+    words = [f"<{edges[0]:g}", *(f"{a:g}–{b:g}" for a, b in itertools.pairwise(edges)), f"≥{edges[-1]:g}"]
+    columns = tuple(
+        Column(f"doc:{name} {word}", "document", 0, f"in a document whose {name} is {word}") for word in words
+    )
+    return DocumentBlock(columns, np.stack([band == index for index in range(len(words))]), corpus.name)
+
+
+def _some(counts: Mapping[str, int]) -> str:
+    shown = list(counts)[:5]
+    return ", ".join(shown) + (", …" if len(counts) > len(shown) else "")
+
+
+@dataclass(frozen=True, eq=False)
+class SpanBlock:
+    """Concepts that hold on marked characters."""
+
+    columns: tuple[Column, ...]
+    """One concept a column."""
+    spans: tuple[dict[int, tuple[tuple[int, int], ...]], ...]
+    """For each concept: document → its spans."""
+    texts: tuple[str, ...]
+    """The documents."""
+    tokenizer: Any
+    """The fast tokenizer that made the tokens."""
+
+    def label(self, tokens: Tokens) -> list[Where]:
+        """Counted tokens whose ink overlaps a span."""
+        start = np.concatenate([[0], np.cumsum(tokens.counted.sum(1))])
+        rows = {int(document): row for row, document in enumerate(tokens.documents)}
+        found: list[list[np.ndarray]] = [[] for _ in self.columns]
+        marked = sorted({document for spans in self.spans for document in spans})
+        for document in (d for d in marked if d in rows):
+            row = rows[document]
+            inked = self._ink(tokens, row, document)
+            for parts, spans in zip(found, self.spans, strict=True):
+                for first, last in spans.get(document, ()):
+                    overlaps = (inked[:, 0] < last) & (inked[:, 1] > first)
+                    parts.append(np.flatnonzero(overlaps) + start[row])
+        return [np.unique(np.concatenate(parts) if parts else []).astype(np.int32) for parts in found]
+
+    def _ink(self, tokens: Tokens, row: int, document: int) -> np.ndarray:
+        """First character and the one after the last of each counted token of a row, without white space around."""
+        text = self.texts[document]
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        first = 0 if tokens.bos_id is None else 1
+        ids = tokens.ids[row, first : int(tokens.lengths[row])]
+        if encoded["input_ids"][: len(ids)] != ids.tolist():
+            raise InputError(
+                f"spans: document {document} of corpus {tokens.name!r} is not the text the spans were made for, or its "
+                "tokens are another tokenizer's; give the texts and the tokenizer that are analysed"
+            )
+        inked = np.empty((len(ids), 2), np.int64)
+        for index, (low, high) in enumerate(encoded["offset_mapping"][: len(ids)]):
+            body = text[low:high]
+            inked[index] = (low + len(body) - len(body.lstrip()), high - len(body) + len(body.rstrip()))
+        return inked
+
+
+def span_block(spans: Mapping[str, Iterable[Span]], texts: Sequence[str], tokenizer: Any) -> SpanBlock:
+    """One concept a name, from spans of characters.
+
+    Args:
+        spans: name → (document, first character, character after the last), documents counted from 0.
+        texts: the documents, as the corpus has them.
+        tokenizer: a fast `transformers` tokenizer, which knows where its tokens stand.
+
+    Raises:
+        InputError: no span, one outside its document, or a tokenizer without offsets.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(
+            "spans: the tokenizer cannot say where its tokens stand; wanted a fast one (tokenizer.json)"
+        )
+    if not spans:
+        raise InputError("spans: none given; wanted name → list of (document, start, end)")
+    columns = tuple(Column(name, "span", 0, f"marked by hand as {name!r}") for name in spans)
+    held: list[dict[int, tuple[tuple[int, int], ...]]] = []
+    for name, marks in spans.items():
+        of_document: dict[int, list[tuple[int, int]]] = {}
+        for document, first, last in marks:
+            if not 0 <= document < len(texts) or not 0 <= first < last <= len(texts[document]):
+                size = len(texts[document]) if 0 <= document < len(texts) else None
+                where = (
+                    f"there are {len(texts)} documents"
+                    if size is None
+                    else f"document {document} has {size} characters"
+                )
+                raise InputError(f"spans: {name!r}: ({document}, {first}, {last}) is no span; {where}")
+            of_document.setdefault(int(document), []).append((int(first), int(last)))
+        held.append({document: tuple(marks) for document, marks in of_document.items()})
+    return SpanBlock(columns, tuple(held), tuple(texts), tokenizer)

@@ -1,0 +1,71 @@
+"""Known ANDs added to a layer are found the more often the larger they are, and nothing is found where none was added."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from probekit.evidence.spikein import CHANNEL, MOST_SPIKES, Spikes, spiked_pairs
+from probekit.run.judge import judge
+from probekit.run.measure import measure_layers
+from probekit.run.source import ArraySource
+from probekit.run.study import Settings
+from tests.run.layers import make_scene, plan, random_layer
+
+N_CONCEPTS, N_NEURONS = 24, 96
+
+
+def test_spikes_stand_on_a_few_neurons_that_move() -> None:
+    rng = np.random.default_rng(0)
+    unit = np.where(np.arange(40) % 4 == 0, 0.0, np.linspace(0.5, 2.0, 40))
+    pairs = np.array([[0, 1], [2, 3], [4, 5]])
+    spikes = Spikes.draw(pairs, unit, rng)
+    assert ((spikes.pattern > 0).sum(1) == CHANNEL).all()
+    held = spikes.pattern > 0
+    np.testing.assert_allclose(spikes.pattern[held], np.broadcast_to(unit, held.shape)[held], rtol=1e-6)
+    # a layer with fewer moving neurons than a channel takes what there is
+    assert ((Spikes.draw(pairs, np.array([0.0, 1.0, 2.0]), rng).pattern > 0).sum(1) == 2).all()
+
+
+def test_a_tenth_of_the_pairs_at_most_is_spiked() -> None:
+    for n_tested, n_spikes in ((9, 0), (250, 25), (50_000, MOST_SPIKES)):
+        at = spiked_pairs(n_tested, np.random.default_rng(1))
+        assert len(at) == n_spikes
+        assert (np.diff(at) > 0).all()
+
+
+def test_recall_rises_with_the_amplitude_and_is_nothing_without() -> None:
+    scene = make_scene(0, n_tokens=16_000, n_concepts=N_CONCEPTS, n_active=3)
+    weights = random_layer(0, N_NEURONS, N_CONCEPTS)
+    amplitudes = (0.02, 0.5, 4.0)
+    planned = plan(scene, Settings(twins=8, seed=0, min_support=40, spikes=amplitudes))
+    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, planned.rows)
+    measure = next(measure_layers(source, [0], planned.study))
+    assert sorted(measure.spiked) == list(amplitudes)
+    names, kinds = [f"f{c}" for c in range(N_CONCEPTS)], ["all"] * len(planned.tested.pairs)
+    row = judge(measure, planned, names=names, kinds=kinds, n_params=weights.n_params, bits_stored=32.0).row
+    found = row["sensitivity"]
+    assert found["n_spiked"] == len(planned.study.spiked_at) == len(planned.tested.pairs) // 10
+    curve = [step["above_twins"]["recall"] for step in found["curve"]]
+    assert [step["amplitude"] for step in found["curve"]] == [0.0, *amplitudes]
+    # a random layer holds no AND above its twins; 0.02 sd on five neurons is no AND either; 4 sd cannot be missed
+    assert curve[0] == curve[1] == 0.0
+    assert curve[3] == 1.0
+    assert 0.02 < found["above_twins_at"]["0.5"] < 4.0
+    assert found["above_twins_at"]["0.9"] >= found["above_twins_at"]["0.5"]
+    for step in found["curve"]:
+        for rung in ("above_twins", "computed"):
+            assert step[rung]["low"] <= step[rung]["recall"] <= step[rung]["high"]
+            assert sum(part["n_spiked"] for part in step[rung]["by_support"]) == found["n_spiked"]
+    # the spike is in the neurons alone: the readout of the largest stands on its channel, and κ is that of an AND
+    large = measure.spiked[4.0]
+    assert np.median(large.kappa) == pytest.approx(1.0, abs=0.05)
+    # without spikes the layer's own decision is the same: what is added decides nothing
+    plain = replace(planned, study=replace(planned.study, spikes=()))
+    again = next(measure_layers(source, [0], plain.study))
+    np.testing.assert_array_equal(again.by_k[16].d_prime, measure.by_k[16].d_prime)
+    silent = judge(again, plain, names=names, kinds=kinds, n_params=weights.n_params, bits_stored=32.0).row
+    assert silent["sensitivity"] is None
+    assert silent["n_above_twins"] == row["n_above_twins"]

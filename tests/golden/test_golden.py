@@ -1,0 +1,96 @@
+"""R16: run directories of every format there was are opened by the current code, and by a reader that is not ours."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probekit.errors import FormatError
+from probekit.run import directory, store
+from probekit.run.result import load
+from probekit.run.verify import verify
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import reader  # noqa: E402
+
+FORMATS = sorted(HERE.glob("v*"))
+
+
+def test_there_is_one_of_every_format():
+    assert [path.name for path in FORMATS] == [f"v{n}" for n in range(1, directory.FORMAT + 1)]
+
+
+@pytest.mark.parametrize("path", FORMATS, ids=lambda p: p.name)
+def test_every_format_is_opened(path: Path, tmp_path: Path):
+    run = load(path)
+    told = json.loads((path / "summary.json").read_text())
+    assert run.summary == told
+    row, pairs = told["layers"][0], run.pairs(0)
+    assert len(pairs) == row["n_tested"] == 45
+    assert int(pairs["computed"].sum()) == row["n_computed"]
+    assert run.layers.loc[0, "n_computed"] == row["n_computed"]
+    assert set(run.paths(0)["k"]) == {1, 4, 48, 64}
+    copy = tmp_path / "run"
+    shutil.copytree(path, copy)
+    page = load(copy).report()
+    assert "arrays" in page.read_text()
+
+
+def test_the_formats_hold_the_same_run():
+    """What changed is how it lies on disk, not what it says."""
+    old, new = (load(path) for path in FORMATS)
+    assert old.pairs()["d_prime"].to_numpy() == pytest.approx(new.pairs()["d_prime"].to_numpy(), rel=1e-6)
+    assert old.pairs()["computed"].equals(new.pairs()["computed"])
+
+
+def test_a_reader_that_is_not_ours_agrees():
+    summary, layers = reader.read_run(HERE / "v2")
+    run = load(HERE / "v2")
+    for row in summary["layers"]:
+        held, table = layers[row["layer"]], run.pairs(row["layer"])
+        for name in ("kappa", "d_prime", "p_twin", "p_pair", "p_lin", "q"):
+            assert np.array_equal(held[name], table[name].to_numpy(), equal_nan=True), name
+        # the decision taken again from the p-values alone
+        p = np.maximum.reduce([held["p_twin"], held["p_pair"], held["p_lin"]])
+        again = reader.benjamini_hochberg(p, q=run.record["science"]["settings"]["q"])
+        assert np.array_equal(again, held["computed"])
+        assert again.sum() == row["n_computed"] > 0
+        assert held["twin_d_prime"].shape == (row["n_twins"], row["n_tested"])
+        assert json.loads(held["row"].tobytes()) == row
+        used = held["neurons"][0] >= 0
+        assert held["neurons"][0][used].tolist() == table["neurons"].iloc[0].tolist()
+
+
+def test_the_other_reader_can_fail(tmp_path: Path):
+    shutil.copytree(HERE / "v2", tmp_path / "run")
+    path = tmp_path / "run" / "pairs" / "layer-00.parquet"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(AssertionError):
+        reader.read_run(tmp_path / "run")
+
+
+def test_verify_says_which_formats_have_digests():
+    assert verify(HERE / "v2").stages == ["result"]
+    with pytest.raises(FormatError, match="format 1, which has no digests"):
+        verify(HERE / "v1")
+
+
+@pytest.mark.parametrize(
+    "where", ["run.json", "COMMIT.json", "stages/result/COMMIT.json", "stages/result/part-00000.json"]
+)
+def test_a_format_of_tomorrow_is_refused_politely(where: str, tmp_path: Path):
+    shutil.copytree(HERE / "v2", tmp_path / "run")
+    path = tmp_path / "run" / where
+    record, _ = reader.sealed(path)
+    store.write_sealed(path, {**record, "format": 99})
+    look = verify if "stages" in where else load
+    with pytest.raises(
+        (FormatError, directory.store.CorruptError), match="written in format 99, this probekit reads up to"
+    ):
+        look(tmp_path / "run")

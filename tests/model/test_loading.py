@@ -1,0 +1,154 @@
+"""Models as researchers name them: short names, revisions, dtypes, objects in memory; one BOS policy for all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import probekit as pk
+from probekit.errors import ConfigError, ModelError
+from probekit.model.host import Host, load_host, load_reader
+from probekit.model.hub import official_name
+from probekit.text.corpus import Corpus
+
+
+@pytest.mark.parametrize(
+    ("short", "official"),
+    [
+        ("gpt2-small", "gpt2"),
+        ("gpt2", "gpt2"),
+        ("GPT2-small", "gpt2"),
+        ("pythia-70m", "EleutherAI/pythia-70m"),
+        ("pythia-70m-deduped", "EleutherAI/pythia-70m-deduped"),
+        ("EleutherAI/pythia-19m", "EleutherAI/pythia-70m"),  # its name before EleutherAI counted anew
+        ("gemma-2-2b", "google/gemma-2-2b"),
+        ("qwen2-0.5b", "Qwen/Qwen2-0.5B"),
+        ("phi-2", "microsoft/phi-2"),
+        ("Llama-2-7b", "meta-llama/Llama-2-7b-hf"),
+        ("meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-1B"),
+        ("me/mine", "me/mine"),
+    ],
+)
+def test_short_names(short: str, official: str) -> None:
+    assert official_name(short) == official
+
+
+class TestRevision:
+    @pytest.fixture
+    def cached(
+        self, model_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two revisions of a model in the hub's cache, told apart by one weight."""
+        from safetensors.torch import load_file, save_file
+
+        for number, (branch, value) in enumerate({"main": 0.0, "step3000": 1.0}.items()):
+            commit = str(number) * 40
+            snapshot = tmp_path / "models--me--tiny" / "snapshots" / commit
+            shutil.copytree(model_folder("gpt2"), snapshot)
+            weights = load_file(snapshot / "model.safetensors")
+            weights["transformer.h.0.mlp.c_fc.bias"][0] = value
+            save_file(weights, snapshot / "model.safetensors", metadata={"format": "pt"})
+            refs = tmp_path / "models--me--tiny" / "refs"
+            refs.mkdir(exist_ok=True)
+            (refs / branch).write_text(commit)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    @pytest.mark.usefixtures("cached")
+    def test_a_checkpoint_is_named_behind_an_at(self) -> None:
+        now, then = load_host("me/tiny"), load_host("me/tiny@step3000")
+        assert (now.name, then.name) == ("me/tiny", "me/tiny@step3000")
+        assert (float(now.mlp(0).b_in[0]), float(then.mlp(0).b_in[0])) == (0.0, 1.0)
+        assert load_reader("me/tiny@step3000").name == "me/tiny@step3000"
+
+    @pytest.mark.usefixtures("cached")
+    def test_one_that_is_not_there(self) -> None:
+        with pytest.raises(ModelError, match="'me/tiny@step9' is neither a folder nor in the local cache"):
+            load_host("me/tiny@step9")
+
+    def test_revisions_are_other_runs(self) -> None:
+        from probekit.run.identity import of_model
+
+        assert len({of_model("gpt2"), of_model("gpt2@x"), of_model("gpt2", "bfloat16")}) == 3
+        assert of_model("gpt2", None) == of_model("gpt2")
+
+
+class TestDtype:
+    def test_by_word(self, model_folder: Callable[[str], Path]) -> None:
+        assert load_host(model_folder("gpt2"), dtype="bfloat16").dtype == torch.bfloat16
+        with pytest.raises(ConfigError, match="dtype: got 'int8', wanted one of float32, bfloat16, float16"):
+            load_host(model_folder("gpt2"), dtype="int8")
+
+
+class TestObject:
+    def plain(self, folder: Path) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(folder)
+
+    @pytest.mark.parametrize("name", ["gpt2", "llama", "gpt_neox"])
+    def test_is_the_folder_it_came_from(
+        self, name: str, model_folder: Callable[[str], Path], model_host: Callable[[str], Host]
+    ) -> None:
+        from transformers import AutoTokenizer
+
+        folder = model_folder(name)
+        host = load_host(self.plain(folder), tokenizer=AutoTokenizer.from_pretrained(folder))
+        other = model_host(name)
+        assert (host.name, host.bos_id, host.n_layers) == (name, other.bos_id, other.n_layers)
+        for layer in range(host.n_layers):
+            assert torch.equal(host.mlp(layer).w_in, other.mlp(layer).w_in)
+
+    def test_asks_no_hub(self, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        """A model in memory that remembers a hub name must not be looked up there (the bridge would)."""
+        model = self.plain(model_folder("gpt2"))
+        model.name_or_path = model.config._name_or_path = "someone/something"
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("socket.getaddrinfo", lambda *a, **k: pytest.fail("asked the network"))
+        host = load_host(model)
+        assert (host.name, host.tokenizer, host.bos_id) == ("someone/something", None, None)
+
+    @pytest.mark.slow
+    def test_is_analysed(self, model_folder: Callable[[str], Path]) -> None:
+        rng = np.random.default_rng(0)
+        tokens = rng.integers(0, 60, size=(200, 16))
+        masks = {f"m{i}": rng.random(64) < 0.4 for i in range(3)}
+        options: dict[str, Any] = {
+            "concepts": pk.Concepts.from_vocab(masks), "twins": 4, "context": 16, "min_support": 20, "progress": False,
+        }  # fmt: skip
+        by_object = pk.analyze(self.plain(model_folder("gpt2")), pk.Corpus.from_tokens(tokens), **options)
+        by_folder = pk.analyze(str(model_folder("gpt2")), pk.Corpus.from_tokens(tokens), **options)
+        assert by_object.pairs().equals(by_folder.pairs())
+
+    def test_options_that_do_not_go_together(
+        self, model_folder: Callable[[str], Path], model_host: Callable[[str], Host]
+    ) -> None:
+        with pytest.raises(ConfigError, match=r"tokenizer: given with '.*', which brings its own"):
+            load_host(str(model_folder("gpt2")), tokenizer=object())
+        with pytest.raises(ConfigError, match="tokenizer: given with a TransformerBridge"):
+            load_host(model_host("gpt2").bridge, tokenizer=object())
+        with pytest.raises(ConfigError, match=r"dtype: got torch\.float16 with a GPT2LMHeadModel"):
+            load_host(self.plain(model_folder("gpt2")), dtype="float16")
+
+
+def test_one_policy_for_every_architecture(
+    dense: str, model_host: Callable[[str], Host], model_folder: Callable[[str], Path]
+) -> None:
+    """The same rows whatever the architecture's defaults say: BOS first, right-padded, one tokenization path."""
+    host, corpus = model_host(dense), Corpus.from_texts(["w1 w2 w3", "w4 w5", "w6 " * 40])
+    # of GPT-2's folder: the Qwen2 class splits such a file's words its own way
+    tokenizer = load_reader(model_folder("gpt2")).tokenizer
+    tokens = corpus.tokenize(tokenizer, context=8, max_tokens=100, bos_id=host.bos_id)
+    assert tokens.ids.tolist() == [
+        [63, 1, 2, 3, -1, -1, -1, -1],
+        [63, 4, 5, -1, -1, -1, -1, -1],
+        [63, *[6] * 7],
+    ]
+    # the architectures' own defaults differ, which is why they are not asked
+    assert host.bos_id == 63
