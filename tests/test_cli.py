@@ -146,3 +146,30 @@ def test_analyze_and_report(
     code, _, err = run(capsys, "report", "r", "again")
     assert code == 2
     assert "several runs need --out" in err
+
+
+class TestRuns:
+    """`resume` and `verify`."""
+
+    def test_what_is_no_run(self, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+        for command in ("resume", "verify"):
+            code, _, err = run(capsys, command, str(tmp_path))
+            assert code == 3
+            assert "no run.json" in err
+            assert "Traceback" not in err
+
+    def test_a_golden_run_is_verified(self, capsys: pytest.CaptureFixture[str]):
+        golden = Path(__file__).parent / "golden"
+        code, _, err = run(capsys, "verify", str(golden / "v2"))
+        assert code == 0
+        assert "every one is what was written" in err
+        code, _, err = run(capsys, "verify", str(golden / "v1"))
+        assert code == 3
+        assert "FormatError" in err
+
+    def test_a_run_on_arrays_cannot_be_resumed_from_its_directory(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ):
+        code, _, err = run(capsys, "resume", str(Path(__file__).parent / "golden" / "v2"))
+        assert code == 3
+        assert "make the same call again" in err

@@ -19,7 +19,9 @@ import probekit as pk
 from probekit import cli
 from probekit.errors import InputError, ModelError, ProbekitError
 from probekit.model.host import NANO_FOLDER, load_host, load_reader
-from probekit.run import pipeline, subject  # noqa: F401  imported first: what is measured is the wait for the network
+from probekit.run.pipeline import (
+    analyze,
+)  # here, not by the first call: what is measured is the wait for the network
 from probekit.text.corpus import as_corpus
 
 MOST_SECONDS = 10
@@ -66,9 +68,9 @@ HUB: dict[str, tuple[Callable[[], Any], type[ProbekitError], str]] = {
         InputError,
         r"hub cannot be reached; pass a local file",
     ),
-    "analyze": (lambda: pk.analyze("gpt2", progress=False), ModelError, "pass the folder"),
+    "analyze": (lambda: analyze("gpt2", progress=False), ModelError, "pass the folder"),
     "corpus of analyze": (
-        lambda: pk.analyze("nano", "someone/texts", progress=False),
+        lambda: analyze("nano", "someone/texts", progress=False),
         InputError,
         "corpus='docs'",
     ),
@@ -148,7 +150,7 @@ def test_a_whole_run_without_network(refused: list[Any], tmp_path: Path) -> None
     rng = np.random.default_rng(0)
     words = [" value", " array", " of", " the", " list", " is"]
     (tmp_path / "t.txt").write_text("<|endoftext|>".join("".join(rng.choice(words, 30)) for _ in range(120)))
-    run = pk.analyze(
+    run = analyze(
         "nano", str(tmp_path / "t.txt"), layers=[0], twins=4, max_pairs=20, min_support=20, progress=False,
         pairs="support",
     )  # fmt: skip

@@ -6,6 +6,7 @@ used id adds to the text. Axes: doc pos; token (counted tokens in document order
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jaxtyping import Int32
 
 from probekit.errors import StoreError
 from probekit.run import store
+from probekit.run.digest import Digest
 from probekit.run.directory import SURFACES, TOKENS
 from probekit.text.concepts.vocabulary import read_vocabulary
 from probekit.text.corpus import PADDING, Tokens
@@ -52,11 +54,11 @@ class KeptText:
         return cls(tokens, spelt)
 
     @classmethod
-    def read(cls, folder: Path) -> KeptText | None:
+    def read(cls, folder: Path, digests: Mapping[str, Digest]) -> KeptText | None:
         """What a run kept; None where its activations came from arrays, which have no text."""
         if not (folder / TOKENS).exists():
             return None
-        rows, spelt = store.read_table(folder / TOKENS), store.read_table(folder / SURFACES)
+        rows, spelt = (store.read_table(folder / name, digests.get(name)) for name in (TOKENS, SURFACES))
         lengths = rows["ids"].map(len).to_numpy(np.int64)
         ids = np.full((len(rows), int(lengths.max(initial=0))), PADDING, np.int32)
         ids[np.arange(ids.shape[1]) < lengths[:, None]] = np.concatenate(rows["ids"].to_list())

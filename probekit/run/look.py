@@ -18,6 +18,7 @@ import pandas as pd
 from probekit.errors import InputError, StoreError
 from probekit.probes.pairs import QUADRANTS
 from probekit.run import store
+from probekit.run.digest import Digest
 from probekit.run.directory import LOOKS
 from probekit.run.kept import KeptText
 from probekit.run.measure import LayerMeasure
@@ -129,7 +130,7 @@ class PairLook:
         return f"PairLook({self.a!r}, {self.b!r}, {len(self.layers)} layers)"
 
 
-def read_look(folder: Path, pairs: pd.DataFrame, a: str, b: str) -> PairLook:
+def read_look(folder: Path, pairs: pd.DataFrame, a: str, b: str, digests: Mapping[str, Digest]) -> PairLook:
     """Look at one pair of a finished run.
 
     Args:
@@ -137,14 +138,16 @@ def read_look(folder: Path, pairs: pd.DataFrame, a: str, b: str) -> PairLook:
         pairs: its pair tables, all layers.
         a: a concept, by name or, where that is clear, without quotes and spaces: prev=New for prev=" New".
         b: the other one; the order does not matter.
+        digests: of the run's files, by name.
 
     Raises:
         InputError: no such concept, or the pair was not tested.
+        CorruptError: a file is not what was written.
         StoreError: the run keeps no looks (an older version wrote it).
     """
     first, second = _resolved(pairs, a, b)
     mine = pairs[(pairs["a"] == first) & (pairs["b"] == second)].reset_index(drop=True)
-    text = KeptText.read(folder)
+    text = KeptText.read(folder, digests)
     parts: dict[str, list[dict[str, Any]]] = {"quadrants": [], "neurons": [], "contexts": [], "twins": []}
     summary: list[dict[str, Any]] = []
     for row in mine.to_dict("records"):
@@ -154,7 +157,7 @@ def read_look(folder: Path, pairs: pd.DataFrame, a: str, b: str) -> PairLook:
                 f"{file}: missing, so single pairs cannot be looked at; the run was written by an older version. "
                 "Run it again with --force."
             )
-        table = store.read_table(file)
+        table = store.read_table(file, digests.get(f"{LOOKS}/{file.name}"))
         look = table[(table["a"] == first) & (table["b"] == second)].iloc[0].to_dict()
         _collect(parts, row, look, text)
         d = np.asarray(look["d_prime_twins"], float)

@@ -66,7 +66,7 @@ class Run:
             InputError: no such concept, or the pair was not tested.
             StoreError: an older version wrote the run.
         """
-        return read_look(self.path, self.pairs(), a, b)
+        return read_look(self.path, self.pairs(), a, b, self._results.files)
 
     @property
     def concepts(self) -> pd.DataFrame:

@@ -80,7 +80,7 @@ def test_strata_get_equal_shares_and_small_ones_are_whole() -> None:
 def test_recorded_probabilities_are_those_of_the_draw() -> None:
     """Over 2,000 draws each pair comes up as often as its recorded probability says, to five standard errors."""
     kinds = ["a × b"] * 12 + ["b × b"] * 4
-    n_draws, n_times = 2_000, np.zeros(16)
+    n_draws, n_times, p = 2_000, np.zeros(16), np.empty(0)
     for seed in range(n_draws):
         index, p = Choice("stratified").draw(kinds, np.ones(16, int), 6, np.random.default_rng(seed))
         n_times[index] += 1

@@ -62,7 +62,7 @@ class TestPair:
             quadrants = text_run.pair(row["a"], row["b"]).quadrants
             quadrants = quadrants[quadrants["layer"] == 0].set_index("quadrant")
             for name in QUADRANTS:
-                mine = quadrants.loc[name]
+                mine = dict(quadrants.loc[name])
                 assert mine["n_sampled"] == sum(mine["counts"]) == min(row[f"n{name}"], 2_000)
                 assert len(mine["counts"]) == N_BINS
                 assert (
@@ -152,11 +152,11 @@ class TestPair:
 class TestListing:
     def test_the_run_lists_its_concepts(self, text_run: pk.Run):
         table = text_run.concepts.set_index("name")
-        array = table.loc['cur=" array"']
+        array = dict(table.loc['cur=" array"'])
         assert (array["kind"], array["lag"]) == ("token", 0)
-        assert array["share"] == pytest.approx(
-            array["n_tokens"] / text_run.summary["corpus"]["n_tokens_fit"], rel=1.2
-        )
+        corpus = text_run.summary["corpus"]
+        n_tokens = corpus["n_tokens_fit"] + corpus["n_tokens_confirm"]
+        assert array["share"] == pytest.approx(array["n_tokens"] / n_tokens, rel=1e-12)
         assert len(array["examples"]) == 3
         assert all("⟦ array⟧" in text for text in array["examples"])
         assert all(" value⟦" in text for text in table.loc['prev=" value"']["examples"])

@@ -129,7 +129,7 @@ def exactly(bodies: str) -> Callable[[str], bool]:
     return lambda s: any(re.fullmatch(rf"\s*{re.escape(body)}\s*", s) for body in bodies.split())
 
 
-CLASSES |= {
+MORE: dict[str, Callable[[str], bool]] = {
     "camel-case": lambda s: any(
         kind(a) == "Ll" and kind(b) == "Lu" and a < "{" for a, b in itertools.pairwise(s)
     ),
@@ -341,7 +341,9 @@ def class_test(name: str) -> tuple[int, Callable[[str], bool]]:
     assert match is not None
     lag = {"cur": 0, "prev": 1, "prev2": 2}[match[1]]
     if match[2] == ":":
-        return lag, functools.cache(CLASSES[match[3]])  # asked thousands of times about the same few strings
+        return lag, functools.cache(
+            (CLASSES | MORE)[match[3]]
+        )  # asked thousands of times about the same few strings
     quoted = re.sub(r"#\d+$", "", match[3])
     surface = json.loads(re.sub(r"\\x(..)", r"\\udc\1", quoted))  # a byte that is no whole character
     return lag, lambda s: s == surface
