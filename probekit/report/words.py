@@ -183,7 +183,28 @@ def _nothing(rows: Sequence[Row]) -> str:
     return (
         f"Nothing was found: in {plural(n_tests, 'test')}{where} no pair stood out from the "
         "twins in a way specific to it, which does not prove that nothing is computed, only that nothing "
-        "was strong enough to be told apart from chance and from what the two concepts do singly."
+        f"was strong enough to be told apart from chance and from what the two concepts do singly{_power(rows)}."
+    )
+
+
+def _power(rows: Sequence[Row]) -> str:
+    """What a zero is worth: how large the ANDs that were added for comparison had to be; empty where none were."""
+    held = [row for row in rows if row.get("sensitivity")]
+    if not held:
+        return ""
+    reached = [row["sensitivity"]["computed_at"]["0.5"] for row in held]
+    n_blind = sum(size is None for size in reached)
+    sizes = [size for size in reached if size is not None]
+    if n_blind == 0:
+        return (
+            f"; of known ANDs added for comparison half were found from a size of {real(max(sizes), 1)} standard "
+            "deviations of a neuron on"
+        )
+    largest = max(point["amplitude"] for row in held for point in row["sensitivity"]["curve"])
+    where = "" if n_blind == len(rows) else f" in {n_blind} of the {len(rows)} layers"
+    return (
+        f"; this zero says little{where}, because of known ANDs added for comparison not even half were found at "
+        f"the largest size tried, {real(largest, 1)} standard deviations of a neuron"
     )
 
 

@@ -142,3 +142,28 @@ def test_numbers_of_a_statement_are_spelled_as_in_the_report() -> None:
     assert words.spaced("1,140 of 12,345,678 pairs, 3 of 4, 100 tested") == (
         "1\u202f140 of 12\u202f345\u202f678 pairs, 3 of 4, 100 tested"
     )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ((1.5, 2.25), "half were found from a size of 2.2 standard deviations"),
+        ((None, 2.25), "this zero says little in 1 of the 2 layers, because"),
+        ((None, None), "this zero says little, because of known ANDs added for comparison not even half"),
+    ],
+)
+def test_a_zero_comes_with_what_could_have_been_found(sizes: tuple[float | None, ...], said: str) -> None:
+    summary = run(("none", "none"))[0]
+    for row, size in zip(summary["layers"], sizes, strict=True):
+        curve = [{"amplitude": amplitude} for amplitude in (0.0, 4.0)]
+        row["sensitivity"] = {"computed_at": {"0.5": size, "0.9": None}, "curve": curve}
+    found = words.answer(summary)[1]
+    assert said in found
+    assert found.endswith(".")
+    assert len(re.findall(r"\.(?=\s+[A-Z])", found)) == 0
+
+
+def test_a_zero_without_a_curve_says_nothing_of_it() -> None:
+    summary = run(("none",))[0]
+    summary["layers"][0]["sensitivity"] = None
+    assert "added for comparison" not in words.answer(summary)[1]
