@@ -1,9 +1,10 @@
 """What the detector finds on transformers whose computed pairs are known, by construction and load.
 
-    python analyses/detector.py                      # some 15 minutes on two free cores; writes results/detector.md
-    python analyses/detector.py --seeds 1 --out /tmp/detector.md
+    python analyses/detector.py                      # targeted 2-ANDs, some 10 minutes on two free cores
+    python analyses/detector.py --group universal    # constructions that compute every pair
+    python analyses/detector.py --group previous     # concepts on two tokens
 
-Every construction is planted at three loads (pairs computed per neuron), the highest ones beyond what the layer can hold,
+Writes results/detector-GROUP.md after every case. Every construction is planted at three loads (pairs computed per neuron), the highest ones beyond what the layer can hold,
 and the whole analysis runs on the transformer. Shares of pairs above the twins and of pairs called computed: of the
 designated pairs, of pairs whose concepts some neuron reads together by accident, and of pairs that no neuron reads together
 (the true nulls).
@@ -55,12 +56,14 @@ class Case:
     spread: str = "token"
 
 
-def cases() -> list[Case]:
-    """Everything in the table."""
-    chosen = [Case(name, N_NEURONS, pairs) for name in TARGETED for pairs in LOADS]
-    chosen += [Case("two-and-low", N_NEURONS, pairs, "previous") for pairs in LOADS[:1]]
+def cases(group: str) -> list[Case]:
+    """Everything in one table."""
+    if group == "targeted":
+        return [Case(name, N_NEURONS, pairs) for name in TARGETED for pairs in LOADS]
+    if group == "previous":
+        return [Case("two-and-low", N_NEURONS, pairs, "previous") for pairs in LOADS[:1]]
     every = N_CONCEPTS * (N_CONCEPTS - 1) // 2
-    return chosen + [Case(name, width, every) for name in UNIVERSAL for width in WIDTHS]
+    return [Case(name, width, every) for name in UNIVERSAL for width in WIDTHS]
 
 
 CLASSES = ("designated", "read together by accident", "disjoint")
@@ -115,14 +118,14 @@ def row(case: Case, n_seeds: int) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def page(rows: Iterable[str], n_seeds: int) -> str:
+def page(rows: Iterable[str], n_seeds: int, group: str) -> str:
     """The result as markdown."""
     columns = (
         "construction", "spread", "n", "m'", "m'/n", "own worst-pattern error",
         *(f"{name}: {rung.replace('_', ' ')}" for name in CLASSES for rung in RUNGS),
     )  # fmt: skip
     text = (
-        f"`python analyses/detector.py --seeds {n_seeds}`: {n_seeds} seeds (circuit, corpus and twins), {N_CONCEPTS} "
+        f"`python analyses/detector.py --group {group} --seeds {n_seeds}`: {n_seeds} seeds (circuit, corpus and twins), {N_CONCEPTS} "
         f"concepts on basis-aligned inputs, {N_ACTIVE} on at a token in the mean, background {NOISE}, "
         f"{CORPUS['n_docs'] * CORPUS['doc_len']:,} tokens, {OPTIONS['twins']} twins, relu. Shares of the tested pairs at "
         "q = 0.05, pooled over seeds, with Clopper–Pearson 95 % intervals; these take pairs for independent, which those "
@@ -148,14 +151,16 @@ def page(rows: Iterable[str], n_seeds: int) -> str:
 def main() -> None:
     """Run every case and write the table."""
     parser = argparse.ArgumentParser(description="The detector on planted models.")
+    parser.add_argument("--group", choices=("targeted", "universal", "previous"), default="targeted")
     parser.add_argument("--seeds", type=int, default=3, help="Circuits, corpora and sets of twins per case.")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "detector.md")
+    parser.add_argument("--out", type=Path, help="Default: results/detector-GROUP.md.")
     given = parser.parse_args()
+    out = given.out or HERE / "results" / f"detector-{given.group}.md"
     rows: list[str] = []
-    for case in tqdm(cases()):
+    for case in tqdm(cases(given.group)):
         rows.append(row(case, given.seeds))
         tqdm.write(rows[-1])
-    write_text(given.out, page(rows, given.seeds))
+        write_text(out, page(rows, given.seeds, given.group))
 
 
 if __name__ == "__main__":
