@@ -4,10 +4,10 @@
     python analyses/detector.py --group universal    # constructions that compute every pair
     python analyses/detector.py --group previous     # concepts on two tokens
 
-Writes results/detector-GROUP.md after every case. Every construction is planted at three loads (pairs computed per neuron), the highest ones beyond what the layer can hold,
-and the whole analysis runs on the transformer. Shares of pairs above the twins and of pairs called computed: of the
-designated pairs, of pairs whose concepts some neuron reads together by accident, and of pairs that no neuron reads together
-(the true nulls).
+Writes results/detector-GROUP.md after every case. Every construction is planted at three loads (pairs computed per neuron),
+the highest ones beyond what the layer can hold, and the whole analysis runs on the transformer. Shares of pairs above the
+twins and of pairs called computed: of the designated pairs, of pairs whose concepts some neuron reads together by accident,
+and of pairs that no neuron reads together (the true nulls).
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def page(rows: Iterable[str], n_seeds: int, group: str) -> str:
         *(f"{name}: {rung.replace('_', ' ')}" for name in CLASSES for rung in RUNGS),
     )  # fmt: skip
     text = (
-        f"`python analyses/detector.py --group {group} --seeds {n_seeds}`: {n_seeds} seeds (circuit, corpus and twins), {N_CONCEPTS} "
+        f"`python analyses/detector.py --group {group} --seeds {n_seeds}`: "
+        f"{n_seeds} seeds (circuit, corpus and twins), {N_CONCEPTS} "
         f"concepts on basis-aligned inputs, {N_ACTIVE} on at a token in the mean, background {NOISE}, "
         f"{CORPUS['n_docs'] * CORPUS['doc_len']:,} tokens, {OPTIONS['twins']} twins, relu. Shares of the tested pairs at "
         "q = 0.05, pooled over seeds, with Clopper–Pearson 95 % intervals; these take pairs for independent, which those "
