@@ -25,10 +25,9 @@ def table(run: pk.Run) -> str:
         "# nano, 20 twins",
         "",
         (
-            f"`python analyses/nano_census.py`, seed 0: "
-            f"{concepts['n']} concepts, {concepts['n_tested']:,} of "
-            f"{concepts['n_testable']:,} testable pairs, {corpus['n_tokens_fit']:,} tokens to fit and {corpus['n_tokens_confirm']:,} to confirm, corpus "
-            f"{corpus['fingerprint'][:12]}."
+            f"`python analyses/nano_census.py`, seed 0: {concepts['n']} concepts, {concepts['n_tested']:,} of "
+            f"{concepts['n_testable']:,} testable pairs, {corpus['n_tokens_fit']:,} tokens to fit and "
+            f"{corpus['n_tokens_confirm']:,} to confirm, corpus {corpus['fingerprint'][:12]}."
         ),
         "",
         "| layer | rung | nano | twins: mean (range) |",
