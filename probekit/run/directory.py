@@ -33,7 +33,7 @@ REPORT, EXAMPLES, FIGURES = "report.html", "examples.json", "figures"
 RECORD_SCHEMA, RESULTS_SCHEMA = "probekit.run/1", "probekit.results/1"
 RESULT = "result"
 """The stage that holds a part a layer, decided: what the tables are published from."""
-_OWN_FILES = (COMMIT, SUMMARY, LAYERS, TOKENS, SURFACES, CONCEPTS, REPORT, EXAMPLES, RECORD)
+_OWN_FILES = (COMMIT, SUMMARY, LAYERS, TOKENS, SURFACES, CONCEPTS, REPORT, EXAMPLES)
 _OWN_FOLDERS = (*TABLES, FIGURES, STAGES)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
@@ -192,9 +192,13 @@ def require_same_environment(folder: Path, environment: dict[str, Any]) -> None:
 
 
 def empty(folder: Path) -> None:
-    """Remove what a run wrote into its directory, the mark that it is finished first."""
+    """Remove what a run wrote into its directory: the mark that it is finished first, last the record whose it is.
+
+    Without the record what is left would be somebody else's files, which nobody may replace.
+    """
     for name in _OWN_FILES:
         store.remove(folder / name)
     for name in _OWN_FOLDERS:
         store.remove_tree(folder / name)
     store.sweep(folder)
+    store.remove(folder / RECORD)

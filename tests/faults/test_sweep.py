@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.sweep
+
 MIN_BOUNDARIES = 340
 """The job has this many write boundaries at least. A fall means that a write, flush or rename has been taken out."""
 
