@@ -107,7 +107,7 @@ def test_gates_of_both_layers_are_computed() -> None:
     # row and column effects need each concept in many pairs
     asked = [*itertools.combinations(names, 2), *itertools.combinations([f"f{c}" for c in range(24)], 2)]
     run = pk.analyze(
-        planted.model, planted.corpus, concepts=planted.concepts, pairs=asked, twins=6, spikes=(), min_support=25,
+        planted.model, planted.corpus, concepts=planted.concepts, pairs=asked, twins=8, spikes=(), min_support=25,
         progress=False,
     )  # fmt: skip
     for layer, other in ((0, 1), (1, 0)):
