@@ -42,6 +42,7 @@ def look_table(measure: LayerMeasure, planned: PlannedStudy, names: Sequence[str
     sample, token = planned.study.confirm.sample, planned.rows["confirm"]
     twins = measure.twins.get(DECIDING_K, [])
     d_twins = np.stack([twin.d_prime for twin in twins], axis=1) if twins else np.zeros((sample.n_pairs, 0))
+    token_of_entry = token[sample.token]
     rows: list[dict[str, Any]] = []
     for p, (a, b) in enumerate(planned.study.pairs.tolist()):
         bounds = sample.ptr[4 * p : 4 * p + 5]
@@ -57,7 +58,7 @@ def look_table(measure: LayerMeasure, planned: PlannedStudy, names: Sequence[str
         edges = np.linspace(row["low"], row["high"], N_BINS + 1)
         for q, quadrant in enumerate(QUADRANTS):
             row |= _quadrant(
-                measure.values, token[sample.token], edges, int(bounds[q]), int(bounds[q + 1]), quadrant
+                measure.values, token_of_entry, edges, int(bounds[q]), int(bounds[q + 1]), quadrant
             )
         rows.append(row)
     return pd.DataFrame(rows)
