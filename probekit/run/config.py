@@ -47,8 +47,6 @@ def read_config(path: Path | None) -> dict[str, Any]:
         held = File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"--config {path}: could not be read ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}: not a TOML file ({error}).") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -57,6 +55,8 @@ def read_config(path: Path | None) -> dict[str, Any]:
             f"--config {path}: {where}: {first['msg'].lower()} (got {first.get('input')!r}). [science] and [execution] "
             f"know {known}."
         ) from error
+    except (ValueError, RecursionError) as error:  # no TOML or UTF-8; too many digits; nested too deep
+        raise ConfigError(f"--config {path}: not a TOML file ({error}).") from error
     sections = (held.science, held.execution)
     return {
         key: value for section in sections for key, value in section.model_dump().items() if value is not None

@@ -38,9 +38,9 @@ class Digest:
             FormatError: it is none.
         """
         match value:
-            case {"n_bytes": int(n), "crc32": list(sums), "blake2b": str(whole)} if all(
-                isinstance(s, int) for s in sums
-            ):
+            case {"n_bytes": int(n), "crc32": list(sums), "blake2b": str(whole)} if len(sums) == -(
+                -n // BLOCK
+            ) and all(isinstance(s, int) for s in sums):
                 return cls(n, sums, whole)
             case _:
                 raise FormatError(

@@ -36,8 +36,17 @@ class Run:
 
     @property
     def layers(self) -> pd.DataFrame:
-        """One row a layer: every number of summary.json's `layers`, nested ones with their path as a prefix."""
-        return layer_table(self.summary["layers"])
+        """One row a layer: every number of summary.json's `layers`, nested ones with their path as a prefix.
+
+        Raises:
+            FormatError: the summary's rows are not of this kind.
+        """
+        try:
+            return layer_table(self.summary["layers"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FormatError(
+                f"{self.path / SUMMARY}: its layers are no rows ({error!r}); start the run afresh with --force."
+            ) from error
 
     def pairs(self, layer: int | None = None) -> pd.DataFrame:
         """One row a tested pair at the deciding k, of one layer or of all.
@@ -131,12 +140,16 @@ def _summary(path: Path, digest: Digest | None) -> dict[str, Any]:
     summary = store.read_json(path / SUMMARY, digest)
     if not isinstance(summary, dict) or summary.get("schema") != SCHEMA:
         raise FormatError(f"{path / SUMMARY}: not a summary of {SCHEMA}; start the run afresh with --force.")
-    layers = summary.get("layers")
-    if not isinstance(layers, list) or not all(
-        isinstance(row, dict) and isinstance(row.get("layer"), int) for row in layers
-    ):
-        raise FormatError(f"{path / SUMMARY}: its layers are no rows; start the run afresh with --force.")
-    return summary
+    match summary:
+        case {"layers": [_, *_] as rows, "model": {"name": str()}, "concepts": {"n_tested": int()}} if all(
+            isinstance(row, dict) and isinstance(row.get("layer"), int) for row in rows
+        ):
+            return summary
+        case _:
+            raise FormatError(
+                f"{path / SUMMARY}: its layers are no rows, or its model or concepts are not named; start the run afresh "
+                "with --force."
+            )
 
 
 def load(path: str | Path) -> Run:
