@@ -35,7 +35,7 @@ DEFECTS = (
     Defect("only the length is compared, not the bytes", "run/digest.py", "            if found != wanted:", "            if False:", f"{FAULTS}/test_corruption.py -k 'placed or no_number'"),
     Defect("the last line of a record is not compared", "run/store.py", "    if len(body) == len(data) or blake2b(body) != seal:", "    if False:", CORRUPT),
     Defect("a part counts without its sidecar", "run/stages.py", 'return self._path(part, "json").exists()', 'return self._path(part, "safetensors").exists()', CORRUPT),
-    Defect("a stage is taken whatever it was computed from", "run/stages.py", '        if self.inputs and record.get("inputs") != self.inputs:\n            raise _stale(path)\n        return record', "        return record", f"{FAULTS}/test_corruption.py -k 'open_stage'"),
+    Defect("a stage is taken whatever it was computed from", "run/stages.py", '        if self.inputs and record.get("inputs") != self.inputs:\n            raise _stale(path)\n        Digest.from_dict', "        Digest.from_dict", f"{FAULTS}/test_corruption.py -k 'open_stage'"),
     Defect("links are followed", "run/store.py", "        if Path(path).is_symlink():", "        if False:", CORRUPT),
     Defect("a resumed pass begins with the first token again", "run/checkpoint.py", "                site.restore(below(path, arrays), layer.study.spiked if site.spiked else layer.study)\n        return n_tokens", "                site.restore(below(path, arrays), layer.study.spiked if site.spiked else layer.study)\n        return 0", SESSION),
     Defect("the kept sums are not restored", "run/checkpoint.py", "                site.restore(below(path, arrays), layer.study.spiked if site.spiked else layer.study)", "                pass", SESSION),

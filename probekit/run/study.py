@@ -29,6 +29,8 @@ from probekit.run.sites import CONTROLS
 from probekit.run.source import Half
 
 DUPLICATE_CORRELATION = 0.95
+_MOST = 2**63
+"""A count beyond this is a slip, and fits into no array."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,16 @@ class Settings:
     """How the false discovery rate is controlled."""
 
     def __post_init__(self) -> None:
-        limits: dict[str, tuple[float, float]] = {
-            "max_tokens": (1, np.inf), "context": (2, np.inf), "max_pairs": (1, np.inf), "min_support": (2, np.inf),
-            "twins": (0, np.inf), "seed": (0, 2**63),
+        limits: dict[str, tuple[int, int]] = {
+            "max_tokens": (1, _MOST), "context": (2, _MOST), "max_pairs": (1, _MOST), "min_support": (2, _MOST),
+            "twins": (0, _MOST), "seed": (0, _MOST),
         }  # fmt: skip
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value < high:
-                raise InputError(f"{name}: got {value!r}, wanted a whole number ≥ {low:.0f}.")
+                raise InputError(
+                    f"{name}: got {_shown(value)}, wanted a whole number ≥ {low} and below 2**63."
+                )
         level: Any = self.q
         if not isinstance(level, int | float) or not 0 < level < 1:
             raise InputError(
@@ -90,6 +94,15 @@ class Settings:
                 f"twins: got {self.twins}; wanted 0 (no twin, no claim about computation) or at least 4, since each twin "
                 "is standardised by the others while one of them stands for the layer."
             )
+
+
+def _shown(value: Any) -> str:
+    # Python refuses to spell out integers of more than some thousand digits
+    return (
+        f"a number of {value.bit_length():,} bits"
+        if isinstance(value, int) and abs(value) > _MOST
+        else repr(value)
+    )
 
 
 def as_layers(layers: Any) -> list[int] | None:

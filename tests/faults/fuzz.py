@@ -27,6 +27,7 @@ from probekit.run.config import read_config
 from probekit.run.digest import Digest
 from probekit.run.result import load
 from probekit.run.stages import Stage
+from probekit.run.study import Settings
 from probekit.run.verify import verify
 from probekit.text.concepts.files import parse_toml, read_spans
 
@@ -83,7 +84,7 @@ class Fuzz:
             "examples": lambda: self.json_result("examples.json"),
             "arrays": self.arrays,
             "table": self.table,
-            "config": lambda: self.alone(CONFIG, read_config),
+            "config": lambda: self.alone(CONFIG, settings),
             "concepts": lambda: self.alone(CONCEPTS, parse_toml),
             "spans": lambda: self.alone(SPANS, read_spans),
         }
@@ -183,6 +184,14 @@ class Fuzz:
 
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
+
+
+def settings(path: Path) -> Settings:
+    """What a run makes of its configuration file."""
+    held = {key: value for key, value in read_config(path).items() if key not in ("device", "engine")}
+    return Settings(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in held.items()}
+    )
 
 
 def main() -> None:
