@@ -33,6 +33,9 @@ DEMO_TOKENS = 120_000
 DEMO_PAIRS = 800
 DEMO_TWINS = 8
 INTERRUPTED = 130
+_NO_COMMAND: Any = typer.BadParameter.__mro__[
+    2
+]  # ClickException: typer carries its own copy or takes click's
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 
@@ -408,12 +411,9 @@ def main() -> None:
         sys.exit(done.exit_code)
     except typer.Abort:
         sys.exit(1)
-    except Exception as error:
-        usage = getattr(error, "format_message", None)
-        if usage is None:
-            raise
-        getattr(error, "show", lambda: None)()
-        sys.exit(getattr(error, "exit_code", 2))
+    except _NO_COMMAND as error:
+        error.show()
+        sys.exit(error.exit_code)
 
 
 def _plain(text: str) -> str:

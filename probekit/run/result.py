@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from probekit.errors import FormatError, InputError
+from probekit.errors import FormatError, InputError, guarded
 from probekit.evidence.tables import SCHEMA, layer_table
 from probekit.report.paper import PAGE_MM
 from probekit.run import store
 from probekit.run.digest import Digest
-from probekit.run.directory import CONCEPTS, EXAMPLES, SUMMARY, read_record, read_results
+from probekit.run.directory import CONCEPTS, EXAMPLES, SUMMARY, as_folder, read_record, read_results
 from probekit.run.export import export_run
 from probekit.run.look import PairLook, read_look
 from probekit.run.publish import publish
@@ -48,6 +48,7 @@ class Run:
                 f"{self.path / SUMMARY}: its layers are no rows ({error!r}); start the run afresh with --force."
             ) from error
 
+    @guarded
     def pairs(self, layer: int | None = None) -> pd.DataFrame:
         """One row a tested pair at the deciding k, of one layer or of all.
 
@@ -56,6 +57,7 @@ class Run:
         """
         return self._tables("pairs", layer)
 
+    @guarded
     def paths(self, layer: int | None = None) -> pd.DataFrame:
         """One row a pair and other k, of one layer or of all.
 
@@ -64,6 +66,7 @@ class Run:
         """
         return self._tables("paths", layer)
 
+    @guarded
     def pair(self, a: str, b: str) -> PairLook:
         """Look at one tested pair in every layer: quadrants, neurons, contexts, twins.
 
@@ -98,6 +101,7 @@ class Run:
                 )
         return pd.concat(tables, ignore_index=True)
 
+    @guarded
     def report(self, path: str | Path | None = None, *, companions: tuple[Run, ...] = ()) -> Path:
         """Write the HTML report.
 
@@ -110,11 +114,13 @@ class Run:
         """
         return publish(self, None if path is None else Path(path), companions)
 
+    @guarded
     def examples(self) -> list[dict[str, Any]]:
         """The strongest pairs with their neurons and tokens, as the report shows them."""
         file = self.path / EXAMPLES
         return store.read_json(file, self._results.files.get(EXAMPLES)) if file.exists() else []
 
+    @guarded
     def export(self, folder: str | Path, *, width_mm: float | int = PAGE_MM) -> list[Path]:
         """Write figures for a paper (SVG, PDF) and tables (CSV, LaTeX) into a folder.
 
@@ -152,13 +158,15 @@ def _summary(path: Path, digest: Digest | None) -> dict[str, Any]:
             )
 
 
+@guarded
 def load(path: str | Path) -> Run:
     """Load a finished run.
 
     Raises:
+        InputError: it is no path.
         StoreError: the folder is no run directory.
         IncompleteError: the run was not finished.
         FormatError: a newer probekit wrote it.
         CorruptError: it is not what was written.
     """
-    return Run(Path(path))
+    return Run(as_folder(path))

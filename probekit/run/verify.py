@@ -41,8 +41,9 @@ def verify(path: str | Path) -> Verified:
         IncompleteError: everything that is finished is intact, and the run is not finished.
         FormatError: a newer probekit wrote it, or the format has no digests.
         StoreError: it is no run directory.
+        InputError: it is no path.
     """
-    folder = Path(path)
+    folder = directory.as_folder(path)
     record = directory.read_record(folder)
     if record["format"] == 1:
         raise FormatError(
