@@ -67,4 +67,9 @@ DEFECTS = (
     Defect("means in place of medians in the polish", "evidence/nulls.py", "                effect = np.median(own) if robust else own.mean()", "                effect = own.mean()", "tests/evidence/test_nulls.py"),
     Defect("twins without signs", "model/twins.py", "            yield weights.activate((rotated * sign) @ into_frame + bias)", "            yield weights.activate(rotated @ into_frame + bias)", "tests/model/test_twins.py"),
     Defect("quadrants weigh as they come", "probes/refit.py", "        self._weight = (0.25 / np.maximum(sample.n_sampled, 1)).astype(np.float32)", "        self._weight = np.full(sample.n_sampled.shape, 1 / max(1, len(sample.token)), np.float32)", "tests/probes/test_refit.py"),
+    Defect("parts come as their folder lists them", "run/stages.py", "        return sorted(int(match.group(1)) for match in found if match)", "        return [int(match.group(1)) for match in found if match]", f"{FAULTS}/test_grid.py -k listed"),
+    Defect("what a pass left is computed again", "run/checkpoint.py", "        return self._left.get(layer) if self._left is not None and self._left.has(layer) else None", "        return None", f"{RUN}/test_resume_is_cheap.py"),
+    Defect("a file of settings nested too deep is taken for a defect", "run/config.py", "    except (ValueError, RecursionError) as error:", "    except tomllib.TOMLDecodeError as error:", f"{FAULTS}/test_fuzz.py -k Found"),
+    Defect("a sidecar need not say what it describes", "run/stages.py", '        Digest.from_dict(record.get("file"), path)\n', "", f"{FAULTS}/test_fuzz.py -k Found"),
+    Defect("a foreign error keeps its name", "errors.py", "            mapped = as_ours(error)", "            mapped = error", "tests/test_errors.py"),
 )  # fmt: skip

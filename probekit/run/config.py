@@ -52,7 +52,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
         where = ".".join(str(part) for part in first["loc"])
         known = ", ".join((*Science.model_fields, *Execution.model_fields))
         raise ConfigError(
-            f"--config {path}: {where}: {first['msg'].lower()} (got {first.get('input')!r}). [science] and [execution] "
+            f"--config {path}: {where}: {first['msg'].lower()} (got {_shown(first.get('input'))}). [science] and [execution] "
             f"know {known}."
         ) from error
     except (ValueError, RecursionError) as error:  # no TOML or UTF-8; too many digits; nested too deep
@@ -61,3 +61,10 @@ def read_config(path: Path | None) -> dict[str, Any]:
     return {
         key: value for section in sections for key, value in section.model_dump().items() if value is not None
     }
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # an integer of more digits than Python spells
+        return "a number of thousands of digits"

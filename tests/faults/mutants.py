@@ -14,15 +14,17 @@ from typing import Any
 
 import numpy as np
 
-DEEP: Any = 0
-for _ in range(60):
-    DEEP = [DEEP]
+
+def nested(depth: int) -> Any:
+    """A list in a list in a list …"""
+    return [nested(depth - 1)] if depth else 0
+
 
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2, 3, 2**31, 2**63, 2**64, -(2**63), 10**400, 0.0, -0.0, 1e308, 5e-324, float("nan"),
     float("inf"), "", " ", "x", "..", "../../x", "/etc/passwd", "a\0b", "\ud800", "∧ 日本", "x" * 5_000, "1", "true", "NaN",
     "float64", "F64", "part-00000", [], [[]], [None], [0] * 300, ["a", 1], {}, {"": 0}, {"n_bytes": 1}, {"a": {"b": {}}},
-    DEEP,
+    nested(60),
 )  # fmt: skip
 """What a value is replaced by. (A lone surrogate and NaN are no JSON, and a writer might write them.)"""
 SPLICES = (

@@ -15,6 +15,7 @@ import pytest
 
 from probekit.run import measure, source
 from probekit.run.pipeline import analyze_arrays
+from probekit.run.stages import Stage
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -84,6 +85,23 @@ def _as_they_come(blocks: Any, n_tokens: int) -> Any:
     for block in blocks:
         yield start, block
         start += len(block[0])
+
+
+def test_the_order_in_which_a_folder_is_listed_is_not_the_order_of_parts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    import grid
+
+    stage = Stage(tmp_path / "s", "inputs")
+    for part in range(12):
+        stage.put(part, {"a": np.arange(part + 1)}, n_tokens=1)
+    identity, listed = stage.commit(), [path.name for path in stage.folder.iterdir()]
+    rng = np.random.default_rng(0)
+    for name in ("iterdir", "glob", "rglob"):
+        monkeypatch.setattr(Path, name, grid.shuffled(rng, getattr(Path, name)))
+    assert [path.name for path in stage.folder.iterdir()] != listed
+    assert stage.parts() == list(range(12))
+    assert stage.commit() == stage.committed() == identity
 
 
 EXACT = [

@@ -85,7 +85,7 @@ class Killed(BaseException):
     """Nobody catches this: everything stays as a kill would leave it, the lock apart."""
 
 
-class DyingDisk(CountingDisk):
+class DyingDisk(CountingDisk):  # pyright: ignore[reportUntypedBaseClass] - a helper beside the fault tests
     """Ends the run at one boundary."""
 
     def __init__(self, k: float) -> None:
