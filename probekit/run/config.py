@@ -52,8 +52,8 @@ def read_config(path: Path | None) -> dict[str, Any]:
         where = ".".join(str(part) for part in first["loc"])
         known = ", ".join((*Science.model_fields, *Execution.model_fields))
         raise ConfigError(
-            f"--config {path}: {where}: {first['msg'].lower()} (got {_shown(first.get('input'))}). [science] and [execution] "
-            f"know {known}."
+            f"--config {path}: {where}: {first['msg'].lower()} (got {_shown(first.get('input'))}). "
+            f"[science] and [execution] know {known}."
         ) from error
     except (ValueError, RecursionError) as error:  # no TOML or UTF-8; too many digits; nested too deep
         raise ConfigError(f"--config {path}: not a TOML file ({error}).") from error
