@@ -29,8 +29,8 @@ app = typer.Typer(
 app.add_typer(circuits_app, name="circuits")
 cli_look.register(app)
 
-DEMO_TOKENS = 120_000
-DEMO_PAIRS = 800
+DEMO_TOKENS = 80_000
+DEMO_PAIRS = 500
 DEMO_TWINS = 8
 INTERRUPTED = 130
 
@@ -57,7 +57,7 @@ def demo(
 
     # 16 neurons hold 2,336 bits at b = 2 while 2,556 pairs are tested: here the finite bound is not vacuous
     circuit = two_and(pairs=16, n_concepts=72, n_neurons=16, channel=4, n_active=5, seed=0)
-    planted = plant(circuit, n_docs=900, noise=0.1, seed=0)
+    planted = plant(circuit, n_docs=600, noise=0.1, seed=0)
     say = _say(quiet=quiet)
     say("[bold]1/2[/bold]  a planted circuit: 16 ANDs in 16 neurons, known in advance")
     known = _watched(
