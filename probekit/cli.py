@@ -140,7 +140,9 @@ def analyze(
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. Default: auto.")] = None,
-    engine: Annotated[str | None, typer.Option(help="local.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="local, or ray: tasks on a cluster or on all cores. Default: local.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace another run in the same directory.")
     ] = False,

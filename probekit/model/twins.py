@@ -16,7 +16,7 @@ The frame (μ, U) and the firing rates are taken on a calibration sample of inpu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,13 +77,15 @@ class PcSignTwins:
         frame = self.frame
         return frame.mean + ((inputs - frame.mean) @ frame.directions * self.signs[twin]) @ frame.directions.T
 
-    def neurons(self, inputs: Float[Tensor, "token input"]) -> Iterator[Float[Tensor, "token neuron"]]:
-        """Neurons of each twin in turn; the rotation into the frame is shared by all."""
+    def neurons(
+        self, inputs: Float[Tensor, "token input"], which: Sequence[int] | None = None
+    ) -> Iterator[Float[Tensor, "token neuron"]]:
+        """Neurons of each twin in turn, or of some of them; the rotation into the frame is shared by all."""
         frame, weights = self.frame, self.weights
         rotated = (inputs - frame.mean) @ frame.directions
         into_frame = frame.directions.T @ weights.weight.T
         bias = weights.weight @ frame.mean + weights.bias
-        for sign in self.signs:
+        for sign in self.signs if which is None else self.signs[list(which)]:
             yield weights.activate((rotated * sign) @ into_frame + bias)
 
 
