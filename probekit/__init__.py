@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from probekit.probes.estimator import SparseProbe as SparseProbe
     from probekit.probes.moments import Moments as Moments
     from probekit.probes.select import select_readouts as select_readouts
+    from probekit.run.causal import causal as causal
     from probekit.run.compare import compare as compare
     from probekit.run.listing import list_concepts as list_concepts
     from probekit.run.pipeline import analyze as analyze
@@ -42,6 +43,7 @@ _HOME = {
     "SparseProbe": "probekit.probes.estimator",
     "analyze": "probekit.run.pipeline",
     "analyze_arrays": "probekit.run.pipeline",
+    "causal": "probekit.run.causal",
     "latents": "probekit.model.latents",
     "list_concepts": "probekit.run.listing",
     "compare": "probekit.run.compare",
