@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from probekit.run.causal import causal as causal
     from probekit.run.compare import compare as compare
     from probekit.run.listing import list_concepts as list_concepts
+    from probekit.run.nulls import against_nulls as against_nulls
     from probekit.run.pipeline import analyze as analyze
     from probekit.run.pipeline import analyze_arrays as analyze_arrays
     from probekit.run.result import Run as Run
@@ -41,6 +42,7 @@ _HOME = {
     "ProbekitError": "probekit.errors",
     "Run": "probekit.run.result",
     "SparseProbe": "probekit.probes.estimator",
+    "against_nulls": "probekit.run.nulls",
     "analyze": "probekit.run.pipeline",
     "analyze_arrays": "probekit.run.pipeline",
     "causal": "probekit.run.causal",
