@@ -122,7 +122,7 @@ def model_subject(
         )
     chosen_concepts = concepts_of(concepts, host.tokenizer, tokens, texts)
     labelled = chosen_concepts.label(tokens)
-    planned = _plan(labelled, _doc_keys(tokens), settings, choice)
+    planned = _plan(labelled, doc_keys(tokens), settings, choice)
     n_fit = planned.study.fit.labels.n_tokens
     return Subject(
         source=ModelSource(host, tokens, planned.docs),
@@ -182,7 +182,7 @@ def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens, corpus: Corpus) -
     return concepts
 
 
-def _doc_keys(tokens: Tokens) -> np.ndarray:
+def doc_keys(tokens: Tokens) -> np.ndarray:
     """A hash of each document's token ids: equal documents fall into the same half."""
     keys = [
         hashlib.blake2b(row[:length].tobytes(), digest_size=8).digest()
