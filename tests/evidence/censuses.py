@@ -1,6 +1,6 @@
 """Simulated censuses for the intervals: how often each covers the truth, how wide it is, and how the naive one does.
 
-Shared by tests/evidence/test_estimate.py and analyses/coverage.py. Axes: pair concept.
+Shared by tests/evidence/test_estimate.py and analyses/interval_coverage.py. Axes: pair concept.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How often every interval of a census holds the truth, how wide it is, and how the naive interval does.
 
-    python analyses/coverage.py                       # 1,000 censuses a line, some 3 minutes of one core
-    python analyses/coverage.py --censuses 100 --out -
+    python analyses/interval_coverage.py                       # 1,000 censuses a line, some 3 minutes of one core
+    python analyses/interval_coverage.py --censuses 100 --out -
 
 The simulators are those of tests/evidence/censuses.py, each at its usual setting and at harder ones. Nominal level 95 %;
 a lower limit is taken as an interval that reaches up to everything.
@@ -82,8 +82,8 @@ def page(n_censuses: int) -> Iterator[str]:
     """The whole page."""
     yield "# Coverage of the intervals\n"
     yield (
-        f"`python analyses/coverage.py --censuses {n_censuses}`: nominal 95 %, {n_censuses:,} simulated censuses a line. "
-        "Widths are in the unit of what is estimated: a share, or a number of pairs. The naive interval is Wald's for "
+        f"`python analyses/interval_coverage.py --censuses {n_censuses}`: nominal 95 %, {n_censuses:,} simulated censuses a "
+        "line. Widths are in the unit of what is estimated: a share, or a number of pairs. The naive interval is Wald's for "
         "independent pairs, a point for samples, Clopper–Pearson where pairs share concepts, the one without weights, the "
         "share found as it is, the lower limit of the share found, the Poisson error of the twins' mean, and Storey's "
         "number without error. Rogan–Gladen claims nothing where recall less false rate is at most 0.3; coverage is that of "
@@ -96,7 +96,7 @@ def main() -> None:
     """Run the study and write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--censuses", type=int, default=1_000)
-    parser.add_argument("--out", default=str(RESULTS / "coverage.md"), help="- prints only")
+    parser.add_argument("--out", default=str(RESULTS / "interval_coverage.md"), help="- prints only")
     options = parser.parse_args()
     write_page(page(options.censuses), options.out)
 
