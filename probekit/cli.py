@@ -29,8 +29,8 @@ app = typer.Typer(
 app.add_typer(circuits_app, name="circuits")
 cli_look.register(app)
 
-DEMO_TOKENS = 120_000
-DEMO_PAIRS = 800
+DEMO_TOKENS = 80_000
+DEMO_PAIRS = 500
 DEMO_TWINS = 8
 INTERRUPTED = 130
 _NO_COMMAND: Any = typer.BadParameter.__mro__[
@@ -60,7 +60,7 @@ def demo(
 
     # 16 neurons hold 2,336 bits at b = 2 while 2,556 pairs are tested: here the finite bound is not vacuous
     circuit = two_and(pairs=16, n_concepts=72, n_neurons=16, channel=4, n_active=5, seed=0)
-    planted = plant(circuit, n_docs=900, noise=0.1, seed=0)
+    planted = plant(circuit, n_docs=600, noise=0.1, seed=0)
     say = _say(quiet=quiet)
     say("[bold]1/2[/bold]  a planted circuit: 16 ANDs in 16 neurons, known in advance")
     known = _watched(
@@ -143,7 +143,9 @@ def analyze(
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. Default: auto.")] = None,
-    engine: Annotated[str | None, typer.Option(help="local.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="local, or ray: tasks on a cluster or on all cores. Default: local.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace another run in the same directory.")
     ] = False,

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from probekit.errors import ConfigError, guarded
+from probekit.errors import guarded
 from probekit.evidence.decide import Fdr
 from probekit.evidence.spikein import AMPLITUDES
 from probekit.run import identity
 from probekit.run.choice import Choice
+from probekit.run.engine import check_engine
 from probekit.run.given import GivenArrays
 from probekit.run.result import Run
 from probekit.run.session import Job, carry_out
@@ -75,7 +76,7 @@ def analyze(
         out: run directory; None takes a temporary one that goes with the returned Run.
         seed: of twins and of the sample of pairs; also deals documents to the halves.
         device: "auto", "cpu" or "cuda".
-        engine: "local".
+        engine: "local", or "ray": layers and twins as tasks on the Ray cluster this machine belongs to, or on its own cores.
         progress: None (bars when a terminal watches), False (silent), or a function of (what, tokens done, tokens).
         twin_ks: sizes at which twins are confirmed; 0 stands for all neurons. 16 always is.
         controls: further kinds of twins that are shown and decide nothing: "isotropic", "shuffle".
@@ -98,8 +99,7 @@ def analyze(
         DiskFullError: no space is left; what was finished is kept.
         ModelError: the model cannot be loaded or fails the proof of its sites.
     """
-    if engine != "local":
-        raise ConfigError(f"engine: got {engine!r}, wanted 'local', the only one this version has.")
+    engine_ = check_engine(engine, model)
     settings = Settings(
         max_tokens, context, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
         controls=as_items(controls, "controls"), spikes=as_items(spikes, "spikes"), fdr=fdr,
@@ -138,6 +138,7 @@ def analyze(
         arguments,
         command,
         identity.of_device(device),
+        engine_,
     )
     return carry_out(job, out, progress, force=force)
 

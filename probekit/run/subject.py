@@ -15,6 +15,7 @@ from probekit.probes.pairs import LabelColumns, splitmix64
 from probekit.run import progress
 from probekit.run.cache import cached
 from probekit.run.choice import Choice
+from probekit.run.engine import RemoteModel, RemoteSource
 from probekit.run.given import GivenArrays
 from probekit.run.identity import of_array
 from probekit.run.source import ArraySource, ModelSource, Source
@@ -62,6 +63,8 @@ class Subject:
     """Labels of all counted tokens, where there are tokens."""
     descriptions: Sequence[str] = ()
     """When each concept holds, in words."""
+    remote: RemoteSource | None = None
+    """How a worker on another machine opens the source, where it can."""
 
     def fingerprint(self) -> str:
         """Digest of the tokens, labels, pairs and weights the stages are computed from."""
@@ -119,7 +122,7 @@ def model_subject(
         )
     chosen_concepts = concepts_of(concepts, host.tokenizer, tokens, texts)
     labelled = chosen_concepts.label(tokens)
-    planned = _plan(labelled, _doc_keys(tokens), settings, choice)
+    planned = _plan(labelled, doc_keys(tokens), settings, choice)
     n_fit = planned.study.fit.labels.n_tokens
     return Subject(
         source=ModelSource(host, tokens, planned.docs),
@@ -147,7 +150,15 @@ def model_subject(
         tokenizer=host.tokenizer,
         labels=labelled,
         descriptions=chosen_concepts.descriptions,
+        remote=_remote(model, host.device.type, dtype, tokens, planned),
     )  # fmt: skip
+
+
+def _remote(
+    model: Any, device: str, dtype: str | None, tokens: Tokens, planned: PlannedStudy
+) -> RemoteModel | None:
+    by_name = isinstance(model, str | Path)
+    return RemoteModel(str(model), device, dtype, tokens, planned.docs) if by_name else None
 
 
 def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens, corpus: Corpus) -> Concepts:
@@ -171,7 +182,7 @@ def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens, corpus: Corpus) -
     return concepts
 
 
-def _doc_keys(tokens: Tokens) -> np.ndarray:
+def doc_keys(tokens: Tokens) -> np.ndarray:
     """A hash of each document's token ids: equal documents fall into the same half."""
     keys = [
         hashlib.blake2b(row[:length].tobytes(), digest_size=8).digest()

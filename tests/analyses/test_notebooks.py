@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "analyses").glob("[0-9][0-9]_*.ipynb"))
 QUICK = {"01", "02"}
-"""Synthetic and planted layers only; the others run a language model several times and are slow."""
+"""Synthetic and planted layers only; the others run a language model several times."""
 
 
 def source(path: Path) -> str:
@@ -51,7 +51,7 @@ def test_no_place_of_the_machine_it_ran_on_is_kept(path: Path):
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, marks=() if path.name[:2] in QUICK else pytest.mark.slow, id=path.stem)
+        pytest.param(path, marks=() if path.name[:2] in QUICK else pytest.mark.notebook, id=path.stem)
         for path in NOTEBOOKS
     ],
 )

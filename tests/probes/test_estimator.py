@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 import probekit as pk
 from probekit.errors import DegenerateError, InputError
 from probekit.probes.estimator import SparseProbe
-from probekit.probes.select import forward_target
+from probekit.probes.select import forward_targets
 
 
 @parametrize_with_checks([SparseProbe(), SparseProbe(k=1)])
@@ -116,7 +116,7 @@ def test_selection_is_greedy_on_residuals() -> None:
     y = (x[:, 2] + x[:, 7] + rng.standard_normal(500) > 1).astype(float)
     x, y = x - x.mean(0), y - y.mean()
     chosen: list[int] = []
-    for neuron in forward_target(x.T @ x, x.T @ y, 6).tolist():
+    for neuron in forward_targets(x.T @ x, (x.T @ y)[None], 6)[0].tolist():
         residual = [
             np.inf if i in chosen else np.linalg.lstsq(x[:, [*chosen, i]], y)[1][0] for i in range(12)
         ]

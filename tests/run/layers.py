@@ -197,6 +197,7 @@ def make_plant(
     n_active: int = 3,
     channel: int = 5,
     d_model: int | None = None,
+    noise: float = 0.15,
 ) -> Plant:
     """Adler–Shavit 2-AND of low influence on a scene of its own."""
     circuit = two_and(
@@ -204,7 +205,9 @@ def make_plant(
         d_model=d_model, seed=seed,
     )  # fmt: skip
     codes = None if d_model is None else circuit.encode
-    scene = make_scene(seed, n_tokens=n_tokens, n_concepts=n_concepts, n_active=n_active, codes=codes)
+    scene = make_scene(
+        seed, n_tokens=n_tokens, n_concepts=n_concepts, n_active=n_active, codes=codes, noise=noise
+    )
     designated = {(min(a, b), max(a, b)) for a, b in circuit.pairs.tolist()}
     assert circuit.route is not None
     reads = (circuit.route != 0).astype(np.int64)

@@ -1,7 +1,7 @@
 """Reads concepts from a TOML file.
 
-    defaults = true                        # the default concepts as well
-    context = ["in:quotes", "seen:token"]  # context concepts by name
+    defaults = false                       # true: the default concepts as well
+    context = ["in:quotes", "seen:token"]  # context concepts by name (true above holds them already)
     next = true                            # identity and classes of the next token
     phrases = ["social security"]          # last token at lag 0, the one before at lag 1, …
     compounds = true                       # the compound words of Gurnee et al. that are two tokens
