@@ -55,7 +55,7 @@ DEFECTS = (
     Defect("a short write is taken for a whole one", "run/store.py", "        view = view[n_written:]", "        view = view[len(view) :]", STORE),
     Defect("a newer format is read all the same", "run/store.py", "    if written > version:", "    if False:", GOLDEN),
     Defect("names in files lead anywhere", "run/directory.py", "    if not _SAFE_NAME.fullmatch(name):", "    if False:", MUSEUM),
-    Defect("a record may say more than a call", "cli_runs.py", "    if unknown or not isinstance", "    if not isinstance", MUSEUM),
+    Defect("a record may say more than a call", "cli/runs.py", "    if unknown or not isinstance", "    if not isinstance", MUSEUM),
     Defect("text of a corpus becomes markup", "report/page.py", "        autoescape=True,", "        autoescape=False,", f"{FAULTS}/test_bad_input.py"),
     Defect("NaN in activations goes through", "run/given.py", "    require_finite(tensor, name)\n", "", f"{RUN}/test_pipeline.py -k non_finite"),
     Defect("documents may fall", "run/given.py", "(np.diff(document.astype(np.int64)) < 0).any()", "(np.diff(document.astype(np.int64)) < -(10**9)).any()", f"{RUN}/test_pipeline.py -k do_not_fit"),
