@@ -24,7 +24,7 @@ def folds(*, quick: bool) -> Table:
         f"20,000 tokens, 512 neurons, k = {K}, five folds of documents, least squares on the tokens in fp64 with "
         "the same "
         "supports. Time is that of all pairs from given moments, a pair, against the direct refits of one.",
-        ["layer", "fitted beside the neurons", "pairs compared", "largest difference of R²", "ms a pair", "ms a pair, direct"],
+        ["layer", "fitted beside the neurons", "pairs", "largest difference of R²", "ms a pair", "ms a pair, direct"],
     )  # fmt: skip
     for problem in (u_and(512), dense(512)):
         moments = moments_of(problem, N_FOLDS)

@@ -26,7 +26,8 @@ def stream(n):
         moments.add_tile(rows[:k], (start + np.arange(k)) // 50 % folds, *segments(labels, pairs))
     return moments
 small = Moments(64, m, pairs=pairs, n_folds=folds)
-small.add_tile(rows[:100, :64].contiguous(), np.arange(100) % folds, *segments(LabelColumns.from_dense(np.ones((100, m), bool)), pairs))
+lists = segments(LabelColumns.from_dense(np.ones((100, m), bool)), pairs)
+small.add_tile(rows[:100, :64].contiguous(), np.arange(100) % folds, *lists)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.process_time()
 stream(n_tokens)

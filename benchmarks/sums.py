@@ -72,7 +72,7 @@ def _pair_sums(table: Table, n_neurons: int, n_active: int, n_rounds: int) -> No
     if n_neurons == 512 or n_active == 6:
         wanted = {20: 8.0, 6: 50.0}[n_active]
         table.goals.append(
-            Goal(f"× the dense product at {n_active} concepts a token, n = {n_neurons}", wanted, round(dense_seconds / base, 1))
+            Goal(f"× the dense product at {n_active} a token, n = {n_neurons}", wanted, round(dense_seconds / base, 1))
         )  # fmt: skip
     table.rates[f"pair_additions_a_second_{n_neurons}_{n_active}"] = n_added / base
 
@@ -119,8 +119,8 @@ def gram(*, quick: bool) -> Table:
             told = name if name == "product" else f"**{name}**"
             table.rows.append(
                 [n_neurons, told if name != "product" else "fp32 product XᵀX (torch)", digits(time.each * 1e3),
-                 digits(square_flop / time.each / 1e9), round(100 * square_flop / time.each / rate), digits(each / time.each / 1e9),
-                 round(100 * each / time.each / rate)]
+                 digits(square_flop / time.each / 1e9), round(100 * square_flop / time.each / rate),
+                 digits(each / time.each / 1e9), round(100 * each / time.each / rate)]
             )  # fmt: skip
         if n_neurons >= 1024:
             share = square_flop / times["whole tile, 1 fold"].each / rate

@@ -177,12 +177,34 @@ def add_segments(rows, fold, ptr, tokens, sums):  # pragma: no cover - compiled
     for s in numba.prange(len(ptr) - 1):
         if ptr[s + 1] == ptr[s]:
             continue
-        part = np.zeros((n_folds, n_neurons), np.float32)
-        for e in range(ptr[s], ptr[s + 1]):
-            t = tokens[e]
-            f = fold[t]
-            for i in range(n_neurons):
-                part[f, i] += rows[t, i]
+        part = np.empty(n_neurons, np.float32)
+        held = np.empty(ptr[s + 1] - ptr[s], np.int64)
         for f in range(n_folds):
+            n = 0
+            for e in range(ptr[s], ptr[s + 1]):
+                if fold[tokens[e]] == f:
+                    held[n] = tokens[e]
+                    n += 1
+            if n == 0:
+                continue
+            # four rows at a time: one load and store of the sum for four additions; what is left over comes first
+            first = n % 4 if n % 4 else 4
+            t0, t1, t2, t3 = held[0], held[min(1, n - 1)], held[min(2, n - 1)], held[min(3, n - 1)]
+            if first == 1:
+                for i in range(n_neurons):
+                    part[i] = rows[t0, i]
+            elif first == 2:
+                for i in range(n_neurons):
+                    part[i] = rows[t0, i] + rows[t1, i]
+            elif first == 3:
+                for i in range(n_neurons):
+                    part[i] = rows[t0, i] + rows[t1, i] + rows[t2, i]
+            else:
+                for i in range(n_neurons):
+                    part[i] = (rows[t0, i] + rows[t1, i]) + (rows[t2, i] + rows[t3, i])
+            for e in range(first, n, 4):
+                t0, t1, t2, t3 = held[e], held[e + 1], held[e + 2], held[e + 3]
+                for i in range(n_neurons):
+                    part[i] += (rows[t0, i] + rows[t1, i]) + (rows[t2, i] + rows[t3, i])
             for i in range(n_neurons):
-                sums[f, s, i] += part[f, i]
+                sums[f, s, i] += part[i]

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 import probekit as pk
-from probekit.errors import ConfigError
+from probekit.errors import ConfigError, InputError
 from probekit.run import engine
 from probekit.run.measure import assemble, calibrate_layer, measure_layers, measure_sites
 from probekit.run.source import ArraySource
@@ -101,6 +101,10 @@ def require_same_tables(one: pk.Run, two: pk.Run) -> None:
     pd.testing.assert_frame_equal(one.pairs(1), two.pairs(1), check_exact=True)
 
 
+def _refuse() -> None:
+    raise InputError("pairs: refused in the worker.")
+
+
 class Killer(threading.Thread):
     """Kills the first workers that it sees at a task of the engine."""
 
@@ -141,10 +145,10 @@ def test_ray_gives_the_same_tables_and_survives_dead_workers(tmp_path: Path) -> 
         assert len(killer.killed) >= 1
         require_same_tables(local, hurt)
         # what a task raises arrives as it was raised
-        with pytest.raises(pk.errors.InputError, match="engine|layer|docs|pairs"):
-            pk.analyze(
-                "nano", out=tmp_path / "bad", engine="ray", progress=False, **OPTIONS | {"layers": [9]}
-            )
+        refuse = ray.remote(_refuse)
+        with pytest.raises(InputError, match="pairs: refused in the worker") as refused, engine._as_ours():
+            ray.get(refuse.remote())
+        assert type(refused.value) is InputError
     finally:
         ray.shutdown()
 
