@@ -268,11 +268,11 @@ def page(n_repeats: int) -> Iterator[str]:
     )
     near = stage(n_tokens, n_twins, ANY)
     few = [repeat(near, 12, 1.0, np.random.default_rng([42, r])) for r in range(4)]
+    yield "\n## Concepts that correlate\n"
     yield (
-        f"\n## Concepts that correlate\n\nThe same with the {N_CONCEPTS} concepts that have the most testable pairs, whatever "
-        f"their correlation (up to {near.correlation:.2f}; {len(near.tested.pairs)} pairs, of which the layer by itself computes "
-        f"{near.own}): where A′ goes with A, the spliced pair (A, B) makes (A′, B) computed too. The count is one of pairs "
-        "and not of mechanisms.\n"
+        f"The same with the {N_CONCEPTS} concepts that have the most testable pairs, whatever their correlation (up to "
+        f"{near.correlation:.2f}; {len(near.tested.pairs)} pairs, of which the layer by itself computes {near.own}): where "
+        "A′ goes with A, the spliced pair (A, B) makes (A′, B) computed too. The count is one of pairs and not of mechanisms.\n"
     )
     yield from table(COLUMNS, [row(12, 1.0, few)])
 
