@@ -1,6 +1,6 @@
 """How often every interval of a census holds the truth, how wide it is, and how the naive interval does.
 
-    python analyses/interval_coverage.py                       # 1,000 censuses a line, some 3 minutes of one core
+    python analyses/interval_coverage.py                       # 600 censuses a line, some 2 minutes of one core
     python analyses/interval_coverage.py --censuses 100 --out -
 
 The simulators are those of tests/evidence/censuses.py, each at its usual setting and at harder ones. Nominal level 95 %;
@@ -95,7 +95,7 @@ def page(n_censuses: int) -> Iterator[str]:
 def main() -> None:
     """Run the study and write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--censuses", type=int, default=1_000)
+    parser.add_argument("--censuses", type=int, default=600)
     parser.add_argument("--out", default=str(RESULTS / "interval_coverage.md"), help="- prints only")
     options = parser.parse_args()
     write_page(page(options.censuses), options.out)

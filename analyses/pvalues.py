@@ -1,6 +1,6 @@
 """Are the p-values p-values: the share of null pairs with p ≤ t under every null, and the adjusted ones against statsmodels.
 
-    python analyses/pvalues.py                     # some 10 minutes of one core
+    python analyses/pvalues.py                     # some 6 minutes of one core
     python analyses/pvalues.py --draws 6 --out -
 
 Nulls: PC-sign, isotropic and channel-shuffle twins of planted, random and reading layers in the layer's place; readers of
@@ -262,9 +262,9 @@ def page(n_draws: int, n_pools: int) -> Iterator[str]:
 def main() -> None:
     """Run the study and write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--draws", type=int, default=30, help="scenes of each kind")
+    parser.add_argument("--draws", type=int, default=24, help="scenes of each kind")
     parser.add_argument(
-        "--pools", type=int, default=5, help="layers whose pools of twins are drawn, of each kind of twin"
+        "--pools", type=int, default=3, help="layers whose pools of twins are drawn, of each kind of twin"
     )
     parser.add_argument("--out", default=str(RESULTS / "pvalues.md"), help="- prints only")
     options = parser.parse_args()

@@ -185,6 +185,8 @@ class Plant:
     designated: set[tuple[int, int]]
     shared_channel: set[tuple[int, int]]
     """Pairs not designated whose concepts are both read by some neuron."""
+    circuit: Circuit
+    """The construction itself."""
 
 
 def make_plant(
@@ -213,7 +215,7 @@ def make_plant(
     reads = (circuit.route != 0).astype(np.int64)
     together = np.triu(reads.T @ reads, 1)
     shared = {(int(a), int(b)) for a, b in zip(*np.nonzero(together), strict=True)} - designated
-    return Plant(scene, layer_of(circuit), designated, shared)
+    return Plant(scene, layer_of(circuit), designated, shared, circuit)
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> float:
