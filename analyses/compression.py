@@ -228,7 +228,8 @@ def nano_part(quick: bool, _: Path | None) -> Iterator[str]:
             f"| {kept:,} | {bits or STORED} | {described:,.0f} | {told_loss(loss, whole, n_each)} | "
             f"{row['n_significant_raw']} | {row['n_represented']} | {row['n_beyond_input']} | {row['n_above_twins']} | "
             f"{row['n_computed']} | {row['excess_low']:.0f} to {row['excess_high']:.0f} | "
-            f"{row['effect']['neurons'][2]:.2f} / {row['effect']['twins'][2]:.2f} | {'vacuous' if most.vacuous else f'{float(most):,.0f}'} |"
+            f"{row['effect']['neurons'][2]:.2f} / {row['effect']['twins'][2]:.2f} | "
+            f"{'vacuous' if most.vacuous else f'{float(most):,.0f}'} |"
         )
     yield ""
 

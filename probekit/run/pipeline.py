@@ -83,9 +83,9 @@ def analyze(
         spikes: sizes of the known ANDs that are added to a tenth of the pairs to measure the sensitivity, in standard
             deviations of a neuron; () leaves that out.
         fdr: "bh" (Benjamini–Hochberg), "by" (Benjamini–Yekutieli) or "storey".
-        heldout_types: judge readouts on token types that they were not fitted on, as well as on other documents: a layer that
-            only knows certain tokens is then not taken for one that combines two concepts. Half of the tokens of each
-            half are used.
+        heldout_types: judge readouts on token types that they were not fitted on, as well as on other documents: a layer
+            that only knows certain tokens is then not taken for one that combines two concepts. Half of the tokens of
+            each half are used.
         force: start afresh where `out` holds another run.
         command: what the report prints as the way to get this run again.
         dtype: what the model computes in: "float32", "bfloat16" or "float16"; None: float32 on a CPU, else as stored.

@@ -138,7 +138,8 @@ def model_subject(
         },
         corpus={
             "name": tokens.name, "fingerprint": tokens.fingerprint, "n_tokens_fit": n_fit,
-            "n_tokens_confirm": planned.study.confirm.labels.n_tokens, "n_docs": tokens.n_docs, "context": int(tokens.ids.shape[1]),
+            "n_tokens_confirm": planned.study.confirm.labels.n_tokens, "n_docs": tokens.n_docs,
+            "context": int(tokens.ids.shape[1]),
             "bos_id": tokens.bos_id, "policy": "one document a row, start mark first if there is one, right-padded; "
             "start mark and padding are never counted",
         },
