@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from probekit.evidence.contrast import Contrast, p_not_above
 from probekit.evidence.decide import Tested, twin_p_values
@@ -100,9 +100,9 @@ def p_matched(
     """How far a pair stands out from the other pairs of its layer that are nearest in frequency.
 
     Nearest in the logarithms of n11 and of both concepts' own counts. asinh(d′/c) less their median, over the distance of
-    their lower quartile from it, is referred to Student's t with `n_matched` − 1 degrees of freedom: a rank among them could never pass
-    Benjamini–Hochberg. The tail is thus assumed, not measured. It asks whether a pair is selected among its like; a layer
-    that holds all pairs alike, or most of them, shows nothing.
+    their lower quartile from it, is referred to Student's t with `n_matched` − 1 degrees of freedom: a rank among them could
+    never pass Benjamini–Hochberg. The tail is thus assumed, not measured. It asks whether a pair is selected among its like;
+    a layer that holds all pairs alike, or most of them, shows nothing.
 
     Args:
         d_prime: of every pair.
@@ -117,7 +117,7 @@ def p_matched(
     place = np.log(np.concatenate([counts[:, :1], alone], axis=1) + 1.0)
     # equal frequencies are told apart by a hair, in an order that knows nothing of d′
     place[:, 0] += 1e-9 * np.random.default_rng(0).permutation(n_pairs)
-    _, nearest = cKDTree(place).query(place, k=n_others + 1)
+    nearest = np.asarray(KDTree(place).query(place, k=n_others + 1)[1])
     others = nearest[nearest != np.arange(n_pairs)[:, None]].reshape(n_pairs, n_others)
     scale = float(np.median(np.abs(d_prime)))
     values = np.arcsinh(d_prime / (scale if scale > 0 else 1.0))

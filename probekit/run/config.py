@@ -34,6 +34,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
         controls: list[str] | None = None
         spikes: list[float] | None = None
         fdr: str | None = None
+        heldout_types: bool | None = None
 
     class Execution(Strict):
         device: str | None = None
