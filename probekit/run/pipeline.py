@@ -49,6 +49,7 @@ def analyze(
     controls: Sequence[str] = ("isotropic",),
     spikes: Sequence[float] = AMPLITUDES,
     fdr: Fdr = "bh",
+    heldout_types: bool = False,
     force: bool = False,
     command: str | None = None,
     dtype: str | None = None,
@@ -83,6 +84,9 @@ def analyze(
         spikes: sizes of the known ANDs that are added to a tenth of the pairs to measure the sensitivity, in standard
             deviations of a neuron; () leaves that out.
         fdr: "bh" (Benjamini–Hochberg), "by" (Benjamini–Yekutieli) or "storey".
+        heldout_types: judge readouts on token types that they were not fitted on, as well as on other documents: a layer
+            that only knows certain tokens is then not taken for one that combines two concepts. Half of the tokens of
+            each half are used.
         force: start afresh where `out` holds another run.
         command: what the report prints as the way to get this run again.
         dtype: what the model computes in: "float32", "bfloat16" or "float16"; None: float32 on a CPU, else as stored.
@@ -103,6 +107,7 @@ def analyze(
     settings = Settings(
         max_tokens, context, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
         controls=as_items(controls, "controls"), spikes=as_items(spikes, "spikes"), fdr=fdr,
+        heldout_types=heldout_types,
     )  # fmt: skip
     wanted = as_layers(layers)
     choice = Choice.of(pairs)
@@ -166,6 +171,7 @@ def analyze_arrays(
     spikes: Sequence[float] = AMPLITUDES,
     fdr: Fdr = "bh",
     nonfinite: str = "refuse",
+    types: Any = None,
     force: bool = False,
 ) -> Run:
     """The same analysis on activations from anywhere; its only layer is 0.
@@ -192,6 +198,8 @@ def analyze_arrays(
         fdr: as in `analyze`.
         nonfinite: "refuse", or "drop_tokens" to leave out tokens with an activation that is NaN or infinite; the report says
             how many.
+        types: Int[token], type of each token (its id in the vocabulary): readouts are judged on types that they were not
+            fitted on, as with `heldout_types` in `analyze`. None: types are not looked at.
         force: as in `analyze`.
 
     Raises:
@@ -199,11 +207,12 @@ def analyze_arrays(
         NonFiniteError: an activation is NaN or infinite.
         InputError: anything else that cannot be used.
     """
-    given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names, nonfinite)
+    given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names, nonfinite, types)
     n_tokens = len(given.doc)
     settings = Settings(
         max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
         controls=as_items(controls, "controls"), spikes=as_items(spikes, "spikes"), fdr=fdr,
+        heldout_types=types is not None,
     )  # fmt: skip
     choice = Choice.of(pairs)
     record = identity.science(

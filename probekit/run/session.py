@@ -7,7 +7,7 @@ last part that was finished and ends with the same bytes. Input that cannot be u
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -117,7 +117,7 @@ def _in_folder(
     if state == "new":
         store.write_sealed(folder / directory.RECORD, record)
     try:
-        with _bars(watch) as report, as_begun(folder):
+        with progress.watching(watch) as report, as_begun(folder):
             subject = job.prepare(report)
             if state == "other":  # only now: what cannot be used must not cost the run that was there
                 directory.empty(folder)
@@ -139,13 +139,6 @@ def _held(folder: Path) -> Iterator[Path]:
     names = {path.name for path in folder.iterdir()}
     if directory.RECORD in names:
         yield folder / directory.RECORD
-
-
-@contextlib.contextmanager
-def _bars(watch: Any) -> Generator[Any, None, None]:
-    with progress.Bars() as bars:
-        seen = watch is None and progress.watched()
-        yield watch if callable(watch) else bars if seen else progress.silent
 
 
 def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, *, keeps: bool) -> None:

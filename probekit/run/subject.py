@@ -25,6 +25,10 @@ from probekit.text.concepts.labels import Labels
 from probekit.text.corpus import Corpus, Tokens, as_corpus
 
 MIN_DOCS_TOTAL = 2
+TYPES_NOTE = (
+    "Token types were held out: readouts were fitted on tokens of one half of the types and judged on tokens of the other "
+    "half, in other documents. A concept that is one token type cannot be tested so."
+)
 
 
 @dataclass(frozen=True)
@@ -122,10 +126,10 @@ def model_subject(
         )
     chosen_concepts = concepts_of(concepts, host.tokenizer, tokens, texts)
     labelled = chosen_concepts.label(tokens)
-    planned = _plan(labelled, _doc_keys(tokens), settings, choice)
+    planned = _plan(labelled, doc_keys(tokens), settings, choice, tokens.ids[tokens.counted])
     n_fit = planned.study.fit.labels.n_tokens
     return Subject(
-        source=ModelSource(host, tokens, planned.docs),
+        source=ModelSource(host, tokens, planned.docs, planned.rows if settings.heldout_types else None),
         layers=chosen,
         n_neurons=host.d_mlp,
         n_params=lambda layer: host.mlp(layer).n_params,
@@ -137,7 +141,8 @@ def model_subject(
         },
         corpus={
             "name": tokens.name, "fingerprint": tokens.fingerprint, "n_tokens_fit": n_fit,
-            "n_tokens_confirm": tokens.n_tokens - n_fit, "n_docs": tokens.n_docs, "context": int(tokens.ids.shape[1]),
+            "n_tokens_confirm": planned.study.confirm.labels.n_tokens, "n_docs": tokens.n_docs,
+            "context": int(tokens.ids.shape[1]),
             "bos_id": tokens.bos_id, "policy": "one document a row, start mark first if there is one, right-padded; "
             "start mark and padding are never counted",
         },
@@ -145,7 +150,7 @@ def model_subject(
         names=labelled.names,
         kinds=pair_kinds(labelled.kinds, labelled.lags, planned.study.pairs),
         planned=planned,
-        notes=[],
+        notes=[TYPES_NOTE] if settings.heldout_types else [],
         tokens=tokens,
         tokenizer=host.tokenizer,
         labels=labelled,
@@ -182,7 +187,7 @@ def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens, corpus: Corpus) -
     return concepts
 
 
-def _doc_keys(tokens: Tokens) -> np.ndarray:
+def doc_keys(tokens: Tokens) -> np.ndarray:
     """A hash of each document's token ids: equal documents fall into the same half."""
     keys = [
         hashlib.blake2b(row[:length].tobytes(), digest_size=8).digest()
@@ -191,11 +196,13 @@ def _doc_keys(tokens: Tokens) -> np.ndarray:
     return np.frombuffer(b"".join(keys), np.uint64)
 
 
-def _plan(labelled: Labels, doc_key: np.ndarray, settings: Settings, choice: Choice) -> PlannedStudy:
+def _plan(
+    labelled: Labels, doc_key: np.ndarray, settings: Settings, choice: Choice, types: np.ndarray
+) -> PlannedStudy:
     columns = LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens)
     return plan_study(
         columns, labelled.doc, labelled.pos, doc_key, settings,
-        choice, labelled.names, labelled.kinds, labelled.lags,
+        choice, labelled.names, labelled.kinds, labelled.lags, types,
     )  # fmt: skip
 
 
@@ -218,7 +225,11 @@ def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Sub
     # hashed twice: the position is hashed once, and document d at position p must not meet document p at d
     keys = splitmix64(splitmix64(np.arange(n_docs, dtype=np.uint64)))
     kinds, lags = ["user"] * len(given.names), [0] * len(given.names)
-    planned = plan_study(columns, given.doc, given.pos, keys, settings, choice, given.names, kinds, lags)
+    planned = plan_study(
+        columns, given.doc, given.pos, keys, settings, choice, given.names, kinds, lags, given.types
+    )
+    if settings.heldout_types:
+        notes.append(TYPES_NOTE)
     mlp = given.weights
     n_neurons = given.neurons.shape[1]
     n_params = mlp.n_params if mlp is not None else n_neurons
@@ -236,7 +247,7 @@ def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Sub
         },
         corpus={
             "name": "arrays", "fingerprint": given.digest(), "n_tokens_fit": n_fit,
-            "n_tokens_confirm": len(given.doc) - n_fit, "n_docs": n_docs, "context": None, "bos_id": None,
+            "n_tokens_confirm": planned.study.confirm.labels.n_tokens, "n_docs": n_docs, "context": None, "bos_id": None,
             "policy": "every row given is counted",
         },
         concepts=counts_of(planned),

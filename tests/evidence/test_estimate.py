@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from censuses import excesses, grids, imperfect_detectors, lower_limits, unequal_inclusion, uniform_samples
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
@@ -50,32 +51,11 @@ def test_population_interval_inverts_the_hypergeometric_exactly() -> None:
     assert in_population(0, 3_000, 3_000_000).high == pytest.approx(3.69 / 3_000 * 3_000_000, rel=0.01)
 
 
-def _census(
-    rng: np.random.Generator, propensity: np.ndarray, n_concepts: int
-) -> tuple[np.ndarray, np.ndarray]:
-    drawn = rng.choice(len(propensity), n_concepts, replace=False)
-    pairs = np.array(list(itertools.combinations(range(n_concepts), 2)))
-    chance = 1 / (1 + np.exp(-(propensity[drawn][pairs].sum(1) - 4.2)))
-    return rng.random(len(pairs)) < chance, pairs
-
-
 def test_grid_interval_covers_where_the_naive_one_does_not() -> None:
-    rng = np.random.default_rng(0)
-    # pairs of some concepts are found far more often than those of others
-    propensity = 1.2 * rng.standard_normal(2_000)
-    both = propensity[:, None] + propensity[None, :] - 4.2
-    truth = (1 / (1 + np.exp(-both)))[np.triu_indices(2_000, 1)].mean()
-    covered, naive, widths = 0, 0, []
-    for _ in range(N_CENSUSES):
-        found, pairs = _census(rng, propensity, 50)
-        got = concept_grid(found, pairs)
-        covered += got.low <= truth <= got.high
-        widths.append(got.high - got.low)
-        plain = clopper_pearson(int(found.sum()), len(found))
-        naive += plain.low <= truth <= plain.high
-    assert covered / N_CENSUSES >= LEAST
-    assert naive / N_CENSUSES <= 0.7  # the control: the pairs are not independent
-    assert 0.02 < np.median(widths) < 0.15  # the truth is 3 to 7 %
+    got = grids(np.random.default_rng(0), N_CENSUSES)
+    assert got.share >= LEAST
+    assert got.naive.mean() <= 0.7  # the control: the pairs are not independent
+    assert 0.02 < np.median(got.width) < 0.15  # the truth is 3 to 7 %
 
 
 def test_grid_without_finds_is_as_wide_as_a_matching() -> None:
@@ -89,71 +69,47 @@ def test_grid_without_finds_is_as_wide_as_a_matching() -> None:
 
 
 def test_uniform_samples_cover() -> None:
-    rng = np.random.default_rng(1)
-    # clustered finds: the hypergeometric does not care
-    flags = np.zeros(5_000, bool)
-    flags[:180] = True
-    covered, widths = 0, []
-    for _ in range(N_CENSUSES):
-        got = in_population(int(rng.choice(flags, 400, replace=False).sum()), 400, 5_000)
-        covered += got.low <= 180 <= got.high
-        widths.append(got.high - got.low)
-    assert covered / N_CENSUSES >= LEAST
-    assert 100 < np.median(widths) < 260  # a binomial of 400 at 3.6 %: ± 1.9 % of 5,000
+    got = uniform_samples(np.random.default_rng(1), N_CENSUSES)
+    assert got.share >= LEAST
+    assert 100 < np.median(got.width) < 260  # a binomial of 400 at 3.6 %: ± 1.9 % of 5,000
 
 
 def test_unequal_inclusion_covers_and_weights_matter() -> None:
-    rng = np.random.default_rng(2)
-    inclusion = rng.choice([0.05, 0.3, 1.0], size=4_000, p=[0.5, 0.4, 0.1])
-    # rarely sampled pairs are found more often: the plain share is wrong
-    flags = rng.random(4_000) < np.where(inclusion < 0.1, 0.10, 0.02)
-    truth = int(flags.sum())
-    covered, plain, widths = 0, 0, []
-    for _ in range(N_CENSUSES):
-        sampled = rng.random(4_000) < inclusion
-        got = horvitz_thompson(flags[sampled], inclusion[sampled])
-        covered += got.low <= truth <= got.high
-        widths.append(got.high - got.low)
-        naive = in_population(int(flags[sampled].sum()), int(sampled.sum()), 4_000)
-        plain += naive.low <= truth <= naive.high
-    assert covered / N_CENSUSES >= LEAST
-    assert plain / N_CENSUSES < 0.1
-    assert np.median(widths) < 350  # ± 4 standard errors of the design: √Σ(1 − π)/π² ≈ 65
+    got = unequal_inclusion(np.random.default_rng(2), N_CENSUSES)
+    assert got.share >= LEAST
+    assert got.naive.mean() < 0.1
+    assert np.median(got.width) < 350  # ± 4 standard errors of the design: √Σ(1 − π)/π² ≈ 65
+    flags = np.arange(4_000) % 17 == 0
     everything = horvitz_thompson(flags, np.ones(4_000))
-    assert everything.value == everything.low == truth
+    assert everything.value == everything.low == flags.sum()
 
 
 def test_rogan_gladen_recovers_the_truth() -> None:
     rng = np.random.default_rng(3)
-    truth, recall, wrong = 0.25, 0.7, 0.03
-    covered, uncorrected = 0, 0
-    for _ in range(N_CENSUSES):
-        tested = Rate(int(rng.binomial(2_000, truth * recall + (1 - truth) * wrong)), 2_000)
-        sensitivity, false = (
-            Rate(int(rng.binomial(120, recall)), 120),
-            Rate(int(rng.binomial(900, wrong)), 900),
-        )
-        got = rogan_gladen(tested, sensitivity, false, rng)
-        assert got is not None
-        covered += got.low <= truth <= got.high
-        raw = clopper_pearson(tested.n_found, tested.n_cases)
-        uncorrected += raw.low <= truth <= raw.high
-        assert share_at_least(tested, false) <= got.value
-    assert covered / N_CENSUSES >= LEAST
-    assert uncorrected / N_CENSUSES < 0.6
+    got = imperfect_detectors(rng, N_CENSUSES)
+    assert got.withheld == 0
+    assert got.share >= LEAST
+    assert got.naive.mean() < 0.6
     # no sensitivity to speak of: nothing is claimed
     assert rogan_gladen(Rate(10, 100), Rate(3, 10), Rate(0, 100), rng) is None
+    # and what is claimed without a sensitivity lies below
+    tested, false = Rate(400, 2_000), Rate(27, 900)
+    corrected = rogan_gladen(tested, Rate(84, 120), false, rng)
+    assert corrected is not None
+    assert share_at_least(tested, false) < corrected.value
 
 
 def test_lower_limit_without_sensitivity_holds() -> None:
-    rng = np.random.default_rng(4)
-    truth, recall, wrong = 0.05, 0.8, 0.02
-    above = 0
-    for _ in range(N_CENSUSES):
-        tested = Rate(int(rng.binomial(1_500, truth * recall + (1 - truth) * wrong)), 1_500)
-        above += share_at_least(tested, Rate(int(rng.binomial(1_500, wrong)), 1_500)) > truth
-    assert above / N_CENSUSES <= 0.05
+    got = lower_limits(np.random.default_rng(4), N_CENSUSES)
+    assert got.share >= 0.95
     assert share_at_least(Rate(900, 1_000), Rate(10, 1_000)) > 0.85  # and it is no empty statement
+
+
+def test_excess_interval_covers_where_twins_scatter_more_than_poisson_counts_do() -> None:
+    got = excesses(np.random.default_rng(5), N_CENSUSES)
+    assert got.share >= LEAST
+    assert got.naive.mean() < got.share  # clumped counts scatter more
+    assert np.median(got.width) < 20  # the truth is 20
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
+from censuses import N_PAIRS, N_TWINS, dependent_p
 
 from probekit.evidence.nonnull import MIN_TWINS, calibrated, departure, non_null, share_low
-
-N_PAIRS, N_TWINS = 1_000, 20
-
-
-def dependent_p(rng: np.random.Generator, n_items: int, shift: np.ndarray | float = 0.0) -> np.ndarray:
-    """One-sided p-values of items whose pairs share a common factor within an item; exchangeable between items."""
-    blocks = rng.standard_normal((n_items, 20)).repeat(N_PAIRS // 20, axis=1)
-    z = np.sqrt(0.3) * blocks + np.sqrt(0.7) * rng.standard_normal((n_items, N_PAIRS)) + shift
-    return stats.norm.sf(z)
 
 
 def test_null_layers_exceed_the_bound_no_more_often_than_stated() -> None:

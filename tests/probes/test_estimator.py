@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import cross_val_score
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 import probekit as pk
 from probekit.errors import DegenerateError, InputError
@@ -18,7 +20,26 @@ from probekit.probes.select import forward_targets
 
 @parametrize_with_checks([SparseProbe(), SparseProbe(k=1)])
 def test_scikit_learn_contract(estimator, check) -> None:
+    before = estimator.get_params()
     check(estimator)
+    assert estimator.get_params() == before
+
+
+class Forgetful(SparseProbe):
+    """Breaks the contract: a parameter is changed by fitting."""
+
+    def fit(self, X: Any, y: Any) -> Forgetful:
+        super().fit(X, y)
+        self.k = 1
+        return self
+
+
+def test_a_breach_of_the_contract_would_be_seen() -> None:
+    """The control of the test above, and that the battery is a battery."""
+    told = check_estimator(Forgetful(k=3), on_skip=None, on_fail=None)
+    failed = {one["check_name"] for one in told if one["status"] == "failed"}
+    assert "check_estimators_overwrite_params" in failed
+    assert len(told) > 40
 
 
 def planted(n_tokens: int = 3_000, n_neurons: int = 40, share: float = 0.1) -> tuple[np.ndarray, np.ndarray]:

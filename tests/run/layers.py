@@ -185,6 +185,8 @@ class Plant:
     designated: set[tuple[int, int]]
     shared_channel: set[tuple[int, int]]
     """Pairs not designated whose concepts are both read by some neuron."""
+    circuit: Circuit
+    """The construction itself."""
 
 
 def make_plant(
@@ -197,6 +199,7 @@ def make_plant(
     n_active: int = 3,
     channel: int = 5,
     d_model: int | None = None,
+    noise: float = 0.15,
 ) -> Plant:
     """Adler–Shavit 2-AND of low influence on a scene of its own."""
     circuit = two_and(
@@ -204,13 +207,15 @@ def make_plant(
         d_model=d_model, seed=seed,
     )  # fmt: skip
     codes = None if d_model is None else circuit.encode
-    scene = make_scene(seed, n_tokens=n_tokens, n_concepts=n_concepts, n_active=n_active, codes=codes)
+    scene = make_scene(
+        seed, n_tokens=n_tokens, n_concepts=n_concepts, n_active=n_active, codes=codes, noise=noise
+    )
     designated = {(min(a, b), max(a, b)) for a, b in circuit.pairs.tolist()}
     assert circuit.route is not None
     reads = (circuit.route != 0).astype(np.int64)
     together = np.triu(reads.T @ reads, 1)
     shared = {(int(a), int(b)) for a, b in zip(*np.nonzero(together), strict=True)} - designated
-    return Plant(scene, layer_of(circuit), designated, shared)
+    return Plant(scene, layer_of(circuit), designated, shared, circuit)
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> float:
