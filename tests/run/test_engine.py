@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from layers import make_scene, plan, random_layer
 
 OPTIONS: dict[str, Any] = {
-    "layers": [1], "max_tokens": 20_000, "max_pairs": 40, "twins": 4, "controls": ("isotropic", "shuffle"),
+    "layers": [1], "max_tokens": 8_000, "min_support": 20, "max_pairs": 20, "twins": 4, "controls": ("isotropic", "shuffle"),
 }  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def test_ray_gives_the_same_tables_and_survives_dead_workers(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_a_half_finished_run_may_go_on_with_the_other_engine(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
-    options = OPTIONS | {"layers": [0, 1], "max_pairs": 20, "controls": (), "heldout_types": True}
+    options = OPTIONS | {"layers": [0, 1], "controls": (), "heldout_types": True}
     whole = pk.analyze("nano", out=tmp_path / "whole", progress=False, **options)
 
     class StopError(Exception):
