@@ -272,7 +272,7 @@ def page(n_repeats: int) -> Iterator[str]:
     yield (
         f"The same with the {N_CONCEPTS} concepts that have the most testable pairs, whatever their correlation (up to "
         f"{near.correlation:.2f}; {len(near.tested.pairs)} pairs, of which the layer by itself computes {near.own}): where "
-        "A′ goes with A, the spliced pair (A, B) makes (A′, B) computed too. The count is one of pairs and not of mechanisms.\n"
+        "A′ goes with A, the spliced pair (A, B) makes (A′, B) computed too. The count is one of pairs, not of mechanisms.\n"
     )
     yield from table(COLUMNS, [row(12, 1.0, few)])
 
