@@ -227,8 +227,8 @@ def row(n_true: int, weaker: float, held: list[Repeat]) -> list[str]:
     naive = sum(low <= n_true <= high for low, high in (one.naive for one in held))
     return [
         f"{n_true}", f"{weaker:g}", f"{np.mean([one.found for one in held]):.1f}",
-        f"{np.mean([one.others for one in held]):.1f}",
-        f"{np.mean([one.recall for one in held]):.2f}", f"{np.mean([one.above for one in held]):.2f}", f"{len(claimed)} of {len(held)}",
+        f"{np.mean([one.others for one in held]):.1f}", f"{np.mean([one.recall for one in held]):.2f}",
+        f"{np.mean([one.above for one in held]):.2f}", f"{len(claimed)} of {len(held)}",
         f"{covered} of {len(claimed)}" + (f" = {covered / len(claimed):.0%}" if claimed else ""), f"{width:.0f}",
         f"{naive} of {len(held)}", f"{sum(one.low <= n_true for one in held)} of {len(held)}",
     ]  # fmt: skip
