@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test sweep test-all check docs notebooks clean
+.PHONY: demo test sweep notebooks-quick test-all check docs notebooks clean
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
@@ -28,11 +28,15 @@ demo: $(VENV)/core
 	$(BIN)/probekit demo --force
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -q -n 2 -m 'not slow and not gpu and not sweep'
+	$(BIN)/python -m pytest -q -n 2 -m 'not slow and not gpu and not sweep and not notebook'
 
 # kills, full disks and power cuts at every write boundary
 sweep: $(VENV)/dev
 	$(BIN)/python -m pytest -q -n 2 -m 'sweep and not slow'
+
+# the notebooks that run a language model, on small settings
+notebooks-quick: $(VENV)/dev
+	$(BIN)/python -m pytest -q -n 2 -m notebook
 
 test-all: $(VENV)/dev
 	$(BIN)/python -m pytest -q -n 2

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from probekit.probes.estimator import SparseProbe as SparseProbe
     from probekit.probes.moments import Moments as Moments
     from probekit.probes.select import select_readouts as select_readouts
+    from probekit.run.causal import causal as causal
     from probekit.run.compare import compare as compare
     from probekit.run.listing import list_concepts as list_concepts
+    from probekit.run.nulls import against_nulls as against_nulls
     from probekit.run.pipeline import analyze as analyze
     from probekit.run.pipeline import analyze_arrays as analyze_arrays
     from probekit.run.result import Run as Run
@@ -40,8 +42,10 @@ _HOME = {
     "ProbekitError": "probekit.errors",
     "Run": "probekit.run.result",
     "SparseProbe": "probekit.probes.estimator",
+    "against_nulls": "probekit.run.nulls",
     "analyze": "probekit.run.pipeline",
     "analyze_arrays": "probekit.run.pipeline",
+    "causal": "probekit.run.causal",
     "latents": "probekit.model.latents",
     "list_concepts": "probekit.run.listing",
     "compare": "probekit.run.compare",

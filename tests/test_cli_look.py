@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from probekit import cli
-from probekit.cli_look import pairs_asked
+from probekit.cli.look import pairs_asked
 from probekit.errors import InputError
 
 

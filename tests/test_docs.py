@@ -34,17 +34,24 @@ def commands(page: Path, languages: tuple[str, ...] = ("console", "sh")) -> list
     return [found[1:] for found in words if found and found[0] == "probekit"]
 
 
-def parse(arguments: list[str]) -> None:
-    """Parse a command as the command line would, without running it; click's own error if it would be refused."""
+def parse(arguments: list[str]) -> list[str]:
+    """Parse a command as the command line would, without running it; click's own error if it would be refused.
+
+    Returns:
+        The names of the command and its subcommands.
+    """
     from probekit.cli import app
 
     command: Any = typer.main.get_command(app)
     context = command.make_context("probekit", [], resilient_parsing=True)
+    names: list[str] = []
     while hasattr(command, "commands") and arguments:
         if arguments[0] not in command.commands:
             raise UsageError(f"No such command '{arguments[0]}'.")
         name, command, arguments = command.resolve_command(context, arguments)
         context = command.make_context(name, list(arguments), parent=context)
+        names.append(str(name))
+    return names
 
 
 def run_page(page: Path, run_command: Callable[[list[str]], None]) -> int:
@@ -94,7 +101,17 @@ def test_snippets_and_commands_run(
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_is_one(page: Path):
     for words in commands(page):
-        parse(words)
+        named = parse(words)
+        assert words[: len(named)] == named != []
+
+
+def test_every_command_is_told_somewhere():
+    """The control of the test above: it has something to read, and no command is left untold."""
+    from probekit.cli import app
+
+    told = {words[0] for page in PAGES for words in commands(page)}
+    command: Any = typer.main.get_command(app)
+    assert {*command.commands} - {"demo"} <= told  # that one is told as `make demo`
 
 
 def test_the_check_of_commands_can_fail():

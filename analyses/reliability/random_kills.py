@@ -1,6 +1,7 @@
 """Kill real runs of the bundled model at random times, resume them, compare with a run that was left alone.
 
     python analyses/reliability/random_kills.py --kills 200
+    python analyses/reliability/random_kills.py --kills 25 --seed 3    a part of them: the result adds up all seeds
 
 Each trial starts `probekit analyze nano` in a process of its own (forked from one that has only imported the libraries),
 sends it SIGKILL after a random time, and goes on with `probekit resume`, killed again and again, until the last one is left
@@ -28,6 +29,7 @@ import tempfile
 import time
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +37,7 @@ from probekit import cli
 from probekit.run import checkpoint, identity, store
 
 RESULT = Path(__file__).parents[1] / "results" / "random_kills.md"
+COUNTS = RESULT.with_suffix(".json")
 OPTIONS = ["--layers", "1", "--twins", "4", "--max-pairs", "40", "--max-tokens", "14000", "--out", "run"]
 LIBRARIES = ("transformer_lens", "transformers", "tokenizers", "datasets", "altair", "probekit.run.pipeline")
 
@@ -124,35 +127,45 @@ def main() -> None:
             wrong = sorted(n for n in {*found, *clean} if found.get(n) != clean.get(n))
             n_lost += bool(wrong) or code != 0
             print(f"{n_kills} kills in {n_trials} trials, {n_lost} lost", code, wrong[:5], flush=True)
-            store.write_text(RESULT, told(options, whole, n_kills, n_before, n_with_parts, n_trials, n_lost))
+            counted = {
+                "SIGKILLs": n_kills,
+                "of these before run.json was there": n_before,
+                "of these with finished parts on disk": n_with_parts,
+                "trials, each resumed until it finished": n_trials,
+                "runs lost, or different in any byte of any file from the run left alone": n_lost,
+            }
+            record(
+                f"--kills {options.kills} --kills-a-trial {options.kills_a_trial} --seed {options.seed}",
+                counted,
+                whole,
+            )
     sys.exit(bool(n_lost))
 
 
-def told(
-    options: argparse.Namespace,
-    whole: float,
-    n_kills: int,
-    n_before: int,
-    n_with_parts: int,
-    n_trials: int,
-    n_lost: int,
-) -> str:
-    """The result so far."""
-    return f"""# Real SIGKILLs at random times
+def record(words: str, counted: dict[str, int], whole: float) -> None:
+    """Put the counts of this call beside those of other seeds, and write the sum."""
+    calls: dict[str, dict[str, Any]] = store.read_json(COUNTS) if COUNTS.exists() else {}
+    calls = {key: call for key, call in calls.items() if call["code"] == identity.code()}
+    calls[words] = {"counted": counted, "whole": round(whole), "code": identity.code()}
+    store.write_json(COUNTS, calls)
+    sums = {what: sum(call["counted"][what] for call in calls.values()) for what in counted}
+    rows = "\n".join(f"| {what} | {n} |" for what, n in sums.items())
+    commands = "\n".join(
+        f"    python analyses/reliability/random_kills.py {words}" for words in sorted(calls)
+    )
+    shortest, longest = (f([call["whole"] for call in calls.values()]) for f in (min, max))
+    text = f"""# Real SIGKILLs at random times
 
-`python analyses/reliability/random_kills.py --kills {options.kills} --kills-a-trial {options.kills_a_trial} --seed {options.seed}`
+{commands}
 
-Job: `probekit analyze nano {" ".join(OPTIONS)}`, one thread, running sums kept after every tile; {whole:.0f} s when left
-alone, on a two-core machine shared with other work.
+Job: `probekit analyze nano {" ".join(OPTIONS)}`, one thread, running sums kept after every tile; {shortest} to {longest} s when left
+alone, on a two-core machine shared with other work. All on one state of the code (digest `{identity.code()[:8]}`).
 
 | | |
 |---|---|
-| SIGKILLs | {n_kills} |
-| of these before run.json was there | {n_before} |
-| of these with finished parts on disk | {n_with_parts} |
-| trials, each resumed until it finished | {n_trials} |
-| runs lost, or different in any byte of any file from the run left alone | {n_lost} |
+{rows}
 """
+    store.write_text(RESULT, text)
 
 
 if __name__ == "__main__":

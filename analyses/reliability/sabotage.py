@@ -1,12 +1,12 @@
 """Can the tests fail? Plant one defect of one line at a time in a copy of the repository and see which test goes red.
 
     python analyses/reliability/sabotage.py              all of them; result: analyses/results/sabotage.md
-    python analyses/reliability/sabotage.py --only 3 7   some of them
+    python analyses/reliability/sabotage.py --only 3 7   some of them: their lines of the result are renewed
 
-Each defect names the tests that ought to find it. Those tests are first run on the sound copy, where they must be green.
+Each defect (defects.py) names the tests that ought to find it. All of these are first run once on the sound copy, where they
+must be green. Every run is a fork of a process that has loaded the libraries: loading them anew for each defect would take
+longer than the tests.
 """
-
-# ruff: noqa: E501 - tables are read along their rows
 
 from __future__ import annotations
 
@@ -14,112 +14,130 @@ import argparse
 import os
 import re
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-from dataclasses import dataclass
+import time
+import traceback
+from importlib import import_module
 from pathlib import Path
 
-from probekit.run import store
+from defects import DEFECTS, Defect
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "analyses" / "results" / "sabotage.md"
+FOUND = RESULT.with_suffix(".json")
 SECONDS = 900
-
-
-@dataclass(frozen=True)
-class Defect:
-    """One wrong line."""
-
-    what: str
-    """In words."""
-    file: str
-    """Where, below probekit/."""
-    right: str
-    """What stands there, once."""
-    wrong: str
-    """What is put there."""
-    tests: str
-    """Files and -k expression of the tests that ought to find it."""
-
-
-RUN, FAULTS = "tests/run", "tests/faults"
-DISK, CORRUPT = f"{RUN}/test_checkpoint.py", f"{FAULTS}/test_corruption.py -k 'not every'"
-SESSION, MUSEUM = f"{RUN}/test_session.py", f"{FAULTS}/test_museum.py"
-GOLDEN, STORE = "tests/golden", f"{RUN}/test_store.py"
-DEFECTS = (
-    Defect("a written file is not flushed", "run/store.py", "            disk.sync(descriptor)\n", "", DISK),
-    Defect("the folder of a new name is not flushed", "run/store.py", "        disk.replace(temporary, path)\n        disk.sync_folder(path.parent)\n", "        disk.replace(temporary, path)\n", DISK),
-    Defect("a folder is emptied under its own name", "run/store.py", "    disk.replace(path, doomed)\n    disk.sync_folder(path.parent)\n    _empty(doomed)", "    _empty(path)", DISK),
-    Defect("the digest of a file is not compared", "run/store.py", "        digest.check(data, Path(path))", "        pass", CORRUPT),
-    Defect("only the length is compared, not the bytes", "run/digest.py", "            if found != wanted:", "            if False:", f"{FAULTS}/test_corruption.py -k 'placed or no_number'"),
-    Defect("the last line of a record is not compared", "run/store.py", "    if len(body) == len(data) or blake2b(body) != seal:", "    if False:", CORRUPT),
-    Defect("a part counts without its sidecar", "run/stages.py", 'return self._path(part, "json").exists()', 'return self._path(part, "safetensors").exists()', CORRUPT),
-    Defect("a stage is taken whatever it was computed from", "run/stages.py", '        if self.inputs and record.get("inputs") != self.inputs:\n            raise _stale(path)\n        return record', "        return record", f"{FAULTS}/test_corruption.py -k 'open_stage'"),
-    Defect("links are followed", "run/store.py", "        if Path(path).is_symlink():", "        if False:", CORRUPT),
-    Defect("a resumed pass begins with the first token again", "run/checkpoint.py", "                site.restore(below(path, arrays), layer.study)\n        return n_tokens", "                site.restore(below(path, arrays), layer.study)\n        return 0", SESSION),
-    Defect("the kept sums are not restored", "run/checkpoint.py", "                site.restore(below(path, arrays), layer.study)", "                pass", SESSION),
-    Defect("the concept sums are not kept", "probes/moments.py", '        for name in ("gram", "total", "sums", "n_tokens", "n_segment"):', '        for name in ("gram", "total", "n_tokens", "n_segment"):', DISK),
-    Defect("the exact hits are not kept", "evidence/contrast.py", '        return {"sums": self._sums, "hits": self._hits, **kept}', '        return {"sums": self._sums, **kept}', DISK),
-    Defect("twins do not depend on the seed", "run/sites.py", "            rng = np.random.default_rng([study.seed, self.layer, 1])", "            rng = np.random.default_rng([0, self.layer, 1])", DISK),
-    Defect("the halves do not depend on the seed", "run/study.py", "splitmix64(np.array([seed], np.uint64))", "splitmix64(np.array([0], np.uint64))", DISK),
-    Defect("the readouts are judged on the half they were fitted on", "run/study.py", '    masks: dict[Half, np.ndarray] = {"fit": fit_doc[doc], "confirm": ~fit_doc[doc]}', '    masks: dict[Half, np.ndarray] = {"fit": fit_doc[doc], "confirm": fit_doc[doc]}', f"{RUN}/test_pipeline.py -k 'TestRunDirectory or arrays_give'"),
-    Defect("the lock locks nothing", "run/lock.py", "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "            pass", SESSION),
-    Defect("LOCK stays behind", "run/lock.py", "            store.disk.unlink(path)", "            pass", SESSION),
-    Defect("free space is never asked for", "run/store.py", "    if free < wanted:", "    if False:", SESSION),
-    Defect("parts of other versions are mixed", "run/session.py", '        directory.require_same_environment(folder, environment)', "        pass", SESSION),
-    Defect("Ctrl-C does not say how to go on", "run/session.py", '            stop.add_note(f"{folder} keeps', '            str(f"{folder} keeps', SESSION),
-    Defect("bad input leaves its directory", "run/session.py", '        if state == "new":\n            directory.empty(folder)\n        raise', "        raise", SESSION),
-    Defect("--force replaces before the input was looked at", "run/session.py", "            subject = job.prepare(report)\n", "            directory.empty(folder)\n            subject = job.prepare(report)\n", SESSION),
-    Defect("debris is not swept", "run/store.py", "        elif debris.exists() or debris.is_symlink():\n            disk.unlink(debris)", "        elif debris.exists() or debris.is_symlink():\n            pass", STORE),
-    Defect("a short write is taken for a whole one", "run/store.py", "        view = view[n_written:]", "        view = view[len(view) :]", STORE),
-    Defect("a newer format is read all the same", "run/store.py", "    if written > version:", "    if False:", GOLDEN),
-    Defect("names in files lead anywhere", "run/directory.py", "    if not _SAFE_NAME.fullmatch(name):", "    if False:", MUSEUM),
-    Defect("a record may say more than a call", "cli_runs.py", "    if unknown or not isinstance", "    if not isinstance", MUSEUM),
-    Defect("text of a corpus becomes markup", "report/page.py", "        autoescape=True,", "        autoescape=False,", f"{FAULTS}/test_bad_input.py"),
-    Defect("NaN in activations goes through", "run/given.py", "    require_finite(tensor, name)\n", "", f"{RUN}/test_pipeline.py -k non_finite"),
-    Defect("documents may fall", "run/given.py", "(np.diff(document.astype(np.int64)) < 0).any()", "(np.diff(document.astype(np.int64)) < -(10**9)).any()", f"{RUN}/test_pipeline.py -k do_not_fit"),
-    Defect("pair indices off by one", "probes/pairs.py", "np.triu_indices(n_concepts, k=1)", "np.triu_indices(n_concepts, k=0)", "tests/probes/test_pairs.py"),
-    Defect("counts in float32", "probes/pairs.py", "    n_tokens = np.zeros((n_pairs, 4), np.int64)", "    n_tokens = np.zeros((n_pairs, 4), np.float32)", "tests/meta tests/probes/test_pairs.py"),
-    Defect("κ with a wrong sign", "probes/pairs.py", "SIGNS = np.array([1.0, -1.0, -1.0, 1.0])", "SIGNS = np.array([1.0, -1.0, 1.0, -1.0])", "tests/probes/test_refit.py"),
-    Defect("p-values of b / B", "evidence/nulls.py", "        p[inside] = (reached + 1) / (len(null) + 1)", "        p[inside] = reached / len(null)", "tests/evidence/test_nulls.py"),
-    Defect("the exact test on 58 documents", "evidence/contrast.py", "MIN_DOCS_EXACT = 59", "MIN_DOCS_EXACT = 58", "tests/evidence/test_contrast.py"),
-    Defect("means in place of medians in the polish", "evidence/nulls.py", "                effect = np.median(own) if robust else own.mean()", "                effect = own.mean()", "tests/evidence/test_nulls.py"),
-    Defect("twins without signs", "model/twins.py", "            yield weights.activate((rotated * sign) @ into_frame + bias)", "            yield weights.activate(rotated @ into_frame + bias)", "tests/model/test_twins.py"),
-    Defect("quadrants weigh as they come", "probes/refit.py", "        self._weight = (0.25 / np.maximum(sample.n_sampled, 1)).astype(np.float32)", "        self._weight = np.full(sample.n_sampled.shape, 1 / max(1, len(sample.token)), np.float32)", "tests/probes/test_refit.py"),
+LIBRARIES = (
+    "altair", "beartype", "datasets", "hypothesis", "jaxtyping", "numba", "pandas", "pyarrow.parquet", "pytest",
+    "safetensors.numpy", "scipy.stats", "sklearn.linear_model", "tokenizers", "torch", "transformer_lens",
+    "transformers",
 )  # fmt: skip
+SETTINGS = {
+    "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "NUMBA_THREADING_LAYER": "workqueue", "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}  # fmt: skip
+KERNEL_ROOMS = ("probes/", "evidence/")
+"""Where compiled kernels live. A kernel holds what it was compiled with, whatever file that came from."""
+GREEN, RED, INTERRUPTED = 0, 1, 2
 
 
-def ran(copy: Path, tests: str) -> tuple[bool, str]:
-    """Whether the tests are green, and the first that is not."""
-    names, _, expression = tests.partition(" -k ")
-    words = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "-n",
-        "0",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "not slow and not gpu",
-    ]
-    words += [*names.split(), *(["-k", expression.strip("'")] if expression else [])]
-    place = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(
-            words, capture_output=True, text=True, check=False, cwd=copy, env=place, timeout=SECONDS
+class Copy:
+    """A copy of the repository, to be spoilt."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "probekit"
+        self._kernels, self.log = folder / "kernels", folder / "log.txt"
+        shutil.copytree(
+            ROOT, self.root, ignore=shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", "runs")
         )
-    except subprocess.TimeoutExpired:
-        return False, f"(not finished after {SECONDS} s)"
-    first = re.search(r"^(?:FAILED|ERROR) (\S+?)(?: -|$)", done.stdout, re.MULTILINE)
-    if done.returncode not in (0, 1, 2):
-        raise SystemExit(f"{tests}: {done.stdout[-2_000:]}{done.stderr[-2_000:]}")
-    return done.returncode == 0, first.group(1).replace(
-        "tests/", "", 1
-    ) if first else "(could not be collected)"
+
+    def path(self, defect: Defect) -> Path:
+        """The file that is spoilt."""
+        return self.root / "probekit" / defect.file
+
+    def ran(self, words: list[str], *, fresh: bool = False) -> tuple[bool, str]:
+        """Whether some tests are green, and the first that is not.
+
+        Args:
+            words: of the command line of pytest.
+            fresh: compile every kernel anew.
+        """
+        kernels = Path(tempfile.mkdtemp(dir=self._kernels.parent)) if fresh else self._kernels
+        code = self._forked(words, kernels)
+        told = self.log.read_text(errors="replace")
+        if code is None:
+            return False, f"(not finished after {SECONDS} s)"
+        if code not in (GREEN, RED, INTERRUPTED):
+            raise SystemExit(f"{' '.join(words)}: ended with {code}\n{told[-3_000:]}")
+        first = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", told, re.MULTILINE)
+        return code == GREEN, first.group(1).replace("tests/", "", 1) if first else "(could not be collected)"
+
+    def _forked(self, words: list[str], kernels: Path) -> int | None:
+        child = os.fork()
+        if child == 0:
+            code = 3
+            try:
+                code = self._pytest(words, kernels)
+            except BaseException:
+                traceback.print_exc()
+                raise
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.05)
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return None
+
+    def _pytest(self, words: list[str], kernels: Path) -> int:
+        """In the fork: nothing of the sound probekit, neither loaded nor to be found."""
+        os.setsid()
+        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        os.chdir(self.root)
+        os.environ.update(PYTHONPATH=str(self.root), NUMBA_CACHE_DIR=str(kernels))
+        for name in [n for n in sys.modules if n.split(".")[0] == "probekit"]:
+            del sys.modules[name]
+        sys.path[:] = [str(self.root), *(p for p in sys.path if p and not _within(p, ROOT))]
+        sys.dont_write_bytecode = True
+        import_module("numba").config.CACHE_DIR = str(kernels)
+        options = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow and not gpu"]
+        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # the libraries are loaded already
+        return int(import_module("pytest").main([*options, *words]))
+
+
+def _within(path: str, folder: Path) -> bool:
+    """Whether a place of modules is the repository's own (its virtual environment is not)."""
+    return Path(path) in (folder, folder / "analyses" / "reliability")
+
+
+def words_of(tests: str) -> list[str]:
+    """The command line of a defect's tests."""
+    names, _, expression = tests.partition(" -k ")
+    return [*names.split(), *(["-k", expression.strip("'")] if expression else [])]
+
+
+def require_planted(copy: Copy) -> None:
+    """Refuse to begin with a list that the code has outgrown."""
+    from probekit.errors import InputError
+
+    gone = [
+        f"{number} {defect.what}: probekit/{defect.file} holds its line {n} times"
+        for number, defect in enumerate(DEFECTS)
+        if (n := copy.path(defect).read_text(encoding="utf-8").count(defect.right)) != 1
+    ]
+    if gone:
+        raise InputError(
+            "each defect replaces what stands in its file exactly once; mend defects.py:\n" + "\n".join(gone)
+        )
 
 
 def main() -> None:
@@ -127,52 +145,62 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", type=int, nargs="*", help="numbers of the defects")
     chosen = parser.parse_args().only
-    rows: list[str] = []
-    survivors = 0
+    os.environ.update(SETTINGS)
+    for library in LIBRARIES:
+        import_module(library)
+    from probekit.run import identity, store
+
+    planted = [(number, defect) for number, defect in enumerate(DEFECTS) if not chosen or number in chosen]
+    found: dict[str, dict[str, str]] = store.read_json(FOUND) if chosen and FOUND.exists() else {}
     with tempfile.TemporaryDirectory() as name:
-        copy = Path(name) / "probekit"
-        ignored = shutil.ignore_patterns(".git", ".venv", ".*_cache", "runs", "demo-report")
-        shutil.copytree(ROOT, copy, ignore=ignored)
-        sound: dict[str, bool] = {}
-        for number, defect in enumerate(DEFECTS):
-            if chosen and number not in chosen:
-                continue
-            path = copy / "probekit" / defect.file
+        copy = Copy(Path(name))
+        require_planted(copy)
+        begun = time.monotonic()
+        files = {
+            word for _, defect in planted for word in words_of(defect.tests) if word.startswith("tests/")
+        }
+        green, first = copy.ran(sorted(files))
+        if not green:
+            raise SystemExit(f"red without any defect: {first}\n{copy.log.read_text()[-3_000:]}")
+        print(f"sound: green after {time.monotonic() - begun:.0f} s", flush=True)
+        for number, defect in planted:
+            path, begun = copy.path(defect), time.monotonic()
             text = path.read_text(encoding="utf-8")
-            if text.count(defect.right) != 1:
-                raise SystemExit(
-                    f"{number} {defect.what}: {defect.file} holds its line {text.count(defect.right)} times"
-                )
-            if defect.tests not in sound:
-                sound[defect.tests] = ran(copy, defect.tests)[0]
             store.write_text(path, text.replace(defect.right, defect.wrong))
-            green, first = ran(copy, defect.tests)
+            green, first = copy.ran(words_of(defect.tests), fresh=defect.file.startswith(KERNEL_ROOMS))
             store.write_text(path, text)
-            survivors += green or not sound[defect.tests]
-            told = "**survives**" if green else f"`{first}`"
-            if not sound[defect.tests]:
-                told = "**tests red without it**"
-            rows.append(f"| {number} | {defect.what} | `{defect.file}` | {told} |")
-            print(rows[-1], flush=True)
-            if not chosen:
-                store.write_text(RESULT, table(rows, survivors))
-    sys.exit(bool(survivors))
+            found[defect.what] = {"by": "" if green else first, "code": identity.code()}
+            print(
+                number,
+                defect.what,
+                "SURVIVES" if green else first,
+                f"{time.monotonic() - begun:.0f} s",
+                flush=True,
+            )
+            store.write_json(FOUND, found)
+            store.write_text(RESULT, table(found))
+    sys.exit(any(not one["by"] for one in found.values()))
 
 
-def table(rows: list[str], survivors: int) -> str:
+def table(found: dict[str, dict[str, str]]) -> str:
     """The result so far."""
-    return (
-        f"""# Sabotage: which test finds which defect
+    rows: list[str] = []
+    for number, defect in enumerate(DEFECTS):
+        if defect.what in found:
+            told = found[defect.what]
+            by = f"`{told['by']}`" if told["by"] else "**survives**"
+            rows.append(f"| {number} | {defect.what} | `{defect.file}` | {by} | `{told['code'][:8]}` |")
+    n_survived = sum(not found[defect.what]["by"] for defect in DEFECTS if defect.what in found)
+    head = f"""# Sabotage: which test finds which defect
 
-`python analyses/reliability/sabotage.py`: one line at a time is made wrong in a copy of the repository; the named test is the
-first that went red. {len(rows)} of {len(DEFECTS)} defects planted, {survivors} survived.
+`python analyses/reliability/sabotage.py`: one line at a time is made wrong in a copy of the repository; the named test is
+the first that went red. Without a defect all of these tests are green. {len(rows)} of {len(DEFECTS)} defects planted, {n_survived} survived.
+`code` is the digest of the source a result passes through, before it was spoilt.
 
-| | defect | in `probekit/` | found by |
-|---|---|---|---|
-"""
-        + "\n".join(rows)
-        + "\n"
-    )
+| | defect | in `probekit/` | found by | code |
+|---|---|---|---|---|
+"""  # noqa: E501
+    return head + "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":

@@ -85,7 +85,8 @@ def harvest(
             the model's context.
         ConfigError: `batch_docs` is below 1.
         NonFiniteError: while iterating, an activation is NaN or infinite.
-        OutOfMemoryError: while iterating, a forward does not fit on the device.
+        OutOfMemoryError: while iterating, not even a forward of one document fits on the device. Before that a batch is
+            halved as often as it takes; blocks and tokens stay what they were, the last bits may not.
     """
     wanted = sorted(set(layers))
     if not wanted:
@@ -110,17 +111,49 @@ def _blocks(
     progress: Callable[[int], object] | None,
 ) -> Iterator[Block]:
     token_at = np.cumsum(tokens.counted.ravel(), dtype=np.int64).reshape(tokens.counted.shape) - 1
-    n_done = 0
+    n_done, n_together = 0, batch_docs
     for start in range(0, len(docs), batch_docs):
         rows = docs[start : start + batch_docs]
         counted = tokens.counted[rows]
-        sites = _forward(host, tokens.ids[np.resize(rows, batch_docs)], layers, np.flatnonzero(counted))
+        ids = tokens.ids[np.resize(rows, batch_docs)]
+        sites, n_together = _forward_parts(host, ids, layers, np.flatnonzero(counted), n_together)
         _require_finite(host, tokens, rows, sites)
         block = Block(docs=rows, tokens=token_at[rows][counted], sites=sites)
         yield block
         n_done += block.n_tokens
         if progress is not None:
             progress(n_done)
+
+
+def _forward_parts(
+    host: Host,
+    ids: Int[np.ndarray, "doc pos"],
+    layers: list[int],
+    positions: Int64[np.ndarray, " token"],
+    n_together: int,
+) -> tuple[dict[int, tuple[Tensor, Tensor]], int]:
+    """One block in forwards of `n_together` documents, fewer if they do not fit; and how many did."""
+    n_positions = ids.shape[1]
+    while True:
+        try:
+            parts: list[dict[int, tuple[Tensor, Tensor]]] = []
+            for first in range(0, len(ids), n_together):
+                part = np.resize(ids[first : first + n_together], (n_together, n_positions))
+                start, stop = first * n_positions, min(first + n_together, len(ids)) * n_positions
+                own = positions[(positions >= start) & (positions < stop)] - start
+                parts.append(_forward(host, part, layers, own))
+            break
+        except OutOfMemoryError:
+            if n_together == 1:
+                raise
+            n_together = (n_together + 1) // 2
+    if len(parts) == 1:
+        return parts[0], n_together
+    joined = {layer: [part[layer] for part in parts] for layer in layers}
+    return {
+        layer: (torch.cat([x for x, _ in pairs]), torch.cat([h for _, h in pairs]))
+        for layer, pairs in joined.items()
+    }, n_together
 
 
 def _forward(
@@ -159,7 +192,7 @@ def _forward(
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
             f"{host.name}: a forward of {len(ids)} documents of {ids.shape[1]} tokens does not fit on "
-            f"{host.device}; choose batch_docs below {len(ids)}."
+            f"{host.device}. Choose a smaller context, a 16-bit dtype, or a device with more memory."
         ) from error
     return {
         layer: (delivered[INPUT_SITE.format(layer)], delivered[NEURON_SITE.format(layer)]) for layer in layers

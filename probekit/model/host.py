@@ -213,6 +213,16 @@ def _folder(name: str) -> tuple[Path, str]:
     return folder, shown
 
 
+def bare_folder(name: str) -> tuple[Path, Any]:
+    """Where a model's files are and its tokenizer; no weight is read.
+
+    Raises:
+        ModelError: the model cannot be found or has no tokenizer.
+    """
+    folder, _ = _folder(name)
+    return folder, _tokenizer(folder)
+
+
 def _load_named(name: str, device: torch.device, dtype: torch.dtype | None) -> Host:
     folder, shown = _folder(name)
     tokenizer = _tokenizer(folder)

@@ -9,6 +9,7 @@
 * Channel-shuffle twin: what each concept's presence adds to the pre-activations (by least squares on all labels) is dealt to
   other neurons, concept by concept. Every concept is read as strongly as before, and by as many neurons; which concepts
   meet on a neuron is by chance. It asks for selectivity, and it does not keep the pre-activation covariance.
+* Untrained model: the whole model with its architecture's initial weights; its inputs are untrained as well.
 * Linearised layer: each neuron replaced by its least-squares line in its own pre-activations (a plane in a gated layer).
 
 The frame (μ, U) and the firing rates are taken on a calibration sample of inputs. Axes: token neuron input.
@@ -16,14 +17,21 @@ The frame (μ, U) and the firing rates are taken on a calibration sample of inpu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from probekit.errors import InputError
+from probekit.model.host import Host, bare_folder, load_host
 from probekit.model.weights import MlpWeights
 
 LABEL_RIDGE = 1e-3
@@ -77,13 +85,15 @@ class PcSignTwins:
         frame = self.frame
         return frame.mean + ((inputs - frame.mean) @ frame.directions * self.signs[twin]) @ frame.directions.T
 
-    def neurons(self, inputs: Float[Tensor, "token input"]) -> Iterator[Float[Tensor, "token neuron"]]:
-        """Neurons of each twin in turn; the rotation into the frame is shared by all."""
+    def neurons(
+        self, inputs: Float[Tensor, "token input"], which: Sequence[int] | None = None
+    ) -> Iterator[Float[Tensor, "token neuron"]]:
+        """Neurons of each twin in turn, or of some of them; the rotation into the frame is shared by all."""
         frame, weights = self.frame, self.weights
         rotated = (inputs - frame.mean) @ frame.directions
         into_frame = frame.directions.T @ weights.weight.T
         bias = weights.weight @ frame.mean + weights.bias
-        for sign in self.signs:
+        for sign in self.signs if which is None else self.signs[list(which)]:
             yield weights.activate((rotated * sign) @ into_frame + bias)
 
 
@@ -211,3 +221,28 @@ def linearised(weights: MlpWeights, sample: Float[Tensor, "token input"]) -> Lin
         )
     bias = target_mean - weight @ sample.double().mean(0)
     return LinearLayer(weight.float(), bias.float())
+
+
+def random_model(model: Any, *, seed: int) -> Host:
+    """A model of the same architecture that was never trained: embedding, attention and MLPs as they are initialised.
+
+    Args:
+        model: a name or folder; only its configuration is read.
+        seed: of the weights.
+
+    Raises:
+        InputError: the model is an object, whose initialisation is not known.
+        ModelError: the architecture cannot be loaded.
+    """
+    from transformer_lens.tools.analysis.interchange import random_init_bridge
+
+    if not isinstance(model, str | Path):
+        raise InputError(
+            f"model: got a {type(model).__name__}; an untrained model is made from a name or folder, which tells how the "
+            "architecture is initialised. Save the model, or leave the untrained models out."
+        )
+    folder, tokenizer = bare_folder(str(model))
+    with redirect_stdout(StringIO()):  # the model library prints where it moves the model
+        bridge = random_init_bridge(str(folder), seed=seed, tokenizer=copy.deepcopy(tokenizer), device="cpu")
+    bridge.original_model.requires_grad_(False)
+    return load_host(bridge)

@@ -21,7 +21,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from probekit.errors import DegenerateError, InputError
-from probekit.probes.select import CONSTANT, forward_target
+from probekit.probes.select import CONSTANT, forward_targets
 
 
 class SparseProbe(ClassifierMixin, BaseEstimator):
@@ -84,7 +84,8 @@ class SparseProbe(ClassifierMixin, BaseEstimator):
         moves = sd > CONSTANT * np.abs(mean)
         # units of one standard deviation: neither the selection nor the penalty of the refit depends on scale
         units = np.where(moves, (rows - mean) / np.where(moves, sd, 1.0), 0.0)
-        self.neurons_ = forward_target(units.T @ units, units.T @ (truth - truth.mean()), int(self.k))
+        path = forward_targets(units.T @ units, ((truth - truth.mean()) @ units)[None], int(self.k))[0]
+        self.neurons_ = path[path >= 0]
         self.coef_, self.intercept_ = np.zeros((1, rows.shape[1])), np.zeros(1)
         if len(self.neurons_):
             chosen = self.neurons_

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int, Integer
 
 from probekit.errors import DegenerateError, InputError, NonFiniteError, ShapeError
 from probekit.probes.pairs import LabelColumns, all_pairs, splitmix64
-from probekit.probes.tiles import TILE, add_segments, segments
+from probekit.probes.tiles import TILE, add_gram, add_segments, column_sums, mirrored, segments
 
 Array = np.ndarray | torch.Tensor
 Pairs = np.ndarray | torch.Tensor | Sequence[tuple[int, int]]
@@ -77,6 +77,15 @@ class FrozenMoments:
     def has_interaction(self) -> Bool[np.ndarray, " pair"]:
         """Whether A∧B is more than a sum of functions of A and of B here: every quadrant holds a token."""
         return self.n_quadrant().min(1) > 0
+
+
+def _added(parts: np.ndarray, chosen: Bool[np.ndarray, " fold"]) -> np.ndarray:
+    """Sum over the chosen folds, in order, one after the other: indexing would copy all of them first."""
+    first, *rest = np.flatnonzero(chosen)
+    total = parts[first].copy()
+    for fold in rest:
+        total += parts[fold]
+    return total
 
 
 def _inverse_root(squares: Float[np.ndarray, " pair"]) -> Float[np.ndarray, " pair"]:
@@ -199,8 +208,8 @@ class Moments:
         shifted = rows - self._shift
         for f in range(self.n_folds):
             part = shifted if self.n_folds == 1 else shifted[torch.from_numpy(fold == f)]
-            self._gram[f] += (part.T @ part).cpu().numpy()
-            self._total[f] += part.sum(0, dtype=torch.float64).cpu().numpy()
+            add_gram(part, self._gram[f])
+            self._total[f] += column_sums(part)
             self._n_tokens[f] += len(part)
         add_segments(shifted.cpu().numpy(), fold, ptr, tokens, self._sums)
         n_segments = len(ptr) - 1
@@ -222,12 +231,13 @@ class Moments:
             raise DegenerateError(NOTHING_SEEN)
         offset = self._total[chosen].sum(0) / n_tokens
         n_segment = self._n_segment[chosen].sum(0)
-        sums = self._sums[chosen].sum(0) - n_segment[:, None] * offset
+        sums, gram = (_added(part, chosen) for part in (self._sums, self._gram))
+        sums -= n_segment[:, None] * offset
         n_pairs = len(self.pairs)
         return FrozenMoments(
             n_tokens=n_tokens,
             mean=self._shift.cpu().double().numpy() + offset,
-            gram=self._gram[chosen].sum(0) - n_tokens * np.outer(offset, offset),
+            gram=mirrored(gram) - n_tokens * np.outer(offset, offset),
             concept_sums=sums[n_pairs:],
             pair_sums=sums[:n_pairs],
             n_concept=n_segment[n_pairs:],
@@ -252,6 +262,13 @@ class Moments:
         own = self.state()
         for name in ("gram", "total", "sums", "n_tokens", "n_segment"):
             np.copyto(own[name], state[name], casting="no")
+
+    @property
+    def n_tokens_of_folds(self) -> Int[np.ndarray, " fold"]:
+        """Tokens of each fold, those that wait for their tile to fill included."""
+        if self._n_waiting:
+            self._flush()
+        return self._n_tokens
 
     @property
     def shift(self) -> torch.Tensor:
@@ -289,6 +306,9 @@ def require_finite(rows: torch.Tensor, name: str) -> None:
     Raises:
         NonFiniteError: with the count and the first place.
     """
+    if bool(torch.isfinite(rows.sum())):
+        return
+    # a sum is finite unless a term is not, or finite terms overflow: a cheap look, then a close one
     finite = torch.isfinite(rows)
     if not bool(finite.all()):
         token, neuron = (int(v) for v in (~finite).nonzero()[0])

@@ -24,57 +24,94 @@ CONSTANT = 1e-6
 """A neuron whose sd is below this share of its mean is constant: what is left is the rounding of fp32 rows."""
 
 
+LANES = 64
+"""Neurons taken through one step together: their columns stay in the nearest cache."""
+
+
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 @no_type_check
 def _forward(
     gram, concept_sums, pair_sums, pairs, coefficients, k, support, gain
 ):  # pragma: no cover - compiled
-    n_neurons = gram.shape[0]
+    n_neurons = pair_sums.shape[1]
+    n_blocks = (n_neurons + LANES - 1) // LANES  # gram has as many rows and columns, empty ones at the end
     for p in numba.prange(len(pairs)):
-        chosen = np.zeros((k + 2, n_neurons), np.float32)
-        rest = np.empty(n_neurons, np.float32)
-        variance = np.empty(n_neurons, np.float32)
-        floor = np.empty(n_neurons, np.float32)
+        chosen = np.zeros((n_blocks, k + 2, LANES), np.float32)
+        rest = np.zeros((n_blocks, LANES), np.float32)
+        variance = np.zeros((n_blocks, LANES), np.float32)
+        floor = np.zeros((n_blocks, LANES), np.float32)
+        weights = np.empty(k + 2, np.float32)
+        line = np.empty(LANES, np.float32)
+        lane_score = np.zeros(LANES, np.float32)
+        lane_block = np.zeros(LANES, np.int32)
         a, b = pairs[p, 0], pairs[p, 1]
         a_unit, b_unit, b_on_a = coefficients[0, p], coefficients[1, p], coefficients[2, p]
         y_on_a, y_on_b = coefficients[3, p], coefficients[4, p]
-        for i in range(n_neurons):
-            v1 = concept_sums[a, i] * a_unit
-            v2 = (concept_sums[b, i] - b_on_a * concept_sums[a, i]) * b_unit
-            chosen[0, i], chosen[1, i] = v1, v2
-            rest[i] = pair_sums[p, i] - y_on_a * v1 - y_on_b * v2
-            floor[i] = COLLINEAR * gram[i, i]
-            variance[i] = gram[i, i] - v1 * v1 - v2 * v2
+        for block in range(n_blocks):
+            first = block * LANES
+            for j in range(min(LANES, n_neurons - first)):
+                i = first + j
+                v1 = np.float32(concept_sums[a, i]) * a_unit
+                v2 = (np.float32(concept_sums[b, i]) - b_on_a * np.float32(concept_sums[a, i])) * b_unit
+                chosen[block, 0, j], chosen[block, 1, j] = v1, v2
+                rest[block, j] = np.float32(pair_sums[p, i]) - y_on_a * v1 - y_on_b * v2
+                floor[block, j] = COLLINEAR * gram[i, i]
+                variance[block, j] = gram[i, i] - v1 * v1 - v2 * v2
+            for j in range(LANES):
+                d, r = variance[block, j], rest[block, j]
+                score = r * r / d if d > floor[block, j] else np.float32(0.0)
+                better = score > lane_score[j]
+                lane_score[j] = score if better else lane_score[j]
+                lane_block[j] = block if better else lane_block[j]
         for step in range(k):
             best = -1
             best_score = np.float32(0.0)
-            for i in range(n_neurons):
-                if variance[i] > floor[i]:
-                    score = rest[i] * rest[i] / variance[i]
-                    if score > best_score:
-                        best_score = score
-                        best = i
+            for j in range(LANES):
+                i = lane_block[j] * LANES + j
+                if lane_score[j] > best_score or (lane_score[j] == best_score and best >= 0 and i < best):
+                    best_score = lane_score[j]
+                    best = i
+                lane_score[j] = np.float32(0.0)
             if best < 0:
                 break
             support[p, step] = best
             gain[p, step] = best_score
-            column = chosen[step + 2]
-            for i in range(n_neurons):
-                column[i] = gram[best, i]
+            own, place = best // LANES, best % LANES
             for s in range(step + 2):
-                weight = chosen[s, best]
-                for i in range(n_neurons):
-                    column[i] -= weight * chosen[s, i]
-            root = np.float32(1.0) / np.sqrt(variance[best])
-            pull = rest[best] * root
-            for i in range(n_neurons):
-                column[i] *= root
-                rest[i] -= pull * column[i]
-                variance[i] -= column[i] * column[i]
-            variance[best] = 0.0
+                weights[s] = chosen[own, s, place]
+            root = np.float32(1.0) / np.sqrt(variance[own, place])
+            pull = rest[own, place] * root
+            variance[own, place] = np.float32(0.0)
+            floor[own, place] = np.float32(np.inf)
+            n_held = step + 2
+            for block in range(n_blocks):
+                first = block * LANES
+                for j in range(LANES):
+                    line[j] = gram[best, first + j]
+                # four at a time: one load and store of the line for four products
+                for s in range(0, n_held - 3, 4):
+                    w0, w1, w2, w3 = weights[s], weights[s + 1], weights[s + 2], weights[s + 3]
+                    for j in range(LANES):
+                        line[j] -= (
+                            w0 * chosen[block, s, j] + w1 * chosen[block, s + 1, j]
+                            + w2 * chosen[block, s + 2, j] + w3 * chosen[block, s + 3, j]
+                        )  # fmt: skip
+                for s in range(n_held // 4 * 4, n_held):
+                    w0 = weights[s]
+                    for j in range(LANES):
+                        line[j] -= w0 * chosen[block, s, j]
+                for j in range(LANES):
+                    column = line[j] * root
+                    r = rest[block, j] - pull * column
+                    d = variance[block, j] - column * column
+                    chosen[block, n_held, j], rest[block, j], variance[block, j] = column, r, d
+                    score = r * r / d if d > floor[block, j] else np.float32(0.0)
+                    better = score > lane_score[j]
+                    lane_score[j] = score if better else lane_score[j]
+                    lane_block[j] = block if better else lane_block[j]
 
 
-def forward_select(moments: FrozenMoments, k: int) -> Int[np.ndarray, "pair k"]:
+def forward_select(moments: FrozenMoments, k: int, *, additive: bool = True) -> Int[np.ndarray, "pair k"]:
     """Supports in order of selection; −1 where no neuron is left that adds anything.
 
     A pair with an empty quadrant has no support: there A∧B is a sum of functions of A and of B.
@@ -82,8 +119,9 @@ def forward_select(moments: FrozenMoments, k: int) -> Int[np.ndarray, "pair k"]:
     Args:
         moments: frozen moments with the pairs to select for.
         k: length of the path, clipped to the number of neurons.
+        additive: whether A and B are partialled out; else only the mean is, and the target is A∧B as it stands.
     """
-    coefficients = np.stack(moments.partialled())
+    coefficients = np.stack(_coefficients(moments, additive))
     gram = moments.gram.copy()
     constant = gram.diagonal() <= moments.n_tokens * (CONSTANT * moments.mean) ** 2
     gram[constant, constant] = 0.0
@@ -92,22 +130,28 @@ def forward_select(moments: FrozenMoments, k: int) -> Int[np.ndarray, "pair k"]:
     return support
 
 
-def forward_target(
-    gram: Float[np.ndarray, "neuron neuron"], cross: Float[np.ndarray, " neuron"], k: int
-) -> Int[np.ndarray, " chosen"]:
-    """The same path for one target with nothing but the mean taken out.
+def _coefficients(moments: FrozenMoments, additive: bool) -> tuple[np.ndarray, ...]:
+    partialled = moments.partialled()
+    return partialled if additive else tuple(np.zeros_like(part) for part in partialled)
+
+
+def forward_targets(
+    gram: Float[np.ndarray, "neuron neuron"], cross: Float[np.ndarray, "target neuron"], k: int
+) -> Int[np.ndarray, "target k"]:
+    """The same paths for targets of any kind, with nothing but the mean taken out.
 
     Args:
         gram: Σ (x − mean)(x − mean)ᵀ.
-        cross: Σ (x − mean)·y.
+        cross: Σ (x − mean)·y of each target.
         k: length of the path, clipped to the number of neurons.
 
     Returns:
-        Neurons in order of selection, fewer than k where no other adds anything.
+        Neurons in order of selection, −1 where no other adds anything.
     """
-    nothing = np.zeros((1, len(cross)))
-    path = _paths(gram, nothing, cross[None], np.zeros((1, 2), np.int32), np.zeros((5, 1)), k)[0]
-    return path[path >= 0]
+    n_targets, n_neurons = cross.shape
+    nothing = np.zeros((1, n_neurons))
+    no_pairs = np.zeros((n_targets, 2), np.int32)
+    return _paths(gram, nothing, cross, no_pairs, np.zeros((5, n_targets)), k)
 
 
 def _paths(
@@ -118,24 +162,25 @@ def _paths(
     coefficients: np.ndarray,
     k: int,
 ) -> np.ndarray:
-    k = min(k, len(gram))
+    n_neurons = len(gram)
+    k = min(k, n_neurons)
     support = np.full((len(pairs), k), -1, np.int32)
     gain = np.zeros((len(pairs), k), np.float32)
-    sums = (gram, concept_sums, pair_sums)
-    gram, concept_sums, pair_sums = (np.ascontiguousarray(part, np.float32) for part in sums)
-    _forward(gram, concept_sums, pair_sums, pairs, coefficients.astype(np.float32), k, support, gain)
+    width = -(-n_neurons // LANES) * LANES
+    square = np.zeros((width, width), np.float32)
+    square[:n_neurons, :n_neurons] = gram
+    _forward(square, concept_sums, pair_sums, pairs, coefficients.astype(np.float32), k, support, gain)
     return support
 
 
 def least_squares_weights(
-    moments: FrozenMoments, support: Int[np.ndarray, "pair k"]
+    moments: FrozenMoments, support: Int[np.ndarray, "pair k"], *, additive: bool = True
 ) -> Float[np.ndarray, "pair k"]:
-    """Least-squares weights of A∧B on each support, with 1, A and B partialled out; 0 at unused places."""
-    a_unit, b_unit, b_on_a, y_on_a, y_on_b = moments.partialled()
+    """Least-squares weights of A∧B on each support, with 1 (and A and B) partialled out; 0 at unused places."""
+    a_unit, b_unit, b_on_a, y_on_a, y_on_b = _coefficients(moments, additive)
     held = np.maximum(support, 0)
     side_a, side_b = moments.pairs[:, 0], moments.pairs[:, 1]
-    s_a = np.take_along_axis(moments.concept_sums[side_a], held, 1)
-    s_b = np.take_along_axis(moments.concept_sums[side_b], held, 1)
+    s_a, s_b = moments.concept_sums[side_a[:, None], held], moments.concept_sums[side_b[:, None], held]
     v1, v2 = s_a * a_unit[:, None], (s_b - b_on_a[:, None] * s_a) * b_unit[:, None]
     target = np.take_along_axis(moments.pair_sums, held, 1) - y_on_a[:, None] * v1 - y_on_b[:, None] * v2
     gram = moments.gram[held[:, :, None], held[:, None, :]]

@@ -13,7 +13,7 @@ from typing import no_type_check
 import numba
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from probekit.probes.pairs import LabelColumns
 
@@ -72,6 +72,36 @@ def _intersect(indptr, tokens, pairs, ptr, out, writes):  # pragma: no cover - c
             ptr[p + 1] = n
 
 
+@numba.njit(cache=True, error_model="numpy")
+@no_type_check
+def _pair_of(pairs, n_concepts):  # pragma: no cover - compiled
+    """Number of each pair in both orders, −1 where not asked for; and whether one was asked for twice."""
+    place = np.full((n_concepts, n_concepts), -1, np.int32)
+    twice = False
+    for p in range(len(pairs)):
+        a, b = pairs[p, 0], pairs[p, 1]
+        twice |= place[a, b] >= 0
+        place[a, b] = p
+        place[b, a] = p
+    return place, twice
+
+
+@numba.njit(cache=True, error_model="numpy")
+@no_type_check
+def _token_major(indptr, concepts, place, ptr, out, writes):  # pragma: no cover - compiled
+    for t in range(len(indptr) - 1):
+        for a in range(indptr[t], indptr[t + 1]):
+            row = place[concepts[a]]
+            for b in range(a + 1, indptr[t + 1]):
+                p = row[concepts[b]]
+                if p >= 0:
+                    if writes:
+                        out[ptr[p]] = t
+                        ptr[p] += 1
+                    else:
+                        ptr[p + 1] += 1
+
+
 def segments(
     labels: LabelColumns, pairs: Int[np.ndarray, "pair 2"]
 ) -> tuple[Int[np.ndarray, " segments_and_one"], Int[np.ndarray, " entry"]]:
@@ -81,11 +111,53 @@ def segments(
         Start of each list (pairs first, then concepts) and the token indices.
     """
     ptr = np.zeros(len(pairs) + 1, np.int64)
-    _intersect(labels.indptr, labels.tokens, pairs, ptr, labels.tokens, False)
-    np.cumsum(ptr, out=ptr)
-    both = np.empty(ptr[-1], np.int32)
-    _intersect(labels.indptr, labels.tokens, pairs, ptr, both, True)
+    lengths = np.diff(labels.indptr)
+    matrix = labels.matrix()
+    held = np.diff(matrix.indptr).astype(np.int64)
+    # concepts met token by token against lists merged pair by pair: both costs are known beforehand
+    n_met, n_merged = int((held * (held - 1) // 2).sum()), int(lengths[pairs].sum())
+    place, twice = _pair_of(pairs, labels.n_concepts) if n_met < n_merged else (None, True)
+    if twice:
+        _intersect(labels.indptr, labels.tokens, pairs, ptr, labels.tokens, False)
+        np.cumsum(ptr, out=ptr)
+        both = np.empty(ptr[-1], np.int32)
+        _intersect(labels.indptr, labels.tokens, pairs, ptr, both, True)
+    else:
+        _token_major(matrix.indptr, matrix.indices, place, ptr, labels.tokens, False)
+        np.cumsum(ptr, out=ptr)
+        both = np.empty(ptr[-1], np.int32)
+        _token_major(matrix.indptr, matrix.indices, place, ptr[:-1].copy(), both, True)
     return np.concatenate([ptr, ptr[-1] + labels.indptr[1:]]), np.concatenate([both, labels.tokens])
+
+
+STRIP = 256
+"""Columns of one strip of a Gram matrix: wide enough for the speed of a large product, narrow enough to leave out
+nearly half of it."""
+
+
+def add_gram(rows: torch.Tensor, gram: Float[np.ndarray, "neuron neuron"]) -> None:
+    """Add Σ x xᵀ of one tile to the upper triangle; below it only the strips on the diagonal are touched.
+
+    fp32 products of a tile, fp64 sums: see `mirrored` for the whole matrix.
+    """
+    held = torch.from_numpy(gram)
+    for first in range(0, len(gram), STRIP):
+        strip = slice(first, first + STRIP)
+        held[strip, first:].add_((rows[:, strip].T @ rows[:, first:]).cpu())
+
+
+def mirrored(gram: Float[np.ndarray, "neuron neuron"]) -> Float[np.ndarray, "neuron neuron"]:
+    """The symmetric matrix whose upper triangle this is; in place."""
+    for first in range(STRIP, len(gram), STRIP):
+        gram[first:, first - STRIP : first] = gram[first - STRIP : first, first:].T
+    return gram
+
+
+def column_sums(rows: torch.Tensor) -> Float[np.ndarray, " neuron"]:
+    """Σ x of one tile: fp32 over 64 rows, fp64 above."""
+    n_whole = len(rows) // 64 * 64
+    sums = rows[:n_whole].view(-1, 64, rows.shape[1]).sum(1).sum(0, dtype=torch.float64)
+    return (sums + rows[n_whole:].sum(0, dtype=torch.float64)).cpu().numpy()
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
@@ -105,12 +177,34 @@ def add_segments(rows, fold, ptr, tokens, sums):  # pragma: no cover - compiled
     for s in numba.prange(len(ptr) - 1):
         if ptr[s + 1] == ptr[s]:
             continue
-        part = np.zeros((n_folds, n_neurons), np.float32)
-        for e in range(ptr[s], ptr[s + 1]):
-            t = tokens[e]
-            f = fold[t]
-            for i in range(n_neurons):
-                part[f, i] += rows[t, i]
+        part = np.empty(n_neurons, np.float32)
+        held = np.empty(ptr[s + 1] - ptr[s], np.int64)
         for f in range(n_folds):
+            n = 0
+            for e in range(ptr[s], ptr[s + 1]):
+                if fold[tokens[e]] == f:
+                    held[n] = tokens[e]
+                    n += 1
+            if n == 0:
+                continue
+            # four rows at a time: one load and store of the sum for four additions; what is left over comes first
+            first = n % 4 if n % 4 else 4
+            t0, t1, t2, t3 = held[0], held[min(1, n - 1)], held[min(2, n - 1)], held[min(3, n - 1)]
+            if first == 1:
+                for i in range(n_neurons):
+                    part[i] = rows[t0, i]
+            elif first == 2:
+                for i in range(n_neurons):
+                    part[i] = rows[t0, i] + rows[t1, i]
+            elif first == 3:
+                for i in range(n_neurons):
+                    part[i] = rows[t0, i] + rows[t1, i] + rows[t2, i]
+            else:
+                for i in range(n_neurons):
+                    part[i] = (rows[t0, i] + rows[t1, i]) + (rows[t2, i] + rows[t3, i])
+            for e in range(first, n, 4):
+                t0, t1, t2, t3 = held[e], held[e + 1], held[e + 2], held[e + 3]
+                for i in range(n_neurons):
+                    part[i] += (rows[t0, i] + rows[t1, i]) + (rows[t2, i] + rows[t3, i])
             for i in range(n_neurons):
-                sums[f, s, i] += part[f, i]
+                sums[f, s, i] += part[i]

@@ -14,6 +14,7 @@ import pandas as pd
 
 from probekit.report import words
 from probekit.report.canvas import ACCENT, INK, MUTED, TWIN, to_svg
+from probekit.report.page import environment
 from probekit.report.tables import Table, verdict
 
 QUADRANTS = {"11": "A and B", "10": "A without B", "01": "B without A", "00": "neither"}
@@ -280,16 +281,8 @@ def pair_page(look: Look) -> str:
     Args:
         look: the pair.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("probekit.report", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     figure = pair_figure(look.a, look.b, look.layers, look.quadrants, look.twins)
-    return environment.get_template("pair.html").render(
-        a=look.a, b=look.b, figure=figure, key=_KEY, tables=tables_of(look)
-    )
+    return environment().get_template("pair.html").render(
+        title=f"{look.a} ∧ {look.b}", subtitle="", answer=(), a=look.a, b=look.b, figure=figure, key=_KEY,
+        tables=tables_of(look),
+    )  # fmt: skip

@@ -34,6 +34,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
         controls: list[str] | None = None
         spikes: list[float] | None = None
         fdr: str | None = None
+        heldout_types: bool | None = None
 
     class Execution(Strict):
         device: str | None = None
@@ -47,17 +48,24 @@ def read_config(path: Path | None) -> dict[str, Any]:
         held = File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"--config {path}: could not be read ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}: not a TOML file ({error}).") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         known = ", ".join((*Science.model_fields, *Execution.model_fields))
         raise ConfigError(
-            f"--config {path}: {where}: {first['msg'].lower()} (got {first.get('input')!r}). [science] and [execution] "
-            f"know {known}."
+            f"--config {path}: {where}: {first['msg'].lower()} (got {_shown(first.get('input'))}). "
+            f"[science] and [execution] know {known}."
         ) from error
+    except (ValueError, RecursionError) as error:  # no TOML or UTF-8; too many digits; nested too deep
+        raise ConfigError(f"--config {path}: not a TOML file ({error}).") from error
     sections = (held.science, held.execution)
     return {
         key: value for section in sections for key, value in section.model_dump().items() if value is not None
     }
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # an integer of more digits than Python spells
+        return "a number of thousands of digits"

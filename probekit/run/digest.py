@@ -38,9 +38,7 @@ class Digest:
             FormatError: it is none.
         """
         match value:
-            case {"n_bytes": int(n), "crc32": list(sums), "blake2b": str(whole)} if all(
-                isinstance(s, int) for s in sums
-            ):
+            case {"n_bytes": int(n), "crc32": list(sums), "blake2b": str(whole)} if _fits(n, sums):
                 return cls(n, sums, whole)
             case _:
                 raise FormatError(
@@ -64,6 +62,12 @@ class Digest:
                 raise corrupt(path, f"block {block} (bytes from {block * BLOCK:,} on) has another crc32")
         if blake2b(data) != self.blake2b:
             raise corrupt(path, "the bytes have another blake2b-256")
+
+
+def _fits(n_bytes: int, sums: list[Any]) -> bool:
+    """Whether there is a whole number for each block."""
+    n_blocks = -(-n_bytes // BLOCK)
+    return n_bytes >= 0 and len(sums) == n_blocks and all(isinstance(one, int) for one in sums)
 
 
 def blake2b(data: bytes | memoryview) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from probekit.errors import FormatError, IncompleteError, StaleError, StoreError
+from probekit.errors import FormatError, IncompleteError, InputError, StaleError, StoreError
 from probekit.run import store
 from probekit.run.digest import Digest, corrupt
 from probekit.run.lock import LOCK
@@ -38,6 +38,17 @@ _OWN_FOLDERS = (*TABLES, FIGURES, STAGES)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 State = Literal["new", "unfinished", "finished", "other"]
+
+
+def as_folder(path: Any) -> Path:
+    """The path of a run directory, however it was given.
+
+    Raises:
+        InputError: it is no path.
+    """
+    if not isinstance(path, str | Path) or "\0" in str(path) or not str(path).strip():
+        raise InputError(f"path: got {path!r}, wanted the path of a run directory.")
+    return Path(path)
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class GivenArrays:
     """Names of the concepts."""
     n_dropped: int = 0
     """Tokens left out because an activation was NaN or infinite."""
+    types: np.ndarray | None = None
+    """Type of each token, where types are held out."""
 
     @classmethod
     def check(
@@ -56,6 +58,7 @@ class GivenArrays:
         activation: str,
         names: Sequence[str] | None,
         nonfinite: str = "refuse",
+        types: Any = None,
     ) -> GivenArrays:
         """Refuse what does not fit.
 
@@ -68,6 +71,7 @@ class GivenArrays:
             activation: see there.
             names: see there.
             nonfinite: "refuse", or "drop_tokens" to leave out tokens with an activation that is NaN or infinite.
+            types: see there.
 
         Raises:
             ShapeError: a rank or an axis is wrong.
@@ -97,6 +101,11 @@ class GivenArrays:
             or (np.diff(document.astype(np.int64)) < 0).any()
         ):
             raise InputError("docs: wanted whole numbers that never fall; sort the tokens by document.")
+        kind = None if types is None else _whole(types, "types")
+        if kind is not None and (kind.shape != (len(rows),) or kind.dtype.kind not in "iu"):
+            raise ShapeError(
+                f"types: got shape {kind.shape} of {kind.dtype}, wanted whole numbers [token={len(rows):,}]."
+            )
         starts = np.concatenate([[True], document[1:] != document[:-1]])
         doc = np.cumsum(starts) - 1
         pos = np.arange(len(doc)) - np.flatnonzero(starts)[doc]
@@ -123,13 +132,15 @@ class GivenArrays:
             rows, truth, pos = rows[kept], truth[chosen], pos[chosen]
             doc = np.unique(doc[chosen], return_inverse=True)[1]
             x = None if x is None else x[kept]
-            return cls(rows, truth.astype(bool), doc, pos, x, mlp, held, int((~kept).sum()))
-        return cls(rows, truth.astype(bool), doc, pos, x, mlp, held)
+            kind = None if kind is None else kind[chosen]
+            return cls(rows, truth.astype(bool), doc, pos, x, mlp, held, int((~kept).sum()), kind)
+        return cls(rows, truth.astype(bool), doc, pos, x, mlp, held, types=kind)
 
     def digest(self) -> str:
         """Identity of everything given."""
         parts = [self.neurons.numpy(), self.labels, self.doc]
         parts += [] if self.inputs is None else [self.inputs.numpy()]
+        parts += [] if self.types is None else [self.types]
         parts += [] if self.weights is None else [self.weights.weight.numpy(), self.weights.bias.numpy()]
         words = [of_array(part) for part in parts] + [*self.names, str(self.n_dropped)]
         words += [] if self.weights is None else [self.weights.activation]

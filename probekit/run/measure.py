@@ -8,7 +8,7 @@ neuron pair.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from probekit.probes.refit import Readouts
 from probekit.probes.tiles import TILE, retile, segments
 from probekit.run.checkpoint import Keeper, Pass
 from probekit.run.planned import DECIDING_K, HalfPlan, Study
-from probekit.run.sites import CONTROLS, N_FOLDS, Layer, Site, below, under
+from probekit.run.sites import CONTROLS, N_FOLDS, Arrays, Layer, Site, below, under
 from probekit.run.source import Source
 
 CALIBRATION_TOKENS = 50_000
@@ -92,29 +92,46 @@ def measure_layers(
     }
     with torch.inference_mode():
         calibrated = _calibrate(source, held, keep.open("calibration"))
-        selected = _pass_a(source, held, study, keep.open("supports", calibrated), progress)
-        refitted = _pass_b(source, held, study, keep.open("readouts", selected), progress)
-        _pass_c(source, held, study, keep.open("confirm", refitted), progress)
+        _passes(source, held, study, keep, progress, calibrated)
     for layer in layers:
-        yield _freeze(held.pop(layer))
+        done = held.pop(layer)
+        yield assemble(layer, _site_results(done), done.overlap)
+
+
+def _passes(
+    source: Source,
+    held: dict[int, Layer],
+    study: Study,
+    keep: Keeper,
+    progress: Progress | None,
+    calibrated: str,
+) -> None:
+    selected = _pass_a(source, held, study, keep.open("supports", calibrated), progress)
+    refitted = _pass_b(source, held, study, keep.open("readouts", selected), progress)
+    _pass_c(source, held, study, keep.open("confirm", refitted), progress)
 
 
 def _calibrate(source: Source, held: dict[int, Layer], kept: Pass) -> str:
     """Draw the twins on the first inputs of the fit half, or take over those drawn earlier."""
     todo = _take(held, kept, lambda layer, left: layer.take_calibrated(left))
-    parts: dict[int, list[Tensor]] = {layer: [] for layer in todo}
+    samples, n_tokens = _first_inputs(source, list(todo))
+    for index, layer in todo.items():
+        kept.leave(index, layer.calibrate(samples.pop(index)), n_tokens)
+    return kept.close()
+
+
+def _first_inputs(source: Source, layers: list[int]) -> tuple[dict[int, Tensor | None], int]:
+    """The first inputs of the fit half, for each layer, and how many tokens they are."""
+    parts: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     n_tokens = 0
-    for block in source.blocks("fit", list(todo)) if todo else ():
+    for block in source.blocks("fit", layers) if layers else ():
         for layer, (inputs, _) in block.items():
             if inputs is not None:
                 parts[layer].append(inputs)
         n_tokens += len(next(iter(block.values()))[1])
         if n_tokens >= CALIBRATION_TOKENS:
             break
-    for index, layer in todo.items():
-        sample = parts.pop(index)
-        kept.leave(index, layer.calibrate(torch.cat(sample) if sample else None), n_tokens)
-    return kept.close()
+    return {layer: torch.cat(parts.pop(layer)) if parts[layer] else None for layer in layers}, n_tokens
 
 
 def _take(
@@ -246,37 +263,89 @@ def _pass_c(
         kept.pause(list(held.values()), start + n_rows)
 
 
-def _freeze(layer: Layer) -> LayerMeasure:
-    sites = layer.sites
+@dataclass(frozen=True)
+class SiteResult:
+    """What the three passes leave of one site."""
+
+    readouts: dict[int, Readouts]
+    """Readouts by size."""
+    sums: dict[int, Contrast]
+    """Their contrasts on the confirm half; 0 is all columns."""
+    spread: tuple[Spread, Contrast] | None
+    """How the deciding readouts are spread, and the best single neurons."""
+    values: np.ndarray | None
+    """Deciding readout at every sampled token of the confirm half."""
+    n_columns: int
+    """Columns of the dense readouts; 0 where there are none."""
+
+
+def _site_results(layer: Layer) -> dict[str, SiteResult]:
+    return {
+        name: SiteResult(
+            site.readouts,
+            {k: sums.freeze() for k, sums in site.sums.items()},
+            site.measured_spread() if site.spread else None,
+            site.sums[DECIDING_K].values if site.keeps_values else None,
+            0 if site.dense_fit is None else site.dense_fit.weights.shape[1],
+        )
+        for name, site in layer.sites.items()
+    }
+
+
+def assemble(layer: int, sites: Mapping[str, SiteResult], overlap: np.ndarray | None) -> LayerMeasure:
+    """One layer from its sites, in the order `Layer` names them."""
     neurons = sites["neurons"]
-    spread, best = neurons.measured_spread()
+    assert neurons.spread is not None
+    assert neurons.values is not None
     twins = [site for name, site in sites.items() if name.startswith("twin:")]
-    sizes = sorted(twins[0].sums) if twins else []
-    pre = sites["pre"].sums[DECIDING_K].freeze() if "pre" in sites else None
-    assert neurons.dense_fit is not None
+    pre = sites["pre"].sums[DECIDING_K] if "pre" in sites else None
     return LayerMeasure(
-        layer=layer.layer,
-        n_neurons=neurons.dense_fit.weights.shape[1],
+        layer=layer,
+        n_neurons=neurons.n_columns,
         readouts=neurons.readouts[DECIDING_K],
-        by_k={k: sums.freeze() for k, sums in neurons.sums.items()},
-        best=best,
-        spread=spread,
-        input_site=sites["input"].sums[0].freeze() if "input" in sites else None,
+        by_k=neurons.sums,
+        best=neurons.spread[1],
+        spread=neurons.spread[0],
+        input_site=sites["input"].sums[0] if "input" in sites else None,
         pre=pre,
-        linear=sites["linear"].sums[DECIDING_K].freeze() if "linear" in sites else pre,
-        twins={k: [site.sums[k].freeze() for site in twins] for k in sizes},
+        linear=sites["linear"].sums[DECIDING_K] if "linear" in sites else pre,
+        twins={k: [site.sums[k] for site in twins] for k in (sorted(twins[0].sums) if twins else ())},
         twin_readouts=[site.readouts[DECIDING_K] for site in twins],
-        twin_spreads=[site.measured_spread()[0] for site in twins],
+        twin_spreads=[site.spread[0] for site in twins if site.spread is not None],
         controls={kind: _deciding(sites, kind) for kind in CONTROLS},
         spiked={
-            float(name.partition(":")[2]): site.sums[DECIDING_K].freeze()
+            float(name.partition(":")[2]): site.sums[DECIDING_K]
             for name, site in sites.items()
-            if site.spiked
+            if name.startswith("spike:")
         },
-        overlap=layer.overlap,
-        values=neurons.sums[DECIDING_K].values,
+        overlap=overlap,
+        values=neurons.values,
     )
 
 
-def _deciding(sites: dict[str, Site], kind: str) -> list[Contrast]:
-    return [site.sums[DECIDING_K].freeze() for name, site in sites.items() if name.startswith(f"{kind}:")]
+def _deciding(sites: Mapping[str, SiteResult], kind: str) -> list[Contrast]:
+    return [site.sums[DECIDING_K] for name, site in sites.items() if name.startswith(f"{kind}:")]
+
+
+# ------------------------------------------------------------------------ one layer, some of its sites
+
+
+def calibrate_layer(source: Source, layer: int, study: Study) -> Arrays:
+    """The twins and spikes of one layer, drawn as `measure_layers` draws them."""
+    held = Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), study=study)
+    with torch.inference_mode():
+        sample, _ = _first_inputs(source, [layer])
+        return held.calibrate(sample[layer])
+
+
+def measure_sites(
+    source: Source, layer: int, names: Sequence[str], study: Study, calibrated: Arrays
+) -> dict[str, SiteResult]:
+    """The three passes for some sites of one layer. A site's sums do not depend on which others go along."""
+    held = Layer(
+        layer, source.weights(layer), has_inputs=source.has_inputs(layer), study=study, only=frozenset(names)
+    )
+    held.take_calibrated(calibrated)
+    with torch.inference_mode():
+        _passes(source, {layer: held}, study, Keeper(), None, "")
+    return _site_results(held)

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from probekit.errors import ConfigError, guarded
+from probekit.errors import guarded
 from probekit.evidence.decide import Fdr
 from probekit.evidence.spikein import AMPLITUDES
 from probekit.run import identity
 from probekit.run.choice import Choice
+from probekit.run.engine import check_engine
 from probekit.run.given import GivenArrays
 from probekit.run.result import Run
 from probekit.run.session import Job, carry_out
@@ -48,6 +49,7 @@ def analyze(
     controls: Sequence[str] = ("isotropic",),
     spikes: Sequence[float] = AMPLITUDES,
     fdr: Fdr = "bh",
+    heldout_types: bool = False,
     force: bool = False,
     command: str | None = None,
     dtype: str | None = None,
@@ -75,13 +77,16 @@ def analyze(
         out: run directory; None takes a temporary one that goes with the returned Run.
         seed: of twins and of the sample of pairs; also deals documents to the halves.
         device: "auto", "cpu" or "cuda".
-        engine: "local".
+        engine: "local", or "ray": layers and twins as tasks on the Ray cluster this machine belongs to, or on its own cores.
         progress: None (bars when a terminal watches), False (silent), or a function of (what, tokens done, tokens).
         twin_ks: sizes at which twins are confirmed; 0 stands for all neurons. 16 always is.
         controls: further kinds of twins that are shown and decide nothing: "isotropic", "shuffle".
         spikes: sizes of the known ANDs that are added to a tenth of the pairs to measure the sensitivity, in standard
             deviations of a neuron; () leaves that out.
         fdr: "bh" (Benjamini–Hochberg), "by" (Benjamini–Yekutieli) or "storey".
+        heldout_types: judge readouts on token types that they were not fitted on, as well as on other documents: a layer
+            that only knows certain tokens is then not taken for one that combines two concepts. Half of the tokens of
+            each half are used.
         force: start afresh where `out` holds another run.
         command: what the report prints as the way to get this run again.
         dtype: what the model computes in: "float32", "bfloat16" or "float16"; None: float32 on a CPU, else as stored.
@@ -98,11 +103,11 @@ def analyze(
         DiskFullError: no space is left; what was finished is kept.
         ModelError: the model cannot be loaded or fails the proof of its sites.
     """
-    if engine != "local":
-        raise ConfigError(f"engine: got {engine!r}, wanted 'local', the only one this version has.")
+    engine_ = check_engine(engine, model)
     settings = Settings(
         max_tokens, context, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
         controls=as_items(controls, "controls"), spikes=as_items(spikes, "spikes"), fdr=fdr,
+        heldout_types=heldout_types,
     )  # fmt: skip
     wanted = as_layers(layers)
     choice = Choice.of(pairs)
@@ -138,6 +143,7 @@ def analyze(
         arguments,
         command,
         identity.of_device(device),
+        engine_,
     )
     return carry_out(job, out, progress, force=force)
 
@@ -165,6 +171,7 @@ def analyze_arrays(
     spikes: Sequence[float] = AMPLITUDES,
     fdr: Fdr = "bh",
     nonfinite: str = "refuse",
+    types: Any = None,
     force: bool = False,
 ) -> Run:
     """The same analysis on activations from anywhere; its only layer is 0.
@@ -191,6 +198,8 @@ def analyze_arrays(
         fdr: as in `analyze`.
         nonfinite: "refuse", or "drop_tokens" to leave out tokens with an activation that is NaN or infinite; the report says
             how many.
+        types: Int[token], type of each token (its id in the vocabulary): readouts are judged on types that they were not
+            fitted on, as with `heldout_types` in `analyze`. None: types are not looked at.
         force: as in `analyze`.
 
     Raises:
@@ -198,11 +207,12 @@ def analyze_arrays(
         NonFiniteError: an activation is NaN or infinite.
         InputError: anything else that cannot be used.
     """
-    given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names, nonfinite)
+    given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names, nonfinite, types)
     n_tokens = len(given.doc)
     settings = Settings(
         max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
         controls=as_items(controls, "controls"), spikes=as_items(spikes, "spikes"), fdr=fdr,
+        heldout_types=types is not None,
     )  # fmt: skip
     choice = Choice.of(pairs)
     record = identity.science(

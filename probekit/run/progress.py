@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -52,3 +53,11 @@ def silent(what: str, done: int, total: int) -> None:
 def watched() -> bool:
     """Whether somebody looks at the terminal."""
     return sys.stderr.isatty()
+
+
+@contextmanager
+def watching(watch: Any) -> Generator[Any]:
+    """What a caller's `progress=` means: its own function, bars where a terminal watches, or silence."""
+    with Bars() as bars:
+        seen = watch is None and watched()
+        yield watch if callable(watch) else bars if seen else silent

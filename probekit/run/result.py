@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from probekit.errors import FormatError, InputError
+from probekit.errors import FormatError, InputError, guarded
 from probekit.evidence.tables import SCHEMA, layer_table
 from probekit.report.paper import PAGE_MM
 from probekit.run import store
 from probekit.run.digest import Digest
-from probekit.run.directory import CONCEPTS, EXAMPLES, SUMMARY, read_record, read_results
+from probekit.run.directory import CONCEPTS, EXAMPLES, SUMMARY, as_folder, read_record, read_results
 from probekit.run.export import export_run
 from probekit.run.look import PairLook, read_look
 from probekit.run.publish import publish
@@ -36,9 +36,19 @@ class Run:
 
     @property
     def layers(self) -> pd.DataFrame:
-        """One row a layer: every number of summary.json's `layers`, nested ones with their path as a prefix."""
-        return layer_table(self.summary["layers"])
+        """One row a layer: every number of summary.json's `layers`, nested ones with their path as a prefix.
 
+        Raises:
+            FormatError: the summary's rows are not of this kind.
+        """
+        try:
+            return layer_table(self.summary["layers"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FormatError(
+                f"{self.path / SUMMARY}: its layers are no rows ({error!r}); start the run afresh with --force."
+            ) from error
+
+    @guarded
     def pairs(self, layer: int | None = None) -> pd.DataFrame:
         """One row a tested pair at the deciding k, of one layer or of all.
 
@@ -47,6 +57,7 @@ class Run:
         """
         return self._tables("pairs", layer)
 
+    @guarded
     def paths(self, layer: int | None = None) -> pd.DataFrame:
         """One row a pair and other k, of one layer or of all.
 
@@ -55,6 +66,7 @@ class Run:
         """
         return self._tables("paths", layer)
 
+    @guarded
     def pair(self, a: str, b: str) -> PairLook:
         """Look at one tested pair in every layer: quadrants, neurons, contexts, twins.
 
@@ -89,6 +101,7 @@ class Run:
                 )
         return pd.concat(tables, ignore_index=True)
 
+    @guarded
     def report(self, path: str | Path | None = None, *, companions: tuple[Run, ...] = ()) -> Path:
         """Write the HTML report.
 
@@ -101,11 +114,13 @@ class Run:
         """
         return publish(self, None if path is None else Path(path), companions)
 
+    @guarded
     def examples(self) -> list[dict[str, Any]]:
         """The strongest pairs with their neurons and tokens, as the report shows them."""
         file = self.path / EXAMPLES
         return store.read_json(file, self._results.files.get(EXAMPLES)) if file.exists() else []
 
+    @guarded
     def export(self, folder: str | Path, *, width_mm: float | int = PAGE_MM) -> list[Path]:
         """Write figures for a paper (SVG, PDF) and tables (CSV, LaTeX) into a folder.
 
@@ -131,21 +146,27 @@ def _summary(path: Path, digest: Digest | None) -> dict[str, Any]:
     summary = store.read_json(path / SUMMARY, digest)
     if not isinstance(summary, dict) or summary.get("schema") != SCHEMA:
         raise FormatError(f"{path / SUMMARY}: not a summary of {SCHEMA}; start the run afresh with --force.")
-    layers = summary.get("layers")
-    if not isinstance(layers, list) or not all(
-        isinstance(row, dict) and isinstance(row.get("layer"), int) for row in layers
-    ):
-        raise FormatError(f"{path / SUMMARY}: its layers are no rows; start the run afresh with --force.")
-    return summary
+    match summary:
+        case {"layers": [_, *_] as rows, "model": {"name": str()}, "concepts": {"n_tested": int()}} if all(
+            isinstance(row, dict) and isinstance(row.get("layer"), int) for row in rows
+        ):
+            return summary
+        case _:
+            raise FormatError(
+                f"{path / SUMMARY}: its layers are no rows, or its model or concepts are not named; start the run afresh "
+                "with --force."
+            )
 
 
+@guarded
 def load(path: str | Path) -> Run:
     """Load a finished run.
 
     Raises:
+        InputError: it is no path.
         StoreError: the folder is no run directory.
         IncompleteError: the run was not finished.
         FormatError: a newer probekit wrote it.
         CorruptError: it is not what was written.
     """
-    return Run(Path(path))
+    return Run(as_folder(path))

@@ -7,7 +7,7 @@ last part that was finished and ends with the same bytes. Input that cannot be u
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,11 +18,12 @@ import torch
 from probekit.errors import InputError, ModelError, OutOfMemoryError
 from probekit.run import directory, identity, progress, store
 from probekit.run.checkpoint import Keeper
+from probekit.run.engine import Engine, measure_on_ray
 from probekit.run.examples import examples_of
 from probekit.run.judge import judge
 from probekit.run.lock import locked
 from probekit.run.look import look_table
-from probekit.run.measure import measure_layers
+from probekit.run.measure import LayerMeasure, measure_layers
 from probekit.run.planned import Study
 from probekit.run.result import Run
 from probekit.run.results import keep_layer, write_results
@@ -52,6 +53,8 @@ class Job:
     """What the report prints as the way to get this run again."""
     device: str = "cpu"
     """Where the model computes."""
+    engine: Engine = "local"
+    """Where the passes run."""
 
 
 def carry_out(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> Run:
@@ -114,7 +117,7 @@ def _in_folder(
     if state == "new":
         store.write_sealed(folder / directory.RECORD, record)
     try:
-        with _bars(watch) as report, as_begun(folder):
+        with progress.watching(watch) as report, as_begun(folder):
             subject = job.prepare(report)
             if state == "other":  # only now: what cannot be used must not cost the run that was there
                 directory.empty(folder)
@@ -138,13 +141,6 @@ def _held(folder: Path) -> Iterator[Path]:
         yield folder / directory.RECORD
 
 
-@contextlib.contextmanager
-def _bars(watch: Any) -> Generator[Any, None, None]:
-    with progress.Bars() as bars:
-        seen = watch is None and progress.watched()
-        yield watch if callable(watch) else bars if seen else progress.silent
-
-
 def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, *, keeps: bool) -> None:
     """Every layer to its decided part, then the results and the mark that they are complete."""
     inputs = digest_of_inputs((job.record["identity"], subject.fingerprint(), *map(str, subject.layers)))
@@ -153,12 +149,17 @@ def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, 
         todo = [layer for layer in subject.layers if not stage.has(layer)]
         size = _group_size(subject.planned, subject)
         while todo:
+            if job.engine == "ray":
+                _measure_group(subject, stage, _on_ray(todo, job, subject, report))
+                break
             # windows over all layers, finished ones included: a continued run finds its groups again
             at = subject.layers.index(todo[0]) // size * size
             window = subject.layers[at : at + size]
             keep = Keeper(folder, inputs, window) if keeps else Keeper()
             try:
-                _measure_group([layer for layer in window if layer in todo], subject, stage, keep, report)
+                group = [layer for layer in window if layer in todo]
+                measured = measure_layers(subject.source, group, subject.planned.study, report, keep)
+                _measure_group(subject, stage, measured)
             except (OutOfMemoryError, torch.OutOfMemoryError, MemoryError) as error:
                 n_together = min(size, len(window))
                 if n_together == 1:
@@ -173,12 +174,16 @@ def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, 
     directory.commit(folder, job.record["identity"], {directory.RESULT: stage.require_committed()})
 
 
-def _measure_group(
-    layers: list[int], subject: Subject, stage: Stage, keep: Keeper, report: progress.Report
-) -> None:
+def _on_ray(layers: list[int], job: Job, subject: Subject, report: progress.Report) -> Iterator[LayerMeasure]:
+    assert subject.remote is not None
+    return measure_on_ray(subject.remote, subject.source, layers, subject.planned.study, job.device, report)
+
+
+def _measure_group(subject: Subject, stage: Stage, measured: Iterator[LayerMeasure]) -> None:
+    """Judge the layers one by one, as they come, and keep what was found."""
     planned = subject.planned
     n_tokens = planned.study.confirm.labels.n_tokens
-    for measure in measure_layers(subject.source, layers, planned.study, report, keep):
+    for measure in measured:
         result = judge(
             measure, planned, names=subject.names, kinds=subject.kinds,
             n_params=subject.n_params(measure.layer), bits_stored=float(subject.bits),

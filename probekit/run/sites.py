@@ -6,7 +6,7 @@ code, and each can be written down between two tiles and taken up again bit for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -209,36 +209,36 @@ class Site:
 
 
 class Layer:
-    """The sites of one layer and how their activations follow from its inputs and neurons."""
+    """The sites of one layer and how their activations follow from its inputs and neurons.
 
-    def __init__(self, layer: int, weights: MlpWeights | None, *, has_inputs: bool, study: Study) -> None:
+    Args:
+        layer: its index.
+        weights: the weights that act at its neurons, if known.
+        has_inputs: whether its inputs are delivered.
+        study: what is measured.
+        only: names of the sites to go through; None takes all.
+    """
+
+    def __init__(
+        self,
+        layer: int,
+        weights: MlpWeights | None,
+        *,
+        has_inputs: bool,
+        study: Study,
+        only: Container[str] | None = None,
+    ) -> None:
         self.layer = layer
         self.weights = weights
         self.study = study
         self.pc_twins: PcSignTwins | None = None
-        self.isotropic: list[MlpWeights] = []
-        self.shuffled: list[ChannelShuffle] = []
+        self.isotropic: dict[str, MlpWeights] = {}
+        self.shuffled: dict[str, ChannelShuffle] = {}
         self.spikes: Spikes | None = None
         self.overlap: np.ndarray | None = None
         self.linear: LinearLayer | None = None
-        self.sites: dict[str, Site] = {"neurons": Site(KS, dense=True, spread=True, keeps_values=True)}
-        if has_inputs:
-            self.sites["input"] = Site((), dense=True)
-        if weights is None or not has_inputs:
-            return
-        self.sites["pre"] = Site((DECIDING_K,))
-        if weights.gated:
-            # in a plain layer the linearised neurons are the pre-activations up to scale: the same sparse readouts
-            self.sites["linear"] = Site((DECIDING_K,))
-        sparse = tuple(sorted({k for k in study.twin_ks if k} | {DECIDING_K}))
-        for r in range(study.n_twins):
-            self.sites[f"twin:{r}"] = Site(sparse, dense=0 in study.twin_ks, spread=True)
-        for kind in study.controls:
-            for r in range(min(N_CONTROL, study.n_twins)):
-                self.sites[f"{kind}:{r}"] = Site((DECIDING_K,))
-        if study.n_twins and len(study.spiked_at):
-            for amplitude in study.spikes:
-                self.sites[f"spike:{amplitude:g}"] = Site((DECIDING_K,), spiked=True)
+        sites = _sites(weights, study, has_inputs=has_inputs)
+        self.sites = {name: site for name, site in sites.items() if only is None or name in only}
 
     def calibrate(self, sample: Tensor | None) -> Arrays:
         """Draw the twins and spikes on the first inputs of the fit half; returns all that makes them."""
@@ -299,16 +299,14 @@ class Layer:
             self.spikes = Spikes(self.study.spiked.pairs, left["spikes/pattern"])
         for name in self.sites:
             if name.startswith("shuffle:"):
-                self.shuffled.append(ChannelShuffle(weights, there(f"{name}/moves")))
+                self.shuffled[name] = ChannelShuffle(weights, there(f"{name}/moves"))
             if name.startswith("isotropic:"):
                 held = below(name, left)
                 gate = (
                     (there(f"{name}/w_gate"), there(f"{name}/b_gate")) if "w_gate" in held else (None, None)
                 )
-                self.isotropic.append(
-                    MlpWeights(
-                        there(f"{name}/w_in"), there(f"{name}/b_in"), *gate, weights.activation, weights.bits
-                    )
+                self.isotropic[name] = MlpWeights(
+                    there(f"{name}/w_in"), there(f"{name}/b_in"), *gate, weights.activation, weights.bits
                 )
 
     def rows(
@@ -322,36 +320,66 @@ class Layer:
             labels: labels of its tokens.
             sparse_only: leave out the sites that have no sparse readouts.
         """
-        yield "neurons", neurons
+        sites = self.sites
+        if "neurons" in sites:
+            yield "neurons", neurons
         if inputs is None:
             return
-        if not sparse_only:
+        if not sparse_only and "input" in sites:
             yield "input", inputs
         if self.weights is None:
             return
-        yield "pre", self.weights.pre(inputs)
-        if self.linear is not None:
+        if "pre" in sites:
+            yield "pre", self.weights.pre(inputs)
+        if self.linear is not None and "linear" in sites:
             yield "linear", self.linear.neurons(inputs)
-        if self.pc_twins is not None:
-            for r, rows in enumerate(self.pc_twins.neurons(inputs)):
+        twins = [int(name.partition(":")[2]) for name in sites if name.startswith("twin:")]
+        if self.pc_twins is not None and twins:
+            for r, rows in zip(twins, self.pc_twins.neurons(inputs, twins), strict=True):
                 yield f"twin:{r}", rows
-        for r, weights in enumerate(self.isotropic):
-            yield f"isotropic:{r}", weights.neurons(inputs)
-        if not self.shuffled and self.spikes is None:
+        for name, weights in self.isotropic.items():
+            yield name, weights.neurons(inputs)
+        spiked = [name for name, site in sites.items() if site.spiked]
+        if not self.shuffled and not spiked:
             return
         held = self._held_labels(labels)
-        for r, twin in enumerate(self.shuffled):
-            yield f"shuffle:{r}", twin.neurons(inputs, held)
-        if self.spikes is not None:
+        for name, twin in self.shuffled.items():
+            yield name, twin.neurons(inputs, held)
+        if self.spikes is not None and spiked:
             a, b = torch.from_numpy(self.spikes.pairs.T.astype(np.int64)).to(held.device)
             added = (held[:, a] * held[:, b]) @ torch.from_numpy(self.spikes.pattern).to(held.device)
             for amplitude in self.study.spikes:
-                yield f"spike:{amplitude:g}", neurons + amplitude * added
+                name = f"spike:{amplitude:g}"
+                if name in sites:
+                    yield name, neurons + amplitude * added
 
     def states(self) -> Iterator[tuple[str, Arrays]]:
         """What each site has summed so far."""
         for name, site in self.sites.items():
             yield name, site.state()
+
+
+def _sites(weights: MlpWeights | None, study: Study, *, has_inputs: bool) -> dict[str, Site]:
+    """All sites of a layer, in their order."""
+    sites: dict[str, Site] = {"neurons": Site(KS, dense=True, spread=True, keeps_values=True)}
+    if has_inputs:
+        sites["input"] = Site((), dense=True)
+    if weights is None or not has_inputs:
+        return sites
+    sites["pre"] = Site((DECIDING_K,))
+    if weights.gated:
+        # in a plain layer the linearised neurons are the pre-activations up to scale: the same sparse readouts
+        sites["linear"] = Site((DECIDING_K,))
+    sparse = tuple(sorted({k for k in study.twin_ks if k} | {DECIDING_K}))
+    for r in range(study.n_twins):
+        sites[f"twin:{r}"] = Site(sparse, dense=0 in study.twin_ks, spread=True)
+    for kind in study.controls:
+        for r in range(min(N_CONTROL, study.n_twins)):
+            sites[f"{kind}:{r}"] = Site((DECIDING_K,))
+    if study.n_twins and len(study.spiked_at):
+        for amplitude in study.spikes:
+            sites[f"spike:{amplitude:g}"] = Site((DECIDING_K,), spiked=True)
+    return sites
 
 
 def _held(tensor: Tensor) -> np.ndarray:

@@ -37,13 +37,34 @@ class Source(Protocol):
         ...
 
 
-class ModelSource:
-    """Activations harvested from a model."""
+def _mask(tokens: Tokens, rows: np.ndarray) -> np.ndarray:
+    """Which counted tokens are used."""
+    mask = np.zeros(tokens.n_tokens, bool)
+    mask[rows] = True
+    return mask
 
-    def __init__(self, host: Host, tokens: Tokens, docs: dict[Half, np.ndarray]) -> None:
+
+class ModelSource:
+    """Activations harvested from a model.
+
+    Args:
+        host: the model.
+        tokens: the token block.
+        docs: documents of each half.
+        rows: counted tokens of each half that are used, where these are not all of its documents'.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        tokens: Tokens,
+        docs: dict[Half, np.ndarray],
+        rows: dict[Half, np.ndarray] | None = None,
+    ) -> None:
         self.host = host
         self.tokens = tokens
         self.docs = docs
+        self._kept = {half: _mask(tokens, chosen) for half, chosen in (rows or {}).items()}
         self._weights: dict[int, MlpWeights] = {}
 
     def blocks(self, half: Half, layers: list[int], start: int = 0) -> Iterator[LayerBlock]:
@@ -56,14 +77,29 @@ class ModelSource:
 
         docs = self.docs[half]
         batch = default_batch_docs(self.host, max(1, self.tokens.ids.shape[1]))
-        ends = np.cumsum(self.tokens.counted[docs].sum(1))[batch - 1 :: batch]
+        kept = self._kept.get(half)
+        used = self.tokens.counted if kept is None else self._at(kept)
+        ends = np.cumsum(used[docs].sum(1))[batch - 1 :: batch]
         n_batches = int((ends <= start).sum())
         surplus = start - (int(ends[n_batches - 1]) if n_batches else 0)
         for block in harvest(self.host, self.tokens, docs[n_batches * batch :], layers, batch_docs=batch):
-            dropped = min(surplus, block.n_tokens)
+            sites, n_tokens = block.sites, block.n_tokens
+            if kept is not None:
+                chosen = torch.from_numpy(np.flatnonzero(kept[block.tokens]))
+                n_tokens = len(chosen)
+                sites = {
+                    layer: (x[chosen.to(x.device)], h[chosen.to(h.device)]) for layer, (x, h) in sites.items()
+                }
+            dropped = min(surplus, n_tokens)
             surplus -= dropped
-            if dropped < block.n_tokens:
-                yield {layer: (x[dropped:], h[dropped:]) for layer, (x, h) in block.sites.items()}
+            if dropped < n_tokens:
+                yield {layer: (x[dropped:], h[dropped:]) for layer, (x, h) in sites.items()}
+
+    def _at(self, kept: np.ndarray) -> np.ndarray:
+        """The kept counted tokens at their places, [doc pos]."""
+        places = np.zeros_like(self.tokens.counted)
+        places[self.tokens.counted] = kept
+        return places
 
     def weights(self, layer: int) -> MlpWeights | None:
         """The layer's weights, read once."""

@@ -85,6 +85,7 @@ class Stage:
         Raises:
             CorruptError: it is damaged or belongs elsewhere.
             StaleError: it was computed from other inputs.
+            FormatError: it says nothing of its file or arrays.
         """
         path = self._path(part, "json")
         record = store.read_sealed(path, PART_SCHEMA, FORMAT)
@@ -92,7 +93,12 @@ class Stage:
             raise corrupt(path, f"belongs to part {record.get('part')} of stage {record.get('stage')}")
         if self.inputs and record.get("inputs") != self.inputs:
             raise _stale(path)
-        return record
+        Digest.from_dict(record.get("file"), path)
+        match record.get("arrays"):
+            case dict(arrays) if all(_is_census(told) for told in arrays.values()):
+                return record
+            case _:
+                raise FormatError(f"{path}: names no arrays; start the run afresh with --force.")
 
     def get(self, part: int) -> dict[str, np.ndarray]:
         """The arrays of a part, after their digest was compared.
@@ -112,10 +118,8 @@ class Stage:
                 f"{path}: holds no arrays ({error}). Start the run afresh with --force."
             ) from error
         shapes = {name: [str(values.dtype), *values.shape] for name, values in arrays.items()}
-        told: Any = record.get("arrays")
-        if not isinstance(told, dict) or shapes != {
-            name: [census.get("dtype"), *census.get("shape", ())] for name, census in told.items()
-        }:
+        told = record["arrays"]
+        if shapes != {name: [census["dtype"], *census["shape"]] for name, census in told.items()}:
             raise corrupt(path, "its arrays are not those its sidecar names")
         return arrays
 
@@ -172,6 +176,12 @@ def _census(values: np.ndarray) -> dict[str, Any]:
         census["n_nan"] = int(np.isnan(values).sum())
         census["n_inf"] = int(np.isinf(values).sum())
     return census
+
+
+def _is_census(told: Any) -> bool:
+    return (
+        isinstance(told, dict) and isinstance(told.get("dtype"), str) and isinstance(told.get("shape"), list)
+    )
 
 
 def _stale(path: Path) -> StaleError:

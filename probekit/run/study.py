@@ -29,6 +29,8 @@ from probekit.run.sites import CONTROLS
 from probekit.run.source import Half
 
 DUPLICATE_CORRELATION = 0.95
+_MOST = 2**63
+"""A count beyond this is a slip, and fits into no array."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,20 @@ class Settings:
     """Sizes of the ANDs that are added to measure the sensitivity, in standard deviations of a neuron; () adds none."""
     fdr: Fdr = "bh"
     """How the false discovery rate is controlled."""
+    heldout_types: bool = False
+    """Whether readouts are judged on token types that they were not fitted on, as well as on other documents."""
 
     def __post_init__(self) -> None:
-        limits: dict[str, tuple[float, float]] = {
-            "max_tokens": (1, np.inf), "context": (2, np.inf), "max_pairs": (1, np.inf), "min_support": (2, np.inf),
-            "twins": (0, np.inf), "seed": (0, 2**63),
+        limits: dict[str, tuple[int, int]] = {
+            "max_tokens": (1, _MOST), "context": (2, _MOST), "max_pairs": (1, _MOST), "min_support": (2, _MOST),
+            "twins": (0, _MOST), "seed": (0, _MOST),
         }  # fmt: skip
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value < high:
-                raise InputError(f"{name}: got {value!r}, wanted a whole number ≥ {low:.0f}.")
+                raise InputError(
+                    f"{name}: got {_shown(value)}, wanted a whole number ≥ {low} and below 2**63."
+                )
         level: Any = self.q
         if not isinstance(level, int | float) or not 0 < level < 1:
             raise InputError(
@@ -77,6 +83,9 @@ class Settings:
             raise InputError(f"twin_ks: got {self.twin_ks!r}, wanted sizes from {KS}, or 0 for all neurons.")
         if not all(kind in CONTROLS for kind in self.controls):
             raise InputError(f"controls: got {self.controls!r}, wanted some of {CONTROLS}.")
+        kept_out: Any = self.heldout_types
+        if not isinstance(kept_out, bool):
+            raise InputError(f"heldout_types: got {self.heldout_types!r}, wanted True or False.")
         if self.fdr not in get_args(Fdr):
             raise InputError(f"fdr: got {self.fdr!r}, wanted one of {get_args(Fdr)}.")
         amplitudes: tuple[Any, ...] = self.spikes
@@ -90,6 +99,15 @@ class Settings:
                 f"twins: got {self.twins}; wanted 0 (no twin, no claim about computation) or at least 4, since each twin "
                 "is standardised by the others while one of them stands for the layer."
             )
+
+
+def _shown(value: Any) -> str:
+    # Python refuses to spell out integers of more than some thousand digits
+    return (
+        f"a number of {value.bit_length():,} bits"
+        if isinstance(value, int) and abs(value) > _MOST
+        else repr(value)
+    )
 
 
 def as_layers(layers: Any) -> list[int] | None:
@@ -144,12 +162,25 @@ class PlannedStudy:
     docs: dict[Half, Int[np.ndarray, " doc"]]
     """Documents of each half, in order."""
     rows: dict[Half, Int[np.ndarray, " token"]]
-    """Token indices of each half, in order."""
+    """Token indices of each half, in order; with held-out types only those of the half's own types."""
 
 
 def is_fit(doc_key: UInt64[np.ndarray, " doc"], seed: int) -> np.ndarray:
     """Whether each document belongs to the fit half, by a hash of its key and the seed."""
     return (splitmix64(doc_key ^ splitmix64(np.array([seed], np.uint64))) & np.uint64(1)) == 0
+
+
+def is_confirm_type(types: Int[np.ndarray, " token"], seed: int) -> np.ndarray:
+    """Whether each token's type is one that readouts are judged on, by a hash of the type and the seed.
+
+    Args:
+        types: of each token, such as its id in the vocabulary.
+        seed: as for documents.
+    """
+    own = splitmix64(
+        np.array([seed], np.uint64) + np.uint64(1)
+    )  # documents are dealt by the hash of the seed itself
+    return (splitmix64(types.astype(np.uint64) ^ own) & np.uint64(1)) == 1
 
 
 def plan_study(
@@ -162,6 +193,7 @@ def plan_study(
     names: Sequence[str] = (),
     kinds: Sequence[str] = (),
     lags: Sequence[int] = (),
+    types: Int[np.ndarray, " token"] | None = None,
 ) -> PlannedStudy:
     """Split, count, choose and sample.
 
@@ -175,6 +207,8 @@ def plan_study(
         names: of the concepts; only needed for pairs asked for by name.
         kinds: of the concepts; none given: all are the user's.
         lags: tokens back that each concept looks; none given: all look at the token itself.
+        types: type of each token; needed where types are held out. Of the fit half only tokens of one half of the types are
+            then used, of the confirm half only those of the other.
 
     Raises:
         InputError: a pair or kind of pair asked for does not exist.
@@ -184,6 +218,10 @@ def plan_study(
     kinds, lags = kinds or ["user"] * labels.n_concepts, lags or [0] * labels.n_concepts
     fit_doc = is_fit(doc_key, settings.seed)
     masks: dict[Half, np.ndarray] = {"fit": fit_doc[doc], "confirm": ~fit_doc[doc]}
+    if settings.heldout_types:
+        assert types is not None
+        to_confirm = is_confirm_type(types, settings.seed)
+        masks = {"fit": masks["fit"] & ~to_confirm, "confirm": masks["confirm"] & to_confirm}
     parts = {half: labels.take(mask) for half, mask in masks.items()}
     counts: dict[Half, QuadrantCounts] = {
         half: count_quadrants(parts[half], doc[mask]) for half, mask in masks.items()

@@ -15,6 +15,7 @@ from probekit.probes.pairs import LabelColumns, splitmix64
 from probekit.run import progress
 from probekit.run.cache import cached
 from probekit.run.choice import Choice
+from probekit.run.engine import RemoteModel, RemoteSource
 from probekit.run.given import GivenArrays
 from probekit.run.identity import of_array
 from probekit.run.source import ArraySource, ModelSource, Source
@@ -24,6 +25,10 @@ from probekit.text.concepts.labels import Labels
 from probekit.text.corpus import Corpus, Tokens, as_corpus
 
 MIN_DOCS_TOTAL = 2
+TYPES_NOTE = (
+    "Token types were held out: readouts were fitted on tokens of one half of the types and judged on tokens of the other "
+    "half, in other documents. A concept that is one token type cannot be tested so."
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class Subject:
     """Labels of all counted tokens, where there are tokens."""
     descriptions: Sequence[str] = ()
     """When each concept holds, in words."""
+    remote: RemoteSource | None = None
+    """How a worker on another machine opens the source, where it can."""
 
     def fingerprint(self) -> str:
         """Digest of the tokens, labels, pairs and weights the stages are computed from."""
@@ -119,10 +126,10 @@ def model_subject(
         )
     chosen_concepts = concepts_of(concepts, host.tokenizer, tokens, texts)
     labelled = chosen_concepts.label(tokens)
-    planned = _plan(labelled, _doc_keys(tokens), settings, choice)
+    planned = _plan(labelled, doc_keys(tokens), settings, choice, tokens.ids[tokens.counted])
     n_fit = planned.study.fit.labels.n_tokens
     return Subject(
-        source=ModelSource(host, tokens, planned.docs),
+        source=ModelSource(host, tokens, planned.docs, planned.rows if settings.heldout_types else None),
         layers=chosen,
         n_neurons=host.d_mlp,
         n_params=lambda layer: host.mlp(layer).n_params,
@@ -134,7 +141,8 @@ def model_subject(
         },
         corpus={
             "name": tokens.name, "fingerprint": tokens.fingerprint, "n_tokens_fit": n_fit,
-            "n_tokens_confirm": tokens.n_tokens - n_fit, "n_docs": tokens.n_docs, "context": int(tokens.ids.shape[1]),
+            "n_tokens_confirm": planned.study.confirm.labels.n_tokens, "n_docs": tokens.n_docs,
+            "context": int(tokens.ids.shape[1]),
             "bos_id": tokens.bos_id, "policy": "one document a row, start mark first if there is one, right-padded; "
             "start mark and padding are never counted",
         },
@@ -142,12 +150,20 @@ def model_subject(
         names=labelled.names,
         kinds=pair_kinds(labelled.kinds, labelled.lags, planned.study.pairs),
         planned=planned,
-        notes=[],
+        notes=[TYPES_NOTE] if settings.heldout_types else [],
         tokens=tokens,
         tokenizer=host.tokenizer,
         labels=labelled,
         descriptions=chosen_concepts.descriptions,
+        remote=_remote(model, host.device.type, dtype, tokens, planned),
     )  # fmt: skip
+
+
+def _remote(
+    model: Any, device: str, dtype: str | None, tokens: Tokens, planned: PlannedStudy
+) -> RemoteModel | None:
+    by_name = isinstance(model, str | Path)
+    return RemoteModel(str(model), device, dtype, tokens, planned.docs) if by_name else None
 
 
 def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens, corpus: Corpus) -> Concepts:
@@ -171,7 +187,7 @@ def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens, corpus: Corpus) -
     return concepts
 
 
-def _doc_keys(tokens: Tokens) -> np.ndarray:
+def doc_keys(tokens: Tokens) -> np.ndarray:
     """A hash of each document's token ids: equal documents fall into the same half."""
     keys = [
         hashlib.blake2b(row[:length].tobytes(), digest_size=8).digest()
@@ -180,11 +196,13 @@ def _doc_keys(tokens: Tokens) -> np.ndarray:
     return np.frombuffer(b"".join(keys), np.uint64)
 
 
-def _plan(labelled: Labels, doc_key: np.ndarray, settings: Settings, choice: Choice) -> PlannedStudy:
+def _plan(
+    labelled: Labels, doc_key: np.ndarray, settings: Settings, choice: Choice, types: np.ndarray
+) -> PlannedStudy:
     columns = LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens)
     return plan_study(
         columns, labelled.doc, labelled.pos, doc_key, settings,
-        choice, labelled.names, labelled.kinds, labelled.lags,
+        choice, labelled.names, labelled.kinds, labelled.lags, types,
     )  # fmt: skip
 
 
@@ -207,7 +225,11 @@ def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Sub
     # hashed twice: the position is hashed once, and document d at position p must not meet document p at d
     keys = splitmix64(splitmix64(np.arange(n_docs, dtype=np.uint64)))
     kinds, lags = ["user"] * len(given.names), [0] * len(given.names)
-    planned = plan_study(columns, given.doc, given.pos, keys, settings, choice, given.names, kinds, lags)
+    planned = plan_study(
+        columns, given.doc, given.pos, keys, settings, choice, given.names, kinds, lags, given.types
+    )
+    if settings.heldout_types:
+        notes.append(TYPES_NOTE)
     mlp = given.weights
     n_neurons = given.neurons.shape[1]
     n_params = mlp.n_params if mlp is not None else n_neurons
@@ -225,7 +247,7 @@ def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Sub
         },
         corpus={
             "name": "arrays", "fingerprint": given.digest(), "n_tokens_fit": n_fit,
-            "n_tokens_confirm": len(given.doc) - n_fit, "n_docs": n_docs, "context": None, "bos_id": None,
+            "n_tokens_confirm": planned.study.confirm.labels.n_tokens, "n_docs": n_docs, "context": None, "bos_id": None,
             "policy": "every row given is counted",
         },
         concepts=counts_of(planned),

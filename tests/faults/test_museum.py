@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from probekit.cli_runs import continue_run
+from probekit.cli.runs import continue_run
 from probekit.errors import CorruptError, FormatError, StaleError, StoreError
 from probekit.run import directory, store
 from probekit.run.digest import Digest

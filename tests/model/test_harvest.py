@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from probekit.errors import ConfigError, InputError, NonFiniteError
+from probekit.errors import ConfigError, InputError, NonFiniteError, OutOfMemoryError
 from probekit.model.harvest import Block, default_batch_docs, harvest
 from probekit.model.host import Host, load_host
 from probekit.text.corpus import Tokens
@@ -308,3 +308,39 @@ def test_nano_reads_text():
     blocks = list(harvest(host, tokens, np.array([0]), range(host.n_layers)))
     assert [block.n_tokens for block in blocks] == [len(words)]
     assert sorted(blocks[0].sites) == list(range(host.n_layers))
+
+
+@pytest.mark.parametrize("fits", [1, 2, 3])
+def test_a_batch_that_does_not_fit_is_halved(
+    own_host: Host, ragged_tokens: Tokens, monkeypatch: pytest.MonkeyPatch, fits: int
+) -> None:
+    """The same blocks and tokens, and once smaller the forwards stay so."""
+    whole = list(harvest(own_host, ragged_tokens, ALL, [0, 1], batch_docs=4))
+    run, n_docs = own_host.bridge.run_with_hooks, []
+
+    def small(ids: torch.Tensor, **given: Any) -> Any:
+        n_docs.append(len(ids))
+        if len(ids) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(ids, **given)
+
+    monkeypatch.setattr(own_host.bridge, "run_with_hooks", small)
+    halved = list(harvest(own_host, ragged_tokens, ALL, [0, 1], batch_docs=4))
+    assert n_docs[0] == 4
+    assert max(n_docs[2:]) <= fits if fits > 1 else max(n_docs[3:]) == 1
+    for one, two in zip(whole, halved, strict=True):
+        np.testing.assert_array_equal(one.tokens, two.tokens)
+        for layer in (0, 1):
+            for a, b in zip(one.sites[layer], two.sites[layer], strict=True):
+                torch.testing.assert_close(a, b, **CLOSE)
+
+
+def test_a_document_that_does_not_fit_alone_is_an_error(
+    own_host: Host, ragged_tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(ids: torch.Tensor, **given: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(own_host.bridge, "run_with_hooks", never)
+    with pytest.raises(OutOfMemoryError, match="a forward of 1 documents of 20 tokens does not fit on cpu"):
+        next(harvest(own_host, ragged_tokens, ALL, [0], batch_docs=4))

@@ -87,9 +87,13 @@ def test_leading_axes_are_kept():
 
 
 def test_read_only_arrays_are_taken_and_left_alone():
-    inputs = INPUTS.astype(np.float32)
-    inputs.setflags(write=False)
-    MlpWeights.from_arrays(W_IN, B_IN).neurons(inputs)
+    inputs, w_in, b_in = INPUTS.astype(np.float32), W_IN.copy(), B_IN.copy()
+    wanted = MlpWeights.from_arrays(w_in, b_in).neurons(inputs.copy())
+    for array in (inputs, w_in, b_in):
+        array.setflags(write=False)
+    np.testing.assert_array_equal(MlpWeights.from_arrays(w_in, b_in).neurons(inputs), wanted)
+    for array, before in ((inputs, INPUTS.astype(np.float32)), (w_in, W_IN), (b_in, B_IN)):
+        assert array.tobytes() == before.tobytes()
 
 
 def test_results_are_ordinary_tensors():

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import cross_val_score
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 import probekit as pk
 from probekit.errors import DegenerateError, InputError
 from probekit.probes.estimator import SparseProbe
-from probekit.probes.select import forward_target
+from probekit.probes.select import forward_targets
 
 
 @parametrize_with_checks([SparseProbe(), SparseProbe(k=1)])
 def test_scikit_learn_contract(estimator, check) -> None:
+    before = estimator.get_params()
     check(estimator)
+    assert estimator.get_params() == before
+
+
+class Forgetful(SparseProbe):
+    """Breaks the contract: a parameter is changed by fitting."""
+
+    def fit(self, X: Any, y: Any) -> Forgetful:
+        super().fit(X, y)
+        self.k = 1
+        return self
+
+
+def test_a_breach_of_the_contract_would_be_seen() -> None:
+    """The control of the test above, and that the battery is a battery."""
+    told = check_estimator(Forgetful(k=3), on_skip=None, on_fail=None)
+    failed = {one["check_name"] for one in told if one["status"] == "failed"}
+    assert "check_estimators_overwrite_params" in failed
+    assert len(told) > 40
 
 
 def planted(n_tokens: int = 3_000, n_neurons: int = 40, share: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +116,7 @@ def test_selection_is_greedy_on_residuals() -> None:
     y = (x[:, 2] + x[:, 7] + rng.standard_normal(500) > 1).astype(float)
     x, y = x - x.mean(0), y - y.mean()
     chosen: list[int] = []
-    for neuron in forward_target(x.T @ x, x.T @ y, 6).tolist():
+    for neuron in forward_targets(x.T @ x, (x.T @ y)[None], 6)[0].tolist():
         residual = [
             np.inf if i in chosen else np.linalg.lstsq(x[:, [*chosen, i]], y)[1][0] for i in range(12)
         ]

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from probekit.probes.pairs import LabelColumns, all_pairs
-from probekit.probes.tiles import TILE, add_segments, retile, segments
+from probekit.probes.tiles import (
+    STRIP,
+    TILE,
+    add_gram,
+    add_segments,
+    column_sums,
+    mirrored,
+    retile,
+    segments,
+)
 
 
 def blocks(x: torch.Tensor, n_tokens: int):
@@ -61,3 +70,30 @@ def test_segment_sums_are_plain_sums_by_fold() -> None:
         expected = 1 + (held & (fold == f)[:, None]).T.astype(float) @ rows.astype(float)
         # at most 400 fp32 additions of numbers of order 1: 400·2⁻²⁴·√400 ≈ 5e-4 at worst, ~1e-5 typically
         np.testing.assert_allclose(sums[f], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.6])
+def test_both_ways_to_intersect_give_the_same_lists(share: float) -> None:
+    """Token by token where few concepts hold, pair by pair where many do or a pair is asked for twice."""
+    rng = np.random.default_rng(2)
+    labels = LabelColumns.from_dense(rng.random((500, 12)) < share)
+    pairs = all_pairs(12)[:, ::-1][rng.permutation(66)[:40]].astype(np.int32)
+    held = labels.dense() > 0
+    for asked in (pairs, pairs[:3], np.concatenate([pairs, pairs[:1, ::-1]])):
+        ptr, tokens = segments(labels, asked)
+        for p, (a, b) in enumerate(asked.tolist()):
+            assert tokens[ptr[p] : ptr[p + 1]].tolist() == np.flatnonzero(held[:, a] & held[:, b]).tolist()
+        assert ptr[len(asked)] == sum((held[:, a] & held[:, b]).sum() for a, b in asked.tolist())
+
+
+@pytest.mark.parametrize("n_neurons", [3, STRIP, 2 * STRIP + 7])
+def test_the_upper_triangle_is_the_gram_matrix(n_neurons: int) -> None:
+    rows = torch.from_numpy(np.random.default_rng(3).standard_normal((200, n_neurons)).astype(np.float32))
+    gram = np.zeros((n_neurons, n_neurons))
+    add_gram(rows[:150], gram)
+    add_gram(rows[150:], gram)
+    exact = rows.double().numpy()
+    # fp32 products of 150 terms of size 1
+    np.testing.assert_allclose(mirrored(gram), exact.T @ exact, atol=1e-4)
+    assert (gram == gram.T).all() or n_neurons <= STRIP
+    np.testing.assert_allclose(column_sums(rows), exact.sum(0), atol=1e-5)

@@ -1,7 +1,7 @@
 """Reads concepts from a TOML file.
 
-    defaults = true                        # the default concepts as well
-    context = ["in:quotes", "seen:token"]  # context concepts by name
+    defaults = false                       # true: the default concepts as well
+    context = ["in:quotes", "seen:token"]  # context concepts by name (true above holds them already)
     next = true                            # identity and classes of the next token
     phrases = ["social security"]          # last token at lag 0, the one before at lag 1, …
     compounds = true                       # the compound words of Gurnee et al. that are two tokens
@@ -171,8 +171,6 @@ def parse_toml(path: Path) -> ConceptFile:
         return ConceptFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(f"concepts file {str(path)!r} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"concepts file {path.name!r} is not valid TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -181,6 +179,8 @@ def parse_toml(path: Path) -> ConceptFile:
             f"concepts file {path.name!r}: {what}; wanted defaults, context, [[tokens]] with text and lags, "
             "[[class]] with name, text, pattern and lags, next, ngrams, phrases, compounds, lexicon, columns, spans, plugins"
         ) from error
+    except (ValueError, RecursionError) as error:  # no TOML or UTF-8; too many digits; nested too deep
+        raise ConfigError(f"concepts file {path.name!r} is not valid TOML: {error}") from error
 
 
 def _ids(path: Path, ids_of: dict[str, list[int]], text: str) -> list[int]:

@@ -153,12 +153,6 @@ def go_offline() -> None:
         config.HF_HUB_OFFLINE = True  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the two commands."""
-    app.command()(concepts)
-    app.command()(pair)
-
-
 def _print_concepts(table: pd.DataFrame) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable

@@ -1,0 +1,75 @@
+"""The list of defects that sabotage.py plants: one wrong line each, and the tests that ought to find it."""
+
+# ruff: noqa: E501 - tables are read along their rows
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One wrong line."""
+
+    what: str
+    """In words."""
+    file: str
+    """Where, below probekit/."""
+    right: str
+    """What stands there, once."""
+    wrong: str
+    """What is put there."""
+    tests: str
+    """Files and -k expression of the tests that ought to find it."""
+
+
+RUN, FAULTS = "tests/run", "tests/faults"
+DISK, CORRUPT = f"{RUN}/test_checkpoint.py", f"{FAULTS}/test_corruption.py -k 'not every'"
+SESSION, MUSEUM = f"{RUN}/test_session.py", f"{FAULTS}/test_museum.py"
+GOLDEN, STORE = "tests/golden", f"{RUN}/test_store.py"
+DEFECTS = (
+    Defect("a written file is not flushed", "run/store.py", "            disk.sync(descriptor)\n", "", DISK),
+    Defect("the folder of a new name is not flushed", "run/store.py", "        disk.replace(temporary, path)\n        disk.sync_folder(path.parent)\n", "        disk.replace(temporary, path)\n", DISK),
+    Defect("a folder is emptied under its own name", "run/store.py", "    disk.replace(path, doomed)\n    disk.sync_folder(path.parent)\n    _empty(doomed)", "    _empty(path)", DISK),
+    Defect("the digest of a file is not compared", "run/store.py", "        digest.check(data, Path(path))", "        pass", CORRUPT),
+    Defect("only the length is compared, not the bytes", "run/digest.py", "            if found != wanted:", "            if False:", f"{FAULTS}/test_corruption.py -k 'placed or no_number'"),
+    Defect("the last line of a record is not compared", "run/store.py", "    if len(body) == len(data) or blake2b(body) != seal:", "    if False:", CORRUPT),
+    Defect("a part counts without its sidecar", "run/stages.py", 'return self._path(part, "json").exists()', 'return self._path(part, "safetensors").exists()', CORRUPT),
+    Defect("a stage is taken whatever it was computed from", "run/stages.py", '        if self.inputs and record.get("inputs") != self.inputs:\n            raise _stale(path)\n        Digest.from_dict', "        Digest.from_dict", f"{FAULTS}/test_corruption.py -k 'open_stage'"),
+    Defect("links are followed", "run/store.py", "        if Path(path).is_symlink():", "        if False:", CORRUPT),
+    Defect("a resumed pass begins with the first token again", "run/checkpoint.py", "                site.restore(below(path, arrays), layer.study.spiked if site.spiked else layer.study)\n        return n_tokens", "                site.restore(below(path, arrays), layer.study.spiked if site.spiked else layer.study)\n        return 0", SESSION),
+    Defect("the kept sums are not restored", "run/checkpoint.py", "                site.restore(below(path, arrays), layer.study.spiked if site.spiked else layer.study)", "                pass", SESSION),
+    Defect("the concept sums are not kept", "probes/moments.py", '        for name in ("gram", "total", "sums", "n_tokens", "n_segment"):', '        for name in ("gram", "total", "n_tokens", "n_segment"):', DISK),
+    Defect("the exact hits are not kept", "evidence/contrast.py", '        return {"sums": self._sums, "hits": self._hits, **kept}', '        return {"sums": self._sums, **kept}', DISK),
+    Defect("twins do not depend on the seed", "run/sites.py", "            rng = np.random.default_rng([study.seed, self.layer, 1])", "            rng = np.random.default_rng([0, self.layer, 1])", DISK),
+    Defect("the halves do not depend on the seed", "run/study.py", "splitmix64(np.array([seed], np.uint64))", "splitmix64(np.array([0], np.uint64))", DISK),
+    Defect("the readouts are judged on the half they were fitted on", "run/study.py", '    masks: dict[Half, np.ndarray] = {"fit": fit_doc[doc], "confirm": ~fit_doc[doc]}', '    masks: dict[Half, np.ndarray] = {"fit": fit_doc[doc], "confirm": fit_doc[doc]}', f"{RUN}/test_pipeline.py -k 'TestRunDirectory or arrays_give'"),
+    Defect("the lock locks nothing", "run/lock.py", "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "            pass", SESSION),
+    Defect("LOCK stays behind", "run/lock.py", "            store.disk.unlink(path)", "            pass", SESSION),
+    Defect("free space is never asked for", "run/store.py", "    if free < wanted:", "    if False:", SESSION),
+    Defect("parts of other versions are mixed", "run/session.py", '        directory.require_same_environment(folder, environment)', "        pass", SESSION),
+    Defect("Ctrl-C does not say how to go on", "run/session.py", '            stop.add_note(f"{folder} keeps', '            str(f"{folder} keeps', SESSION),
+    Defect("bad input leaves its directory", "run/session.py", '        if state == "new":\n            directory.empty(folder)\n        raise', "        raise", SESSION),
+    Defect("--force replaces before the input was looked at", "run/session.py", "            subject = job.prepare(report)\n", "            directory.empty(folder)\n            subject = job.prepare(report)\n", SESSION),
+    Defect("debris is not swept", "run/store.py", "        elif debris.exists() or debris.is_symlink():\n            disk.unlink(debris)", "        elif debris.exists() or debris.is_symlink():\n            pass", STORE),
+    Defect("a short write is taken for a whole one", "run/store.py", "        view = view[n_written:]", "        view = view[len(view) :]", STORE),
+    Defect("a newer format is read all the same", "run/store.py", "    if written > version:", "    if False:", GOLDEN),
+    Defect("names in files lead anywhere", "run/directory.py", "    if not _SAFE_NAME.fullmatch(name):", "    if False:", MUSEUM),
+    Defect("a record may say more than a call", "cli/runs.py", "    if unknown or not isinstance", "    if not isinstance", MUSEUM),
+    Defect("text of a corpus becomes markup", "report/page.py", "        autoescape=True,", "        autoescape=False,", f"{FAULTS}/test_bad_input.py"),
+    Defect("NaN in activations goes through", "run/given.py", "    require_finite(tensor, name)\n", "", f"{RUN}/test_pipeline.py -k non_finite"),
+    Defect("documents may fall", "run/given.py", "(np.diff(document.astype(np.int64)) < 0).any()", "(np.diff(document.astype(np.int64)) < -(10**9)).any()", f"{RUN}/test_pipeline.py -k do_not_fit"),
+    Defect("pair indices off by one", "probes/pairs.py", "np.triu_indices(n_concepts, k=1)", "np.triu_indices(n_concepts, k=0)", "tests/probes/test_pairs.py"),
+    Defect("counts in float32", "probes/pairs.py", "    n_tokens = np.zeros((n_pairs, 4), np.int64)", "    n_tokens = np.zeros((n_pairs, 4), np.float32)", "tests/meta tests/probes/test_pairs.py"),
+    Defect("κ with a wrong sign", "probes/pairs.py", "SIGNS = np.array([1.0, -1.0, -1.0, 1.0])", "SIGNS = np.array([1.0, -1.0, 1.0, -1.0])", "tests/probes/test_refit.py"),
+    Defect("p-values of b / B", "evidence/nulls.py", "        p[inside] = (reached + 1) / (len(null) + 1)", "        p[inside] = reached / len(null)", "tests/evidence/test_nulls.py"),
+    Defect("the exact test on 58 documents", "evidence/contrast.py", "MIN_DOCS_EXACT = 59", "MIN_DOCS_EXACT = 58", "tests/evidence/test_contrast.py"),
+    Defect("means in place of medians in the polish", "evidence/nulls.py", "                effect = np.median(own) if robust else own.mean()", "                effect = own.mean()", "tests/evidence/test_nulls.py"),
+    Defect("twins without signs", "model/twins.py", "            yield weights.activate((rotated * sign) @ into_frame + bias)", "            yield weights.activate(rotated @ into_frame + bias)", "tests/model/test_twins.py"),
+    Defect("quadrants weigh as they come", "probes/refit.py", "        self._weight = (0.25 / np.maximum(sample.n_sampled, 1)).astype(np.float32)", "        self._weight = np.full(sample.n_sampled.shape, 1 / max(1, len(sample.token)), np.float32)", "tests/probes/test_refit.py"),
+    Defect("parts come as their folder lists them", "run/stages.py", "        return sorted(int(match.group(1)) for match in found if match)", "        return [int(match.group(1)) for match in found if match]", f"{FAULTS}/test_grid.py -k listed"),
+    Defect("what a pass left is computed again", "run/checkpoint.py", "        return self._left.get(layer) if self._left is not None and self._left.has(layer) else None", "        return None", f"{RUN}/test_resume_is_cheap.py"),
+    Defect("a file of settings nested too deep is taken for a defect", "run/config.py", "    except (ValueError, RecursionError) as error:", "    except tomllib.TOMLDecodeError as error:", f"{FAULTS}/test_fuzz.py -k Found"),
+    Defect("a sidecar need not say what it describes", "run/stages.py", '        Digest.from_dict(record.get("file"), path)\n', "", f"{FAULTS}/test_fuzz.py -k Found"),
+    Defect("a foreign error keeps its name", "errors.py", "            mapped = as_ours(error)", "            mapped = error", "tests/test_errors.py"),
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Measurements of probekit against what else is used for the same work; `python -m benchmarks` runs them."""

@@ -1,0 +1,109 @@
+"""What reading a model costs beyond running it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from benchmarks.table import Goal, Table, digits
+from benchmarks.timing import in_turns
+from probekit.model.harvest import default_batch_docs, harvest
+from probekit.model.host import load_host
+from probekit.probes.moments import Moments
+from probekit.probes.pairs import LabelColumns, all_pairs
+from probekit.probes.tiles import add_segments, segments
+from probekit.text.corpus import Tokens
+
+CONTEXT = 128
+N_CONCEPTS, N_ACTIVE, N_PAIRS = 200, 6, 2_000
+
+
+def gpt2_small():
+    """The body of a model of GPT-2-small's shape with random weights: what it computes does not change the time."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    generator = torch.random.get_rng_state()
+    try:
+        return GPT2LMHeadModel(GPT2Config(attn_implementation="sdpa")).eval()
+    finally:
+        torch.random.set_rng_state(generator)
+
+
+def run(*, quick: bool) -> Table:
+    """The table."""
+    rng = np.random.default_rng(0)
+    body = gpt2_small().transformer
+    host = load_host(gpt2_small(), device="cpu")
+    batch = default_batch_docs(host, CONTEXT)
+    n_docs = batch * (1 if quick else 2)
+    ids = rng.integers(0, 50_000, (n_docs, CONTEXT)).astype(np.int32)
+    tokens = Tokens(ids=ids, lengths=np.full(n_docs, CONTEXT), bos_id=None, name="random")
+    layers = range(host.n_layers)
+    labels = LabelColumns.from_dense(rng.random((tokens.n_tokens, N_CONCEPTS)) < N_ACTIVE / N_CONCEPTS)
+    pairs = all_pairs(N_CONCEPTS)[rng.choice(N_CONCEPTS * (N_CONCEPTS - 1) // 2, N_PAIRS, replace=False)]
+    n_segments = N_PAIRS + N_CONCEPTS
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for first in range(0, n_docs, batch):
+                body(torch.from_numpy(ids[first : first + batch].astype(np.int64)), use_cache=False)
+
+    def read(sums: bool = False, gram: bool = False) -> None:
+        held = {layer: np.zeros((1, n_segments, host.d_mlp)) for layer in layers} if sums else {}
+        streams = {layer: Moments(host.d_mlp, N_CONCEPTS, pairs=pairs) for layer in layers} if gram else {}
+        for block in harvest(host, tokens, np.arange(n_docs), layers):
+            start, n_rows = int(block.tokens[0]), block.n_tokens
+            if not sums and not gram:
+                continue
+            lists = segments(labels.between(start, start + n_rows), pairs)
+            fold = np.zeros(n_rows, np.int64)
+            for layer, (_, neurons) in block.sites.items():
+                if gram:
+                    streams[layer].add_tile(neurons, fold, *lists)
+                else:
+                    add_segments(neurons.numpy(), fold, *lists, held[layer])
+
+    n_tokens = tokens.n_tokens
+    times = in_turns(
+        {
+            "bare": (bare, n_tokens),
+            "read": (read, n_tokens),
+            "sums": (lambda: read(sums=True), n_tokens),
+            "gram": (lambda: read(gram=True), n_tokens),
+        },
+        n_rounds=1 if quick else 5,
+    )
+    base = times["bare"].each
+    table = Table(
+        "harvest",
+        "Reading a model against running it",
+        f"A model of GPT-2-small's shape (12 layers, 768, 3,072; random weights), {n_tokens:,} tokens in rows of "
+        f"{CONTEXT}, "
+        f"{batch} documents a forward, fp32. The bare forward is `transformers`' GPT2Model with its fused "
+        "attention: no cache, "
+        "no unembedding. Ours reads MLP inputs and neurons of all twelve layers in one pass and stops before the "
+        "last output "
+        f"projection; sums: {N_CONCEPTS} concepts, {N_ACTIVE} a token, {N_PAIRS:,} pairs, in every layer. Nothing "
+        "is kept: 0 "
+        "bytes of activations on disk, where a cache of the neurons would take 144 KiB a token. One thread, "
+        "processor time.",
+        ["what", "tokens a second", "× the bare forward"],
+    )
+    for name, told in (
+        ("bare", "bare forward, `transformers`"),
+        ("read", "**all layers read**"),
+        ("sums", "**… and the sums of concepts and pairs**"),
+        ("gram", "**… and Gram matrices (moments whole)**"),
+    ):
+        table.rows.append([told, digits(1 / times[name].each), round(times[name].each / base, 3)])
+    label_sums = times["sums"].each - times["read"].each
+    table.goals = [
+        Goal("reading and label sums, × the bare forward", 1.05, round(times["sums"].each / base, 3), at_most=True),
+        Goal("label sums alone, share of the bare forward", 0.05, round(label_sums / base, 3), at_most=True),
+        Goal("bytes of activations on disk", 0.0, 0.0, at_most=True),
+    ]  # fmt: skip
+    n_weights = sum(
+        p.numel() for name, p in body.named_parameters() if "wte" not in name and "wpe" not in name
+    )
+    table.rates["forward_flops"] = 2 * n_weights / times["read"].each
+    return table

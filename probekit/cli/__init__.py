@@ -1,0 +1,54 @@
+"""The `probekit` command. Heavy modules are imported by the commands that need them, so that --help is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+
+from probekit.cli.analysis import analyze, demo, report, resume, verify
+from probekit.cli.capacity import capacity
+from probekit.cli.circuits import app as circuits_app
+from probekit.cli.look import concepts, pair
+from probekit.cli.terminal import plain, say
+from probekit.errors import ProbekitError
+
+INTERRUPTED = 130
+_REFUSED: Any = typer.BadParameter.__mro__[2]
+"""What a command line that cannot be parsed raises: ClickException, of click or of typer's own copy."""
+
+app = typer.Typer(
+    name="probekit",
+    help="How many AND-like features does each MLP layer of a transformer compute in superposition?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (demo, analyze, report, resume, verify, concepts, pair, capacity):
+    app.command()(_command)
+app.add_typer(circuits_app, name="circuits")
+
+
+def main() -> None:
+    """Run the command; every error probekit raises becomes one message and its exit code."""
+    # on a shared machine waiting threads would burn the cores that others need: let them sleep
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app(standalone_mode=False)
+    except ProbekitError as error:
+        say(f"[red]error[/red] {type(error).__name__}: {plain(str(error))}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt as stop:
+        say("interrupted; nothing half-written was left behind.")
+        for note in getattr(stop, "__notes__", ["Run the same command again."]):
+            say(plain(note))
+        sys.exit(INTERRUPTED)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except typer.Abort:
+        sys.exit(1)
+    except _REFUSED as error:
+        error.show()
+        sys.exit(error.exit_code)

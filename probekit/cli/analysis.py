@@ -1,0 +1,227 @@
+"""`probekit demo`, `analyze`, `report`, `resume` and `verify`: runs and what becomes of them."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from probekit.cli.look import go_offline, pairs_asked
+from probekit.cli.runs import Directory, continue_run, verified
+from probekit.cli.terminal import print_json, print_run, say, watched
+from probekit.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from probekit.run.result import Run
+
+DEMO_TOKENS = 80_000
+DEMO_PAIRS = 500
+DEMO_TWINS = 8
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the two runs and their report go.")] = Path("demo-report"),
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print both summaries as JSON instead of tables.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Analyse the bundled model and one planted circuit, offline, in a few minutes.
+
+    The planted circuit is a transformer whose computed ANDs are known: it shows what a find looks like beside a really
+    trained model.
+    """
+    from probekit.model.planted import plant
+    from probekit.run.pipeline import analyze
+    from probekit.theory.circuits import two_and
+
+    # 16 neurons hold 2,336 bits at b = 2 while 2,556 pairs are tested: here the finite bound is not vacuous
+    circuit = two_and(pairs=16, n_concepts=72, n_neurons=16, channel=4, n_active=5, seed=0)
+    planted = plant(circuit, n_docs=600, noise=0.1, seed=0)
+    say("[bold]1/2[/bold]  a planted circuit: 16 ANDs in 16 neurons, known in advance", quiet=quiet)
+    known = watched(
+        lambda report: analyze(
+            planted.model, planted.corpus, concepts=planted.concepts, max_pairs=3_000, twins=DEMO_TWINS,
+            out=out / "planted", force=force, progress=report, command="probekit demo",
+        ),
+        quiet=quiet,
+    )  # fmt: skip
+    say("[bold]2/2[/bold]  nano, the bundled language model, on docstrings it has not seen", quiet=quiet)
+    found = watched(
+        lambda report: analyze(
+            "nano", "docs", max_tokens=DEMO_TOKENS, max_pairs=DEMO_PAIRS, twins=DEMO_TWINS, out=out / "nano",
+            force=force, progress=report, command="probekit demo",
+        ),
+        quiet=quiet,
+    )  # fmt: skip
+    page = found.report(out / "report.html", companions=(known,))
+    if json_:
+        print_json({"planted": known.summary, "nano": found.summary})
+    if json_ or quiet:
+        return
+    print_run(known)
+    truth = set(planted.truth)
+    pairs = known.pairs()
+    shared = set(planted.shared_channel)
+    names = list(zip(pairs["a"], pairs["b"], strict=True))
+    classes = {
+        "planted pairs": [name in truth for name in names],
+        "pairs that share a neuron by accident": [name in shared for name in names],
+        "pairs that share no neuron": [name not in truth and name not in shared for name in names],
+    }
+    counts = [
+        f"{int(pairs['computed'][held].sum())} of {sum(held):,} {kind}" for kind, held in classes.items()
+    ]
+    say(f"the answer is known here: found {', '.join(counts)}.\n")
+    print_run(found)
+    say(f"report: {page}", quiet=quiet)
+
+
+def analyze(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Hub name (gpt2, EleutherAI/pythia-70m@step3000), folder in Hugging Face format, or nano (bundled)."
+        ),
+    ],
+    corpus: Annotated[
+        str, typer.Option("--corpus", help="docs (offline), a text/jsonl/parquet file, or a hub dataset.")
+    ] = "docs",
+    out: Annotated[Path | None, typer.Option("--out", help="Run directory. Default: runs/MODEL.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Such as 0,2-4. Default: all.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Counted tokens to read. Default: 300000.")] = None,
+    context: Annotated[int | None, typer.Option(help="Positions read of a document. Default: 128.")] = None,
+    max_pairs: Annotated[
+        int | None, typer.Option(help="Pairs tested at most (uniform sample). Default: 2000.")
+    ] = None,
+    min_support: Annotated[
+        int | None, typer.Option(help="Tokens every quadrant must hold. Default: 60.")
+    ] = None,
+    twins: Annotated[int | None, typer.Option(help="Random twins a layer. Default: 20.")] = None,
+    q: Annotated[float | None, typer.Option(help="False discovery rate. Default: 0.05.")] = None,
+    concepts: Annotated[str, typer.Option(help="default, or a TOML file.")] = "default",
+    config: Annotated[
+        Path | None, typer.Option(help="TOML with [science] and [execution]; options win over it.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of halves, twins and the sample of pairs. Default: 0.")
+    ] = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="uniform (default), stratified (equal shares of each kind), support (the fullest), a kind such as "
+            "'token x token', or a file with two concepts a line, a tab between them. May be given several times."
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16. Default: float32 on a CPU.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. Default: auto.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="local, or ray: tasks on a cluster or on all cores. Default: local.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another run in the same directory.")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print summary.json instead of a table.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the whole analysis of one model and write tables, summary.json and report.html.
+
+    Examples: probekit analyze gpt2 --corpus docs --layers 0-3 --twins 20 --out runs/gpt2;
+    probekit analyze EleutherAI/pythia-70m@step3000 --corpus rows.jsonl --pairs stratified
+    """
+    if offline:
+        go_offline()
+    from probekit.run.config import read_config
+
+    given = {
+        "max_tokens": max_tokens, "context": context, "max_pairs": max_pairs, "min_support": min_support,
+        "twins": twins, "q": q, "seed": seed, "device": device, "engine": engine,
+    }  # fmt: skip
+    options = read_config(config) | {key: value for key, value in given.items() if value is not None}
+    folder = out if out is not None else Path("runs") / Path(model).name
+    run = watched(
+        lambda report: _analyze(
+            model, corpus, concepts=None if concepts == "default" else concepts, layers=_layers(layers), out=folder,
+            pairs=pairs_asked(pairs), dtype=dtype, force=force, progress=report, command=_command(), **options,
+        ),
+        quiet=quiet,
+    )  # fmt: skip
+    if json_:
+        print_json(run.summary)
+    if json_ or quiet:
+        return
+    print_run(run)
+    say(f"report: {run.path / 'report.html'}")
+
+
+def _analyze(*args: Any, **options: Any) -> Run:
+    from probekit.run.pipeline import analyze as run_analysis
+
+    return run_analysis(*args, **options)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories; several are set side by side.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="HTML file. Default: report.html in the run.")
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Also write figures (SVG, PDF) and tables (CSV, LaTeX) here.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the HTML report of a finished run again, or one page that compares several runs.
+
+    Example: probekit report runs/gpt2 runs/pythia --out compare.html
+    """
+    from probekit.run.compare import compare
+    from probekit.run.result import load
+
+    held = [load(path) for path in runs]
+    if len(held) > 1 and (out is None or export is not None):
+        raise InputError("report: several runs need --out FILE.html, and --export takes one run at a time.")
+    page = held[0].report(out) if out is None or len(held) == 1 else compare(held, out)
+    say(f"report: {page}", quiet=quiet)
+    if export is not None:
+        say(f"{len(held[0].export(export))} figures and tables: {export}", quiet=quiet)
+    if json_:
+        print_json(held[0].summary if len(held) == 1 else [run.summary for run in held])
+
+
+def resume(run: Directory) -> None:
+    """Finish a run that was killed, interrupted or stopped by a full disk; the result is the same to the bit."""
+    done = watched(lambda report: continue_run(run, report))
+    print_run(done)
+    say(f"report: {done.path / 'report.html'}")
+
+
+def verify(run: Directory) -> None:
+    """Compare every file of a run with the digest taken when it was written."""
+    say(verified(run))
+
+
+def _layers(text: str | None) -> list[int] | None:
+    """0,2-4 → [0, 2, 3, 4]."""
+    if text is None:
+        return None
+    chosen: set[int] = set()
+    for part in text.split(","):
+        low, dash, high = part.strip().partition("-")
+        if not low.isdigit() or (dash and not high.isdigit()) or (dash and int(high) < int(low)):
+            raise ConfigError(f"--layers: got {text!r}, wanted numbers and ranges such as 0,2-4.")
+        chosen |= set(range(int(low), int(high if dash else low) + 1))
+    return sorted(chosen)
+
+
+def _command() -> str:
+    return shlex.join(["probekit", *sys.argv[1:]])

@@ -1,0 +1,102 @@
+"""What a person sees in the terminal: messages, progress bars with a rate, the ladder of a run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probekit.run.result import Run
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on the standard output."""
+    import json
+
+    sys.stdout.write(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """A message on the standard error, in rich's markup."""
+    from rich.console import Console
+
+    if not quiet:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(text)
+
+
+def watched(work: Callable[[Any], Run], *, quiet: bool = False) -> Run:
+    """Run with progress bars where a terminal watches."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        return work(False)
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.completed:>9,.0f} / {task.total:,.0f} tokens"),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bars:
+        state: dict[str, Any] = {"what": None, "task": None}
+
+        def report(what: str, done: int, total: int) -> None:
+            if state["what"] != what or done < bars.tasks[-1].completed:
+                if state["task"] is not None:
+                    bars.remove_task(state["task"])
+                state["what"], state["task"] = what, bars.add_task(what, total=total, rate="")
+            speed = bars.tasks[-1].speed
+            bars.update(state["task"], completed=done, rate=f"{speed:,.0f} tok/s" if speed else "")
+
+        return work(report)
+
+
+def print_run(run: Run) -> None:
+    """The ladder of every layer, and the answer in words."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from probekit.report.words import answer
+
+    summary = run.summary
+    table = Table(title=f"{summary['model']['name']}: pairs on every rung (random twins' mean in brackets)")
+    for name in (
+        "layer",
+        "tested",
+        "significant",
+        "ε-represented",
+        "beyond input",
+        "above twins",
+        "computed",
+        "superposed",
+    ):
+        table.add_column(name, justify="right")
+    for row in summary["layers"]:
+        cells = [str(row["layer"]), f"{row['n_tested']:,}"]
+        for rung in (
+            "significant_raw",
+            "represented",
+            "beyond_input",
+            "above_twins",
+            "computed",
+            "superposed",
+        ):
+            value, twins = row[f"n_{rung}"], (row["twins"] or {}).get(f"n_{rung}")
+            text = "–" if value is None else f"{value:,}"
+            cells.append(text + (f" ({twins['mean']:,.1f})" if twins else ""))
+        table.add_row(*cells)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    for sentence in answer(summary):
+        console.print(sentence, highlight=False)
+    for note in summary["notes"]:
+        console.print(note, highlight=False)
+    console.print()
+
+
+def plain(text: str) -> str:
+    """Text whose brackets are no markup."""
+    from rich.markup import escape
+
+    return escape(text)
