@@ -2,6 +2,7 @@
 
 python -m benchmarks                            # all tables, about half an hour of one core
 python -m benchmarks selection gram --quick     # some of them, with fewer rounds; nothing is written
+python -m benchmarks gpu                        # on a machine with an accelerator
 python -m benchmarks --render                   # README.md again from benchmarks/results/*.json
 """
 
@@ -26,6 +27,7 @@ TABLES = {
     "pair_sums": ("sums", "pair_sums"), "gram": ("sums", "gram"), "folds": ("exact", "folds"),
     "precision": ("exact", "precision"), "harvest": ("forward", "run"), "memory": ("memory", "run"),
     "scaling": ("scaling", "run"), "twins": ("twins", "run"),
+    "gpu": ("gpu", "run"),
 }  # fmt: skip
 
 
@@ -39,7 +41,8 @@ def main() -> None:
     unknown = sorted(set(options.tables) - set(TABLES))
     if unknown:
         parser.error(f"no table {', '.join(unknown)}; there are {', '.join(TABLES)}")
-    for name in () if options.render else options.tables or TABLES:
+    wanted = options.tables or [name for name in TABLES if name != "gpu"]
+    for name in () if options.render else wanted:
         module, function = TABLES[name]
         table: Table = getattr(importlib.import_module(f"benchmarks.{module}"), function)(quick=options.quick)
         record = table.record(quick=options.quick)

@@ -54,7 +54,7 @@ def run(*, quick: bool) -> Table:
             "with refit": (with_refit, len(everything)),
             "loop": (lambda: loop(few[:3]), 3),
         },
-        n_rounds=1 if quick else 5,
+        n_rounds=1 if quick else 3,
     )
     quality = {name: Quality() for name in times}
     judged = everything[::10]

@@ -71,7 +71,7 @@ def run(*, quick: bool) -> Table:
             "sums": (lambda: read(sums=True), n_tokens),
             "gram": (lambda: read(gram=True), n_tokens),
         },
-        n_rounds=1 if quick else 5,
+        n_rounds=1 if quick else 3,
     )
     base = times["bare"].each
     table = Table(

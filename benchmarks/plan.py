@@ -168,7 +168,8 @@ def rows(
     stages = ("forward", "twins’ rows", "Gram matrices", "pair sums", "selection", "refit and confirm")
     lines = [
         (
-            f"| model | tokens | {' | '.join(stages)} | all, on {n_cores:,} core{'s' * (n_cores > 1)} | a site’s sums | "
+            f"| model | tokens | {' | '.join(stages)} | all, on {n_cores:,} core{'s' * (n_cores > 1)} | a site’s "
+            "sums | "
             "not stored | moved |"
         ),
         "|" + "---|" * (len(stages) + 6),
@@ -198,7 +199,8 @@ def page() -> str:
             "of operations by the measured speed of one core; they are estimates, not measurements, and leave out "
             "loading, "
             "tokenizing and labelling. Where a run's settings differ, ask for your own: "
-            "`python -m benchmarks.plan --model LAYERS,WIDTH,NEURONS,WEIGHTS --tokens N --pairs P --twins R --cores C`."
+            "`python -m benchmarks.plan --model LAYERS,WIDTH,NEURONS,WEIGHTS --tokens N --pairs P --twins R "
+            "--cores C`."
         ),
         "",
         (

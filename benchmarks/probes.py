@@ -96,7 +96,7 @@ def _layer(table: Table, problem: Problem, n_rounds: int, *, quick: bool) -> Non
     )
     add("refit alone, Newton on all tokens", 24, times["newton"].each, quality["newton"].cells())
     add("refit alone, scikit-learn LogisticRegression", 12, times["sklearn"].each, quality["sklearn"].cells())
-    loss = np.mean(quality["newton"].f1) - np.mean(quality["refit of few"].f1)
+    loss = float(np.mean(quality["newton"].f1) - np.mean(quality["refit of few"].f1))
     table.goals += [
         Goal(f"× mean difference → LogisticRegression, {problem.name}", 25.0, round(seconds[0] / (ls + refit), 1)),
         Goal(f"× mean difference → saga, {problem.name}", 1000.0, round(seconds[1] / (ls + refit), 1)),

@@ -88,7 +88,7 @@ def _stream(n_tokens: int, n_neurons: int, n_concepts: int = 64, n_active: float
 
 
 def _timed(ways: dict[int, Callable[[], object]], quick: bool) -> list[float]:
-    times = in_turns({str(size): (go, 1) for size, go in ways.items()}, n_rounds=1 if quick else 5)
+    times = in_turns({str(size): (go, 1) for size, go in ways.items()}, n_rounds=1 if quick else 3)
     return [times[str(size)].each for size in ways]
 
 
@@ -131,7 +131,7 @@ def _neurons(quick: bool) -> list[Line]:
                 "gram": (lambda f=few, r=rows: f.add_tile(r, fold, *lists), 1),
                 "selection": (lambda f=frozen: forward_select(f, K), 1),
             },
-            n_rounds=1 if quick else 5,
+            n_rounds=1 if quick else 3,
         )
         gram.append(seconds["gram"].each)
         selection.append(seconds["selection"].each)

@@ -99,7 +99,7 @@ def gram(*, quick: bool) -> Table:
     )
     for n_neurons in (512, 1024, 2048, 3072):
         rows = torch.from_numpy(np.random.default_rng(0).standard_normal((TILE, n_neurons), dtype=np.float32))
-        square = np.zeros((n_neurons, n_neurons))
+        square = torch.zeros((n_neurons, n_neurons), dtype=torch.float64)
         streams = {folds: Moments(n_neurons, 2, n_folds=folds) for folds in (1, 5)}
         lists = segments(LabelColumns.from_dense(np.zeros((TILE, 2), bool)), all_pairs(2))
         ways = {

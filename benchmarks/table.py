@@ -61,7 +61,13 @@ class Table:
     def record(self, *, quick: bool) -> dict[str, Any]:
         """As it is kept."""
         goals = [
-            {"what": g.what, "wanted": g.wanted, "found": g.found, "at_most": g.at_most, "met": g.met}
+            {
+                "what": g.what,
+                "wanted": g.wanted,
+                "found": float(g.found),
+                "at_most": g.at_most,
+                "met": bool(g.met),
+            }
             for g in self.goals
         ]
         return {

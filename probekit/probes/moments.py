@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 
 from probekit.errors import DegenerateError, InputError, NonFiniteError, ShapeError
+from probekit.probes.device import DeviceSums
 from probekit.probes.pairs import LabelColumns, all_pairs, splitmix64
 from probekit.probes.tiles import TILE, add_gram, add_segments, column_sums, mirrored, segments
 
@@ -128,6 +129,7 @@ class Moments:
         n_segments = len(self.pairs) + n_concepts
         self.n_neurons, self.n_concepts, self.n_folds = n_neurons, n_concepts, n_folds
         self._shift: torch.Tensor | None = None
+        self._there: DeviceSums | None = None
         self._gram = np.zeros((n_folds, n_neurons, n_neurons))
         self._total = np.zeros((n_folds, n_neurons))
         self._sums = np.zeros((n_folds, n_segments, n_neurons))
@@ -206,16 +208,31 @@ class Moments:
             self._shift = rows.mean(0)
         self._shift = self._shift.to(rows.device)  # a restored one comes from the processor
         shifted = rows - self._shift
-        for f in range(self.n_folds):
-            part = shifted if self.n_folds == 1 else shifted[torch.from_numpy(fold == f)]
-            add_gram(part, self._gram[f])
-            self._total[f] += column_sums(part)
-            self._n_tokens[f] += len(part)
-        add_segments(shifted.cpu().numpy(), fold, ptr, tokens, self._sums)
+        if rows.device.type == "cpu":
+            self._add_here(shifted, fold, ptr, tokens)
+        else:
+            if self._there is None:
+                self._there = DeviceSums(self._gram, self._total, self._sums, rows.device)
+            self._there.add(shifted, fold, ptr, tokens)
+        self._n_tokens += np.bincount(fold, minlength=self.n_folds)
         n_segments = len(ptr) - 1
         of_segment = np.repeat(np.arange(n_segments), np.diff(ptr))
         held = np.bincount(fold[tokens] * n_segments + of_segment, minlength=self.n_folds * n_segments)
         self._n_segment += held.reshape(self.n_folds, n_segments)
+
+    def _add_here(self, shifted: torch.Tensor, fold: np.ndarray, ptr: np.ndarray, tokens: np.ndarray) -> None:
+        self._fetch()
+        for f in range(self.n_folds):
+            part = shifted if self.n_folds == 1 else shifted[torch.from_numpy(fold == f)]
+            add_gram(part, torch.from_numpy(self._gram[f]))
+            self._total[f] += column_sums(part).numpy()
+        add_segments(shifted.numpy(), fold, ptr, tokens, self._sums)
+
+    def _fetch(self, *, leave: bool = True) -> None:
+        """Bring over what was summed on an accelerator."""
+        if self._there is not None:
+            self._there.fetch(self._gram, self._total, self._sums)
+            self._there = None if leave else self._there
 
     def freeze(self, folds: Bool[np.ndarray, " fold"] | None = None) -> FrozenMoments:
         """The moments of all tokens seen, or of the chosen folds only.
@@ -225,6 +242,7 @@ class Moments:
         """
         if self._n_waiting:
             self._flush()
+        self._fetch(leave=False)
         chosen = np.ones(self.n_folds, bool) if folds is None else folds
         n_tokens = int(self._n_tokens[chosen].sum())
         if n_tokens == 0 or self._shift is None:
@@ -251,6 +269,7 @@ class Moments:
         Raises:
             DegenerateError: no tile has been added.
         """
+        self._fetch(leave=False)
         return {
             "shift": self.shift.cpu().numpy(), "gram": self._gram, "total": self._total, "sums": self._sums,
             "n_tokens": self._n_tokens, "n_segment": self._n_segment,
@@ -262,6 +281,7 @@ class Moments:
         own = self.state()
         for name in ("gram", "total", "sums", "n_tokens", "n_segment"):
             np.copyto(own[name], state[name], casting="no")
+        self._there = None
 
     @property
     def n_tokens_of_folds(self) -> Int[np.ndarray, " fold"]:
@@ -269,6 +289,11 @@ class Moments:
         if self._n_waiting:
             self._flush()
         return self._n_tokens
+
+    @property
+    def device(self) -> torch.device:
+        """Where the sums are: with the rows on an accelerator, else here."""
+        return torch.device("cpu") if self._there is None else self._there.device
 
     @property
     def shift(self) -> torch.Tensor:

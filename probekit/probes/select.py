@@ -9,17 +9,18 @@ Axes: pair neuron k.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import no_type_check
 
 import numba
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
 from probekit.errors import InputError
+from probekit.probes.device import COLLINEAR, paths_on
 from probekit.probes.moments import FrozenMoments, Moments, Pairs, as_pairs
 
-COLLINEAR = 1e-5
-"""A neuron whose variance is explained to all but this share by those already chosen carries fp32 rounding."""
 CONSTANT = 1e-6
 """A neuron whose sd is below this share of its mean is constant: what is left is the rounding of fp32 rows."""
 
@@ -111,7 +112,9 @@ def _forward(
                     lane_block[j] = block if better else lane_block[j]
 
 
-def forward_select(moments: FrozenMoments, k: int, *, additive: bool = True) -> Int[np.ndarray, "pair k"]:
+def forward_select(
+    moments: FrozenMoments, k: int, *, additive: bool = True, device: torch.device | None = None
+) -> Int[np.ndarray, "pair k"]:
     """Supports in order of selection; −1 where no neuron is left that adds anything.
 
     A pair with an empty quadrant has no support: there A∧B is a sum of functions of A and of B.
@@ -120,12 +123,15 @@ def forward_select(moments: FrozenMoments, k: int, *, additive: bool = True) -> 
         moments: frozen moments with the pairs to select for.
         k: length of the path, clipped to the number of neurons.
         additive: whether A and B are partialled out; else only the mean is, and the target is A∧B as it stands.
+        device: where to compute; None or a processor takes the compiled kernel, an accelerator torch.
     """
     coefficients = np.stack(_coefficients(moments, additive))
     gram = moments.gram.copy()
     constant = gram.diagonal() <= moments.n_tokens * (CONSTANT * moments.mean) ** 2
     gram[constant, constant] = 0.0
-    support = _paths(gram, moments.concept_sums, moments.pair_sums, moments.pairs, coefficients, k)
+    paths = _paths if device is None or device.type == "cpu" else partial(paths_on, device)
+    k = min(k, len(gram))
+    support = paths(gram, moments.concept_sums, moments.pair_sums, moments.pairs, coefficients, k)
     support[~moments.has_interaction()] = -1
     return support
 

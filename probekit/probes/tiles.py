@@ -13,7 +13,7 @@ from typing import no_type_check
 import numba
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 
 from probekit.probes.pairs import LabelColumns
 
@@ -135,15 +135,14 @@ STRIP = 256
 nearly half of it."""
 
 
-def add_gram(rows: torch.Tensor, gram: Float[np.ndarray, "neuron neuron"]) -> None:
+def add_gram(rows: torch.Tensor, gram: Float64[torch.Tensor, "neuron neuron"]) -> None:
     """Add Σ x xᵀ of one tile to the upper triangle; below it only the strips on the diagonal are touched.
 
-    fp32 products of a tile, fp64 sums: see `mirrored` for the whole matrix.
+    fp32 products of a tile, fp64 sums on the same device: see `mirrored` for the whole matrix.
     """
-    held = torch.from_numpy(gram)
     for first in range(0, len(gram), STRIP):
         strip = slice(first, first + STRIP)
-        held[strip, first:].add_((rows[:, strip].T @ rows[:, first:]).cpu())
+        gram[strip, first:].add_(rows[:, strip].T @ rows[:, first:])
 
 
 def mirrored(gram: Float[np.ndarray, "neuron neuron"]) -> Float[np.ndarray, "neuron neuron"]:
@@ -153,11 +152,11 @@ def mirrored(gram: Float[np.ndarray, "neuron neuron"]) -> Float[np.ndarray, "neu
     return gram
 
 
-def column_sums(rows: torch.Tensor) -> Float[np.ndarray, " neuron"]:
+def column_sums(rows: torch.Tensor) -> Float64[torch.Tensor, " neuron"]:
     """Σ x of one tile: fp32 over 64 rows, fp64 above."""
     n_whole = len(rows) // 64 * 64
     sums = rows[:n_whole].view(-1, 64, rows.shape[1]).sum(1).sum(0, dtype=torch.float64)
-    return (sums + rows[n_whole:].sum(0, dtype=torch.float64)).cpu().numpy()
+    return sums + rows[n_whole:].sum(0, dtype=torch.float64)
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})

@@ -60,6 +60,8 @@ class RemoteModel:
     """The token block."""
     docs: dict[Half, np.ndarray]
     """Documents of each half."""
+    rows: dict[Half, np.ndarray] | None = None
+    """Counted tokens of each half that are used, where these are not all of its documents'."""
 
     def open(self) -> Source:
         """Load the model; a worker keeps it for its next tasks."""
@@ -71,7 +73,7 @@ class RemoteModel:
 
             _hosts.clear()
             _hosts[key] = load_host(self.model, device=self.device, dtype=self.dtype)
-        return ModelSource(_hosts[key], self.tokens, self.docs)
+        return ModelSource(_hosts[key], self.tokens, self.docs, self.rows)
 
 
 _hosts: dict[tuple[str, str, str | None], Any] = {}

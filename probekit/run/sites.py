@@ -105,7 +105,7 @@ class Site:
             )
         left: Arrays = {"shift": self.moments.shift.cpu().numpy()}
         if self.ks:
-            left["support"] = forward_select(frozen, max(self.ks))
+            left["support"] = forward_select(frozen, max(self.ks), device=self.moments.device)
         if self.dense:
             fit = dense_readouts(self.moments)
             left |= {"dense/weights": fit.weights, "dense/offset": fit.offset, "dense/ridge": fit.ridge}

@@ -128,8 +128,9 @@ def model_subject(
     labelled = chosen_concepts.label(tokens)
     planned = _plan(labelled, doc_keys(tokens), settings, choice, tokens.ids[tokens.counted])
     n_fit = planned.study.fit.labels.n_tokens
+    rows = planned.rows if settings.heldout_types else None
     return Subject(
-        source=ModelSource(host, tokens, planned.docs, planned.rows if settings.heldout_types else None),
+        source=ModelSource(host, tokens, planned.docs, rows),
         layers=chosen,
         n_neurons=host.d_mlp,
         n_params=lambda layer: host.mlp(layer).n_params,
@@ -155,15 +156,9 @@ def model_subject(
         tokenizer=host.tokenizer,
         labels=labelled,
         descriptions=chosen_concepts.descriptions,
-        remote=_remote(model, host.device.type, dtype, tokens, planned),
+        remote=RemoteModel(str(model), host.device.type, dtype, tokens, planned.docs, rows)
+        if isinstance(model, str | Path) else None,
     )  # fmt: skip
-
-
-def _remote(
-    model: Any, device: str, dtype: str | None, tokens: Tokens, planned: PlannedStudy
-) -> RemoteModel | None:
-    by_name = isinstance(model, str | Path)
-    return RemoteModel(str(model), device, dtype, tokens, planned.docs) if by_name else None
 
 
 def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens, corpus: Corpus) -> Concepts:

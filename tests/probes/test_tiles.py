@@ -90,10 +90,10 @@ def test_both_ways_to_intersect_give_the_same_lists(share: float) -> None:
 def test_the_upper_triangle_is_the_gram_matrix(n_neurons: int) -> None:
     rows = torch.from_numpy(np.random.default_rng(3).standard_normal((200, n_neurons)).astype(np.float32))
     gram = np.zeros((n_neurons, n_neurons))
-    add_gram(rows[:150], gram)
-    add_gram(rows[150:], gram)
+    add_gram(rows[:150], torch.from_numpy(gram))
+    add_gram(rows[150:], torch.from_numpy(gram))
     exact = rows.double().numpy()
     # fp32 products of 150 terms of size 1
     np.testing.assert_allclose(mirrored(gram), exact.T @ exact, atol=1e-4)
     assert (gram == gram.T).all() or n_neurons <= STRIP
-    np.testing.assert_allclose(column_sums(rows), exact.sum(0), atol=1e-5)
+    np.testing.assert_allclose(column_sums(rows).numpy(), exact.sum(0), atol=1e-5)

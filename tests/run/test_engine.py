@@ -156,7 +156,7 @@ def test_ray_gives_the_same_tables_and_survives_dead_workers(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_a_half_finished_run_may_go_on_with_the_other_engine(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
-    options = OPTIONS | {"layers": [0, 1], "max_pairs": 20, "controls": ()}
+    options = OPTIONS | {"layers": [0, 1], "max_pairs": 20, "controls": (), "heldout_types": True}
     whole = pk.analyze("nano", out=tmp_path / "whole", progress=False, **options)
 
     class StopError(Exception):

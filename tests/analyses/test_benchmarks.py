@@ -1,0 +1,92 @@
+"""The benchmarks' own arithmetic, and that the pages written from their results are up to date."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from benchmarks import page, peers, plan, problems, quality, timing
+from benchmarks.scaling import exponent
+from benchmarks.table import RESULTS, Goal
+
+RATES = plan.Rates(forward=8e10, gemm=1e11, gram=2e11, additions=3e9, selection=5e-8)
+KEPT = sorted(RESULTS.glob("*.json"))
+
+
+def test_time_grows_with_what_the_formulas_say() -> None:
+    small = plan.MODELS[0]
+    base = plan.plan(small, 1e6, RATES)
+    longer = plan.plan(small, 1e7, RATES)
+    for stage in ("forward", "twins’ rows", "Gram matrices", "pair sums"):
+        assert longer.seconds[stage] == pytest.approx(10 * base.seconds[stage])
+    for stage in ("selection", "refit and confirm"):
+        assert longer.seconds[stage] == base.seconds[stage]
+    assert longer.site_bytes == base.site_bytes
+    assert longer.moved_bytes == base.moved_bytes
+    assert longer.avoided_bytes == 10 * base.avoided_bytes
+    deeper = plan.plan(replace(small, n_layers=24), 1e6, RATES)
+    assert deeper.seconds["Gram matrices"] == pytest.approx(2 * base.seconds["Gram matrices"])
+    more = plan.plan(small, 1e6, RATES, n_pairs=4_000)
+    assert more.seconds["selection"] == 2 * base.seconds["selection"]
+    assert more.seconds["forward"] == base.seconds["forward"]
+    # one token through twelve layers of 3,072 neurons and 768 inputs, 2 bytes each
+    assert base.avoided_bytes == 1e6 * 12 * (3_072 + 768) * 2
+    # 0.5 M tokens, 30 sites, 12 layers, 2 n² each; the input's smaller matrix beside
+    assert base.seconds["Gram matrices"] == pytest.approx(30 * 12 * 5e5 * 2 * 3_072**2 / 2e11, rel=0.01)
+
+
+def test_many_tasks_pay_for_the_forward_again() -> None:
+    shape = plan.MODELS[0]
+    one, many = (plan.plan(shape, 1e6, RATES, n_slots=n) for n in (1, 1_000))
+    assert many.seconds["forward"] == pytest.approx(500 * one.seconds["forward"])
+    assert many.seconds["Gram matrices"] == one.seconds["Gram matrices"]
+
+
+@pytest.mark.skipif(len(KEPT) < 4, reason="the benchmarks have not been run")
+def test_the_pages_are_those_of_the_kept_results() -> None:
+    assert plan.PAGE.read_text(encoding="utf-8") == plan.page()
+    text = page.README.read_text(encoding="utf-8")
+    for path in KEPT:
+        assert page.section(page.read_json(path)) in text, path.name
+
+
+def test_turns_are_taken_and_rounds_counted() -> None:
+    order: list[str] = []
+    found = timing.in_turns(
+        {"a": (lambda: order.append("a"), 2), "b": (lambda: order.append("b"), 1)}, n_rounds=3
+    )
+    assert order == ["a", "b"] * 4
+    assert len(found["a"].seconds) == 3
+    assert timing.Timed([4.0, 1.0, 2.0], 2).each == 1.0
+
+
+def test_goals_and_exponents() -> None:
+    assert Goal("", 2.0, 3.0).met
+    assert not Goal("", 2.0, 3.0, at_most=True).met
+    assert exponent([1, 2, 4], [3.0, 12.0, 48.0]) == pytest.approx(2.0)
+
+
+def test_quality_measures_what_it_says() -> None:
+    """A score that is the truth is perfect; the best threshold is the one that a search over all finds."""
+    problem = problems.u_and(64, n_concepts=8, n_active=3, n_tokens=2_000)
+    pair = 3
+    rng = np.random.default_rng(0)
+    truth = problem.truth(pair)
+    score = truth + rng.standard_normal(len(truth))
+    cut = quality.best_threshold(score, truth)
+    f1 = lambda t: 2 * (truth & (score >= t)).sum() / (truth.sum() + (score >= t).sum())
+    assert f1(cut) == pytest.approx(max(f1(t) for t in score))
+    carriers = problem.carriers(pair)
+    held = quality.Quality()
+    held.add(problem, pair, carriers, np.ones(len(carriers)))
+    support, weights = peers.mean_difference_logistic(problem.x, truth, 4)
+    held.add(problem, pair, support, weights)
+    held.add(problem, pair, support, -weights)
+    assert held.found[0] == 1.0
+    assert held.auc[1] > 0.9 > 0.1 > held.auc[2]
