@@ -66,14 +66,15 @@ class Stage:
         """Pairs and level."""
         return self.planned.tested
 
-    def found(self, neurons: torch.Tensor) -> np.ndarray:
-        """Which pairs of a spliced layer are computed."""
+    def found(self, neurons: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Which pairs of a spliced layer are computed, and which stand above their twins."""
         source = ArraySource(neurons, None, None, self.planned.rows)
         study = replace(self.planned.study, n_twins=0)
         contrast = next(measure_layers(source, [0], study)).by_k[DECIDING_K]
-        computed = decide(contrast, self.twins, self.linear, self.tested).computed
-        assert computed is not None
-        return computed
+        decision = decide(contrast, self.twins, self.linear, self.tested)
+        assert decision.computed is not None
+        assert decision.above_twins is not None
+        return decision.computed, decision.above_twins
 
 
 def chosen(pairs: np.ndarray, correlation: np.ndarray, most: float) -> np.ndarray:
@@ -103,15 +104,17 @@ def correlations(labels: LabelColumns) -> np.ndarray:
     return matrix
 
 
-def stage(n_tokens: int, n_twins: int, most: float) -> Stage:
-    """Run nano and measure its layer and twins."""
-    settings = Settings(max_tokens=n_tokens, max_pairs=3_000, twins=n_twins, controls=(), spikes=())
-    subject = model_subject("nano", None, None, [LAYER], Choice.of("support"), settings, "cpu", silent)
+def stage(n_tokens: int, n_twins: int, most: float | None) -> Stage:
+    """Run nano and measure its layer and twins; most: see `chosen`, None takes a uniform sample of all pairs."""
+    n_pairs, rule = (3_000, "support") if most is not None else (240, "uniform")
+    settings = Settings(max_tokens=n_tokens, max_pairs=n_pairs, twins=n_twins, controls=(), spikes=())
+    subject = model_subject("nano", None, None, [LAYER], Choice.of(rule), settings, "cpu", silent)
     labelled, tokens = subject.labels, subject.tokens
     assert labelled is not None
     assert tokens is not None
     columns = LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens)
-    kept = chosen(subject.planned.tested.pairs, correlations(columns), most)
+    kept = subject.planned.tested.pairs
+    kept = kept if most is None else chosen(kept, correlations(columns), most)
     named = [(labelled.names[a], labelled.names[b]) for a, b in kept]
     planned = plan_study(
         columns, labelled.doc, labelled.pos, _doc_keys(tokens), settings, Choice.of(named), labelled.names,
@@ -184,6 +187,8 @@ class Repeat:
     """Those of them that were not spliced in."""
     recall: float
     """Share of the known cases found."""
+    above: float
+    """Share of the known cases above their twins."""
     interval: tuple[float, float] | None
     """Rogan–Gladen's, in pairs; None where nothing is claimed."""
     naive: tuple[float, float]
@@ -195,7 +200,7 @@ class Repeat:
 def repeat(held: Stage, n_true: int, weaker: float, rng: np.random.Generator) -> Repeat:
     """Splice, decide, estimate."""
     splice = Splice.draw(len(held.tested.pairs), n_true, weaker, rng)
-    flags = held.found(splice.into(held, rng))
+    flags, above = held.found(splice.into(held, rng))
     counted = np.ones(len(flags), bool)
     counted[splice.known] = False
     n = int(counted.sum())
@@ -207,6 +212,7 @@ def repeat(held: Stage, n_true: int, weaker: float, rng: np.random.Generator) ->
         found=tested.n_found,
         others=tested.n_found - int(flags[splice.true].sum()),
         recall=known.value,
+        above=float(above[splice.known].mean()),
         interval=None if estimate is None else (n * estimate.low, n * estimate.high),
         naive=(n * plain.low, n * plain.high),
         low=n * share_at_least(tested, held.false),
@@ -221,15 +227,15 @@ def row(n_true: int, weaker: float, held: list[Repeat]) -> list[str]:
     naive = sum(low <= n_true <= high for low, high in (one.naive for one in held))
     return [
         f"{n_true}", f"{weaker:g}", f"{np.mean([one.found for one in held]):.1f}",
-        f"{np.mean([one.others for one in held]):.1f}",
-        f"{np.mean([one.recall for one in held]):.2f}", f"{len(claimed)} of {len(held)}",
+        f"{np.mean([one.others for one in held]):.1f}", f"{np.mean([one.recall for one in held]):.2f}",
+        f"{np.mean([one.above for one in held]):.2f}", f"{len(claimed)} of {len(held)}",
         f"{covered} of {len(claimed)}" + (f" = {covered / len(claimed):.0%}" if claimed else ""), f"{width:.0f}",
         f"{naive} of {len(held)}", f"{sum(one.low <= n_true for one in held)} of {len(held)}",
     ]  # fmt: skip
 
 
 COLUMNS = (
-    "pairs spliced in", "weaker by", "found (mean)", "others among them", "recall of known cases", "claimed",
+    "pairs spliced in", "weaker by", "found (mean)", "others among them", "recall of known cases", "above twins", "claimed",
     "interval holds the number", "median width", "naive interval holds it", "lower limit holds",
 )  # fmt: skip
 
@@ -272,7 +278,18 @@ def page(n_repeats: int) -> Iterator[str]:
     yield (
         f"The same with the {N_CONCEPTS} concepts that have the most testable pairs, whatever their correlation (up to "
         f"{near.correlation:.2f}; {len(near.tested.pairs)} pairs, of which the layer by itself computes {near.own}): where "
-        "A′ goes with A, the spliced pair (A, B) makes (A′, B) computed too. The count is one of pairs and not of mechanisms.\n"
+        "A′ goes with A, the spliced pair (A, B) makes (A′, B) computed too. The count is one of pairs, not of mechanisms.\n"
+    )
+    yield from table(COLUMNS, [row(12, 1.0, few)])
+    sparse = stage(n_tokens, n_twins, None)
+    few = [repeat(sparse, 12, 1.0, np.random.default_rng([43, r])) for r in range(4)]
+    n_concepts = len(np.unique(sparse.tested.pairs))
+    yield "\n## Few pairs of each concept\n"
+    yield (
+        f"The same with a uniform sample of {len(sparse.tested.pairs)} of all testable pairs: {n_concepts} concepts, "
+        f"{2 * len(sparse.tested.pairs) / n_concepts:.1f} pairs of each. What a concept does in all its pairs is taken out "
+        "before a pair is called computed; with so few of them the spliced pairs go with it, though they stand above their "
+        "twins.\n"
     )
     yield from table(COLUMNS, [row(12, 1.0, few)])
 

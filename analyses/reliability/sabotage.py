@@ -37,8 +37,6 @@ SETTINGS = {
     "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "NUMBA_THREADING_LAYER": "workqueue", "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }  # fmt: skip
-KERNEL_ROOMS = ("probes/", "evidence/")
-"""Where compiled kernels live. A kernel holds what it was compiled with, whatever file that came from."""
 GREEN, RED, INTERRUPTED = 0, 1, 2
 
 
@@ -47,6 +45,7 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "probekit"
+        # kernels are compiled anew where their file is changed (tests/meta/test_kernels.py: no other file is in them)
         self._kernels, self.log = folder / "kernels", folder / "log.txt"
         shutil.copytree(
             ROOT, self.root, ignore=shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", "runs")
@@ -56,15 +55,13 @@ class Copy:
         """The file that is spoilt."""
         return self.root / "probekit" / defect.file
 
-    def ran(self, words: list[str], *, fresh: bool = False) -> tuple[bool, str]:
+    def ran(self, words: list[str]) -> tuple[bool, str]:
         """Whether some tests are green, and the first that is not.
 
         Args:
             words: of the command line of pytest.
-            fresh: compile every kernel anew.
         """
-        kernels = Path(tempfile.mkdtemp(dir=self._kernels.parent)) if fresh else self._kernels
-        code = self._forked(words, kernels)
+        code = self._forked(words)
         told = self.log.read_text(errors="replace")
         if code is None:
             return False, f"(not finished after {SECONDS} s)"
@@ -73,12 +70,12 @@ class Copy:
         first = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", told, re.MULTILINE)
         return code == GREEN, first.group(1).replace("tests/", "", 1) if first else "(could not be collected)"
 
-    def _forked(self, words: list[str], kernels: Path) -> int | None:
+    def _forked(self, words: list[str]) -> int | None:
         child = os.fork()
         if child == 0:
             code = 3
             try:
-                code = self._pytest(words, kernels)
+                code = self._pytest(words)
             except BaseException:
                 traceback.print_exc()
                 raise
@@ -96,19 +93,19 @@ class Copy:
         os.waitpid(child, 0)
         return None
 
-    def _pytest(self, words: list[str], kernels: Path) -> int:
+    def _pytest(self, words: list[str]) -> int:
         """In the fork: nothing of the sound probekit, neither loaded nor to be found."""
         os.setsid()
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         os.chdir(self.root)
-        os.environ.update(PYTHONPATH=str(self.root), NUMBA_CACHE_DIR=str(kernels))
+        os.environ.update(PYTHONPATH=str(self.root), NUMBA_CACHE_DIR=str(self._kernels))
         for name in [n for n in sys.modules if n.split(".")[0] == "probekit"]:
             del sys.modules[name]
         sys.path[:] = [str(self.root), *(p for p in sys.path if p and not _within(p, ROOT))]
         sys.dont_write_bytecode = True
-        import_module("numba").config.CACHE_DIR = str(kernels)
+        import_module("numba").config.CACHE_DIR = str(self._kernels)
         options = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow and not gpu"]
         options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # the libraries are loaded already
         return int(import_module("pytest").main([*options, *words]))
@@ -167,7 +164,7 @@ def main() -> None:
             path, begun = copy.path(defect), time.monotonic()
             text = path.read_text(encoding="utf-8")
             store.write_text(path, text.replace(defect.right, defect.wrong))
-            green, first = copy.ran(words_of(defect.tests), fresh=defect.file.startswith(KERNEL_ROOMS))
+            green, first = copy.ran(words_of(defect.tests))
             store.write_text(path, text)
             found[defect.what] = {"by": "" if green else first, "code": identity.code()}
             print(

@@ -193,7 +193,8 @@ def _ridge_weights(moments: FrozenMoments, strengths: tuple[float, ...]) -> list
     """Ridge weights [pair, column] for each strength; A and B are taken out by Woodbury, not pair by pair."""
     target, v1, v2 = _residual_targets(moments)
     values, vectors = np.linalg.eigh(moments.gram)
-    mean_variance = max(np.trace(moments.gram) / len(values), np.finfo(float).tiny)
+    # squares of fp32 activations are 0 or above 1e-90; a smaller floor has an infinite inverse where all are silent
+    mean_variance = max(np.trace(moments.gram) / len(values), 1e-150)
     rotated = [part @ vectors for part in (target, v1, v2)]
     weights: list[np.ndarray] = []
     for strength in strengths:

@@ -13,27 +13,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from probekit.errors import DegenerateError, InputError, StoreError, guarded
 from probekit.evidence.causal import p_against, quadrant_change, quadrant_of
 from probekit.model.host import Host, load_host
-from probekit.model.intervene import (
-    Edit,
-    NeuronScale,
-    ablate_direction,
-    ablate_neurons,
-    neuron_scales,
-    predict,
-    written_elsewhere,
-)
+from probekit.model.intervene import Edit, NeuronScale, neuron_scales, predict
 from probekit.probes.pairs import QUADRANTS
 from probekit.run import identity
+from probekit.run.edits import What, edits_of
 from probekit.run.kept import KeptText
 from probekit.run.progress import watching
 from probekit.run.result import Run, load
@@ -42,7 +33,6 @@ from probekit.run.subject import concepts_of, doc_keys
 from probekit.text.concepts.labels import Labels
 from probekit.text.corpus import Tokens, as_corpus
 
-What = Literal["direction", "pattern", "neurons"]
 KINDS = ("own", "other", "elsewhere")
 MEASURES = ("loss", "divergence")
 
@@ -133,7 +123,7 @@ def causal(
     edits = [
         edit
         for p, row in enumerate(chosen.to_dict("records"))
-        for edit in _edits(row, scale[p], what, n_neurons, n_random, np.random.default_rng([seed, p]))
+        for edit in edits_of(row, scale[p], what, n_neurons, n_random, np.random.default_rng([seed, p]))
     ]
     return _measured(host, tokens, halves["confirm"], labels, chosen, edits, n_random, what, progress)
 
@@ -189,52 +179,6 @@ def _scale(
         for layer, a, b in zip(chosen["layer"], chosen["a"], chosen["b"], strict=True)
     ]
     return neuron_scales(host, tokens, docs, rows)
-
-
-def _edits(
-    row: dict[Any, Any],
-    scale: NeuronScale,
-    what: str,
-    n_neurons: int,
-    n_random: int,
-    rng: np.random.Generator,
-) -> list[Edit]:
-    """The pair's own ablation, then the other ones, then its own change written elsewhere."""
-    layer, mean = int(row["layer"]), scale.mean
-    neurons = np.asarray(row["neurons"], np.int64)
-    weights = np.zeros(len(mean), np.float32)
-    weights[neurons] = np.asarray(row["weights"], np.float32)
-    moving = np.flatnonzero(scale.sd.numpy() > 0)
-    shuffles = [_shuffle(moving, len(mean), rng) for _ in range(2 * n_random)]
-    if what == "neurons":
-        # weight times the neuron's own movement: its share of the readout's
-        strength = np.abs(weights[neurons]) * scale.sd.numpy()[neurons]
-        best = neurons[np.argsort(-strength, kind="stable")[:n_neurons]]
-        own = ablate_neurons(layer, best, mean)
-        others = [ablate_neurons(layer, order[best], mean) for order in shuffles[:n_random]]
-    else:
-        read = torch.from_numpy(weights)
-        along = read if what == "direction" else scale.interaction
-        own = ablate_direction(layer, read, mean, along)
-        others = [
-            ablate_direction(layer, _moved(read, order), mean, _moved(along, order))
-            for order in shuffles[:n_random]
-        ]
-    elsewhere = [written_elsewhere(own, _moved(own.write, order)) for order in shuffles[n_random:]]
-    return [own, *others, *elsewhere]
-
-
-def _shuffle(moving: np.ndarray, n_neurons: int, rng: np.random.Generator) -> np.ndarray:
-    """A place for each neuron's value: neurons that move change places, the others stay."""
-    order = np.arange(n_neurons)
-    order[moving] = rng.permutation(moving)
-    return order
-
-
-def _moved(values: Tensor, order: np.ndarray) -> Tensor:
-    out = torch.empty_like(values)
-    out[..., torch.from_numpy(order)] = values
-    return out
 
 
 def _measured(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probekit.run import measure, source
+from probekit.run import checkpoint, measure, source
 from probekit.run.pipeline import analyze_arrays
 from probekit.run.stages import Stage
 
@@ -48,10 +49,17 @@ def assert_alike(*all_made: Digests) -> int:
     return len(runs)
 
 
-def test_rows_a_block_hash_seed_order_of_folders_threads_and_a_stop_change_nothing():
-    one = made("7", hash_seed="1")
-    other = made("1000", hash_seed="2", n_threads="2", listing="5")
-    assert assert_alike(one, other) == 4
+@pytest.mark.usefixtures("undrawn")
+def test_rows_a_block_hash_seed_order_of_folders_threads_and_a_stop_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    import grid
+    import job
+
+    other = made("7", hash_seed="2", n_threads="2", listing="5")
+    monkeypatch.setattr(measure, "TILE", job.TILE)
+    monkeypatch.setattr(checkpoint, "SHARE", math.inf)
+    assert assert_alike(grid.digests([1_000], tmp_path), other) == 4
 
 
 @pytest.mark.slow
@@ -64,6 +72,7 @@ def test_the_whole_grid():
     assert assert_alike(*reruns) == 50
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_difference_would_be_seen(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], tmp_path: Path):
     """The control: without re-blocking the numbers do depend on how the rows come, so that the tests above can fail."""
     import grid

@@ -100,7 +100,14 @@ def test_the_lexical_confound_is_caught_and_the_true_and_survives(scene: Scene) 
 def test_no_type_is_fitted_and_judged_on(scene: Scene) -> None:
     """Fit: documents of one half, types of one half; confirm: the others of both."""
     run = pk.analyze_arrays(
-        scene.neurons, scene.labels, scene.docs, types=scene.types, twins=0, min_support=40, progress=False
+        scene.neurons,
+        scene.labels,
+        scene.docs,
+        types=scene.types,
+        twins=0,
+        min_support=40,
+        progress=False,
+        pairs=[("c0", "c1")],
     )
     corpus = run.summary["corpus"]
     share = is_confirm_type(scene.types, 0).mean()
