@@ -18,7 +18,7 @@ from jaxtyping import Float, Float32, Int
 from probekit.probes.tiles import add_gram, column_sums
 
 COLLINEAR = 1e-5
-"""A neuron whose variance is explained to all but this share by those already chosen carries fp32 rounding."""
+"""As in `probekit.probes.select`, whose compiled kernel may use nothing of another file."""
 BLOCK_BYTES = 2**30
 """Memory that the paths of one block of pairs may take."""
 

@@ -18,9 +18,11 @@ import torch
 from jaxtyping import Float, Int
 
 from probekit.errors import InputError
-from probekit.probes.device import COLLINEAR, paths_on
+from probekit.probes.device import paths_on
 from probekit.probes.moments import FrozenMoments, Moments, Pairs, as_pairs
 
+COLLINEAR = 1e-5
+"""A neuron whose variance is explained to all but this share by those already chosen carries fp32 rounding."""
 CONSTANT = 1e-6
 """A neuron whose sd is below this share of its mean is constant: what is left is the rounding of fp32 rows."""
 

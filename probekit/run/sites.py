@@ -278,7 +278,7 @@ class Layer:
 
     def _held_labels(self, labels: LabelColumns) -> Tensor:
         assert self.weights is not None
-        return torch.from_numpy(labels.dense()).to(self.weights.device)
+        return _tensor(labels.dense()).to(self.weights.device)
 
     def take_calibrated(self, left: Mapping[str, np.ndarray]) -> None:
         """Take over twins drawn earlier: on another processor their frame might come out otherwise."""
@@ -287,7 +287,7 @@ class Layer:
             return
 
         def there(name: str) -> Tensor:
-            return torch.from_numpy(left[name].copy()).to(weights.device)
+            return _tensor(left[name]).to(weights.device)
 
         self.overlap = left.get("overlap")
         if "linear/weight" in left:
@@ -347,7 +347,7 @@ class Layer:
             yield name, twin.neurons(inputs, held)
         if self.spikes is not None and spiked:
             a, b = torch.from_numpy(self.spikes.pairs.T.astype(np.int64)).to(held.device)
-            added = (held[:, a] * held[:, b]) @ torch.from_numpy(self.spikes.pattern).to(held.device)
+            added = (held[:, a] * held[:, b]) @ _tensor(self.spikes.pattern).to(held.device)
             for amplitude in self.study.spikes:
                 name = f"spike:{amplitude:g}"
                 if name in sites:
@@ -380,6 +380,12 @@ def _sites(weights: MlpWeights | None, study: Study, *, has_inputs: bool) -> dic
         for amplitude in study.spikes:
             sites[f"spike:{amplitude:g}"] = Site((DECIDING_K,), spiked=True)
     return sites
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    """The same numbers in memory of torch's own: products may round otherwise where an array begins elsewhere in a line
+    of the cache, and numpy's arrays begin wherever there was room."""
+    return torch.from_numpy(values).clone()
 
 
 def _held(tensor: Tensor) -> np.ndarray:

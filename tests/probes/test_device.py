@@ -86,6 +86,12 @@ def test_paths_are_those_of_the_compiled_kernel(
     np.testing.assert_array_equal(there[:, :16], here[:, :16])
 
 
+def test_both_ways_pass_over_the_same_neurons() -> None:
+    from probekit.probes import device, select
+
+    assert device.COLLINEAR == select.COLLINEAR
+
+
 def test_reduced_precision_is_off_while_sums_are_taken() -> None:
     before = torch.get_float32_matmul_precision()
     try:

@@ -73,6 +73,28 @@ def test_sites_measured_apart_are_the_sites_measured_together() -> None:
         require_same(apart["twin:0"], swapped)
 
 
+def test_where_arrays_lie_in_memory_does_not_matter() -> None:
+    """What a retried task gets lies elsewhere; the last bits of a product may follow the place of its factors."""
+    scene = make_scene(1, n_tokens=3_000, n_concepts=24, n_active=3)
+    weights = random_layer(1, 72, 24)
+    study = plan(scene, Settings(twins=4, min_support=10, controls=("isotropic", "shuffle"), spikes=(1.0,)))
+    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, study.rows)
+    drawn = calibrate_layer(source, 0, study.study)
+    names = ["twin:0", "twin:2", "isotropic:1", "shuffle:0", "spike:1"]
+    found = []
+    for shift in (0, 4, 16, 20, 48):
+        moved = {}
+        for name, values in drawn.items():
+            room = np.empty(values.nbytes + 128, np.uint8)
+            start = -room.ctypes.data % 64 + shift
+            moved[name] = room[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+            moved[name][...] = values
+            assert moved[name].ctypes.data % 64 == shift
+        found.append(measure_sites(source, 0, names, study.study, moved))
+    for other in found[1:]:
+        assert require_same(found[0], other) > 10
+
+
 @pytest.mark.parametrize("n_slots", [1, 3, 4, 9, 1_000])
 def test_every_site_is_dealt_once(n_slots: int) -> None:
     names = {2: list("abcdefg"), 5: list("abc")}
