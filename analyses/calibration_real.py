@@ -30,7 +30,7 @@ from probekit.run.progress import silent
 from probekit.run.source import ModelSource
 from probekit.run.store import write_text
 from probekit.run.study import PlannedStudy, Settings, plan_study
-from probekit.run.subject import Subject, _doc_keys, model_subject
+from probekit.run.subject import Subject, doc_keys, model_subject
 
 RESULT = RESULTS / "calibration_real.md"
 Q, N_TWINS = 0.05, 20
@@ -165,7 +165,7 @@ def half_of(subject: Subject, parity: int, named: list[tuple[str, str]]) -> tupl
     columns = LabelColumns(labels.indptr, labels.tokens, labels.n_tokens).take(kept)
     settings = Settings(max_pairs=len(named), min_support=30, twins=N_TWINS, controls=(), spikes=())
     planned = plan_study(
-        columns, labels.doc[kept], labels.pos[kept], _doc_keys(tokens), settings, Choice.of(named), labels.names,
+        columns, labels.doc[kept], labels.pos[kept], doc_keys(tokens), settings, Choice.of(named), labels.names,
         labels.kinds, labels.lags,
     )  # fmt: skip
     docs = {half: held[held % 2 == parity] for half, held in planned.docs.items()}

@@ -31,7 +31,7 @@ from probekit.run.planned import DECIDING_K
 from probekit.run.progress import silent
 from probekit.run.source import ArraySource
 from probekit.run.study import PlannedStudy, Settings, plan_study
-from probekit.run.subject import _doc_keys, model_subject
+from probekit.run.subject import doc_keys, model_subject
 
 LAYER, CHANNEL, N_KNOWN, N_CONCEPTS = 1, 5, 24, 28
 AMPLITUDES = (1.0, 4.0)
@@ -117,7 +117,7 @@ def stage(n_tokens: int, n_twins: int, most: float | None) -> Stage:
     kept = kept if most is None else chosen(kept, correlations(columns), most)
     named = [(labelled.names[a], labelled.names[b]) for a, b in kept]
     planned = plan_study(
-        columns, labelled.doc, labelled.pos, _doc_keys(tokens), settings, Choice.of(named), labelled.names,
+        columns, labelled.doc, labelled.pos, doc_keys(tokens), settings, Choice.of(named), labelled.names,
         labelled.kinds, labelled.lags,
     )  # fmt: skip
     blocks: list[tuple[torch.Tensor | None, torch.Tensor]] = []
