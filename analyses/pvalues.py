@@ -1,6 +1,6 @@
 """Are the p-values p-values: the share of null pairs with p ≤ t under every null, and the adjusted ones against statsmodels.
 
-    python analyses/pvalues.py                     # some 6 minutes of one core
+    python analyses/pvalues.py                     # some 4 minutes of one core
     python analyses/pvalues.py --draws 6 --out -
 
 Nulls: PC-sign, isotropic and channel-shuffle twins of planted, random and reading layers in the layer's place; readers of
@@ -12,6 +12,7 @@ below ¼ in exactly 95 % of the documents. The standard error is that over draws
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -37,8 +38,8 @@ from readings import plan_of, single, stream
 
 from probekit.evidence.contrast import EPSILON, REPRESENTED_SHARE, Contrast, p_not_above
 from probekit.evidence.decide import Decision, adjusted
-from probekit.model.twins import channel_shuffle, concept_directions, isotropic_twin
 from probekit.model.weights import MlpWeights
+from probekit.run import sites
 from probekit.run.measure import measure_layers
 from probekit.run.planned import DECIDING_K
 from probekit.run.source import ArraySource
@@ -96,35 +97,31 @@ def alone(neurons: torch.Tensor, planned: PlannedStudy) -> Contrast:
     return next(measure_layers(source, [0], planned.study)).by_k[DECIDING_K]
 
 
-def pool_of(twin: str, scene: Scene, weights: MlpWeights, planned: PlannedStudy, seed: int) -> list[Contrast]:
-    """Many twins of one kind of one layer."""
-    if twin == "PC-sign":
-        many = replace(planned, study=replace(planned.study, n_twins=POOL, seed=seed))
-        return measured(scene, weights, many).twins[DECIDING_K]
-    rng = np.random.default_rng([seed, 3])
-    sample = scene.inputs[torch.from_numpy(planned.rows["fit"])]
-    if twin == "isotropic":
-        drawn = (isotropic_twin(weights, sample, rng).neurons(scene.inputs) for _ in range(POOL))
-    else:
-        held = torch.from_numpy(scene.labels).float()
-        directions = concept_directions(sample, held[torch.from_numpy(planned.rows["fit"])])
-        shuffles = (channel_shuffle(weights, directions, rng) for _ in range(POOL))
-        drawn = (shuffle.neurons(scene.inputs, held) for shuffle in shuffles)
-    return [alone(neurons, planned) for neurons in drawn]
+def pools_of(
+    scene: Scene, weights: MlpWeights, planned: PlannedStudy, seed: int
+) -> dict[str, list[Contrast]]:
+    """Many twins of each kind of one layer, through the passes of a run."""
+    many = replace(planned.study, n_twins=POOL, controls=("isotropic", "shuffle"), seed=seed)
+    measure = measured(scene, weights, replace(planned, study=many))
+    pools = {"PC-sign": measure.twins[DECIDING_K]}
+    pools |= {"isotropic": measure.controls["isotropic"], "channel-shuffle": measure.controls["shuffle"]}
+    assert all(len(pool) == POOL for pool in pools.values())
+    return pools
 
 
 def of_twins(n_pools: int) -> Iterator[Null]:
     """Twins of every kind in the layer's place, references drawn from the same pool."""
-    for twin in ("PC-sign", "isotropic", "channel-shuffle"):
-        decisions: list[Decision] = []
-        for index in range(n_pools):
-            scene, weights = stand_ins(("plant", "random", "readers")[index % 3], 300 + index)
-            planned = planned_for(scene, twins=0, seed=index)
-            pool = pool_of(twin, scene, weights, planned, index)
+    sites.N_CONTROL = POOL  # a run shows few of the kinds that decide nothing
+    decisions: dict[str, list[Decision]] = defaultdict(list)
+    for index in range(n_pools):
+        scene, weights = stand_ins(("plant", "random", "readers")[index % 3], 300 + index)
+        planned = planned_for(scene, twins=0, seed=index)
+        rng = np.random.default_rng([index, 5])
+        for kind, pool in pools_of(scene, weights, planned, index).items():
             # the linear sites play no part in these p-values
-            rng = np.random.default_rng([index, 5])
-            decisions += twins_in_place(pool, [pool[0]], planned.tested, n_twins=N_TWINS, rng=rng)
-        yield from p_values(decisions, f"{twin} twin in the layer's place")
+            decisions[kind] += twins_in_place(pool, [pool[0]], planned.tested, n_twins=N_TWINS, rng=rng)
+    for kind, held in decisions.items():
+        yield from p_values(held, f"{kind} twin in the layer's place")
 
 
 def of_layers(n_draws: int) -> Iterator[Null]:
@@ -151,7 +148,7 @@ def of_layers(n_draws: int) -> Iterator[Null]:
 
 def of_labels(n_draws: int) -> Iterator[Null]:
     """No interaction at all: linear sites of additive inputs, labels that have nothing to do with the neurons."""
-    sites: dict[str, list[np.ndarray]] = {"p of κ": [], "p_lin": []}
+    linear: dict[str, list[np.ndarray]] = {"p of κ": [], "p_lin": []}
     moved: list[np.ndarray] = []
     within: list[np.ndarray] = []
     for seed in range(n_draws):
@@ -162,8 +159,8 @@ def of_labels(n_draws: int) -> Iterator[Null]:
         measure = measured(scene, weights, planned)
         assert measure.pre is not None
         assert measure.input_site is not None
-        sites["p of κ"].append(measure.pre.p_raw)
-        sites["p_lin"].append(p_not_above(measure.pre, [measure.input_site]))
+        linear["p of κ"].append(measure.pre.p_raw)
+        linear["p_lin"].append(p_not_above(measure.pre, [measure.input_site]))
         neurons = weights.neurons(scene.inputs)
         # whole documents, so that what a document does to all its tokens stays together
         half = len(scene.labels) // 2 // 50 * 50
@@ -171,8 +168,8 @@ def of_labels(n_draws: int) -> Iterator[Null]:
         moved.append(alone(neurons, planned_for(other, twins=0, seed=seed)).p_raw)
         stratum = replace(scene, labels=permuted_within(scene.labels, np.random.default_rng([seed, 9])))
         within.append(alone(neurons, planned_for(stratum, twins=0, seed=seed)).p_raw)
-    yield Null("pre-activations of additive inputs", "p of κ", sites["p of κ"])
-    yield Null("pre-activations against the input, both additive", "p_lin", sites["p_lin"])
+    yield Null("pre-activations of additive inputs", "p of κ", linear["p of κ"])
+    yield Null("pre-activations against the input, both additive", "p_lin", linear["p_lin"])
     yield Null("labels of other documents", "p of κ", moved)
     yield Null("one concept and permutations of another within its strata", "p of κ", within)
 

@@ -27,7 +27,7 @@ TABLES = {
     "pair_sums": ("sums", "pair_sums"), "gram": ("sums", "gram"), "folds": ("exact", "folds"),
     "precision": ("exact", "precision"), "harvest": ("forward", "run"), "memory": ("memory", "run"),
     "scaling": ("scaling", "run"), "twins": ("twins", "run"),
-    "gpu": ("gpu", "run"),
+    "rates": ("rates", "run"), "gpu": ("gpu", "run"),
 }  # fmt: skip
 
 

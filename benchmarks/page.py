@@ -12,7 +12,7 @@ README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- tables: generated -->", "<!-- end of tables -->"
 ORDER = (
     "selection", "end_to_end", "probes", "pair_sums", "gram", "folds", "precision", "harvest", "memory", "scaling",
-    "twins", "gpu",
+    "twins", "rates", "gpu",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import RESULTS
+from probekit.run.session import GROUP_BYTES
 from probekit.run.store import read_json, write_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "planning.md"
@@ -62,14 +63,13 @@ class Rates:
 
 def measured() -> tuple[Rates, list[dict[str, Any]]]:
     """The rates of benchmarks/results, and the records they come from."""
-    names = ("harvest", "gram", "pair_sums", "selection")
-    records = {name: read_json(RESULTS / f"{name}.json") for name in names}
-    held = {key: value for record in records.values() for key, value in record["rates"].items()}
+    records = [read_json(RESULTS / f"{name}.json") for name in ("harvest", "rates")]
+    held = {key: value for record in records for key, value in record["rates"].items()}
     rates = Rates(
-        held["forward_flops"], held["gemm_flops_3072"], held["gram_flops_3072"], held["pair_additions_a_second_3072_6"],
-        held["select_seconds_a_pair_3072"] / 3_072,
+        held["forward_flops"], held["product_flops"], held["gram_flops"], held["pair_additions"],
+        held["selection_seconds"],
     )  # fmt: skip
-    return rates, list(records.values())
+    return rates, records
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ class Plan:
 
     seconds: dict[str, float]
     """Core seconds by stage."""
+    n_busy: int
+    """Cores that have a task."""
     site_bytes: float
     """Sums that a task holds for one site in pass A."""
     twin_input_bytes: float
@@ -114,8 +116,8 @@ def plan(
     n, d, depth = shape.n_neurons, shape.d_model, shape.n_layers
     fit = 0.5 * n_tokens
     n_sites = 2 + n_twins + N_ISOTROPIC + N_SPIKES  # neurons, pre-activations, and what is random
-    # a task forwards up to its own layer: on average half of the model, for every share of every layer's sites
-    forwards = 1.0 if n_slots <= 1 else max(depth, n_slots) / 2
+    site_bytes = 8.0 * n * (n + n_pairs + n_concepts) + 4 * TILE * n * 3
+    forwards, n_busy = _forwards(depth, n_sites, n_sites * site_bytes, n_slots)
     per_site = fit * 2.0 * n**2 / rates.gram
     folds = 1 + (d / n) ** 2 / n_sites
     per_pairs = fit * n * (n_pairs * (n_active / n_concepts) ** 2 + n_active) / rates.additions
@@ -132,11 +134,26 @@ def plan(
     }
     return Plan(
         seconds,
-        8.0 * n * (n + n_pairs + n_concepts) + 4 * TILE * n * 3,
+        n_busy,
+        site_bytes,
         4.0 * (d * d + 2 * n * d + TILE * (d + n)) + N_ISOTROPIC * 4.0 * n * d,
         2.0 * n_tokens * depth * (n + d),
         depth * n_sites * n_pairs * 16 * 4 * 16 * 8.0,
     )
+
+
+def _forwards(n_layers: int, n_sites: int, layer_bytes: float, n_slots: int) -> tuple[float, int]:
+    """How often the whole model is run over the text, and the cores that have something to do.
+
+    A pass stops inside the last layer that it reads. One process takes layers together as far as their sums fit
+    (`GROUP_BYTES`), a cluster deals the sites of each layer to as many tasks as there are cores (`engine._shares`).
+    """
+    if n_slots <= 1:
+        together = max(1, int(GROUP_BYTES // layer_bytes))
+        lasts = [min(first + together, n_layers) for first in range(0, n_layers, together)]
+        return sum(lasts) / n_layers, 1
+    n_shares = min(-(-n_slots // n_layers), n_sites)
+    return n_shares * (n_layers + 1) / 2, min(n_slots, n_shares * n_layers)
 
 
 def size(n_bytes: float) -> str:
@@ -178,7 +195,7 @@ def rows(
         for n_tokens in tokens:
             found = plan(shape, n_tokens, rates, n_slots=n_cores, **options)
             cells = [duration(found.seconds[stage]) for stage in stages]
-            whole = duration(sum(found.seconds.values()) / n_cores)
+            whole = duration(sum(found.seconds.values()) / found.n_busy)
             lines.append(
                 f"| {shape.name} | {n_tokens:,.0f} | {' | '.join(cells)} | {whole} | {size(found.site_bytes)} | "
                 f"{size(found.avoided_bytes)} | {size(found.moved_bytes)} |"
@@ -226,17 +243,20 @@ def page() -> str:
         "",
         "## One core",
         "",
+        (
+            "One process takes as many layers together as have sums of a gigabyte in all; a wide layer goes alone, and the "
+            "text is run through the model up to it once for each."
+        ),
+        "",
         *rows(MODELS, TOKENS, rates, 1),
         "",
         "## A thousand cores, `--engine ray`",
         "",
         (
             "A task takes one layer and some of its sites and forwards the text up to its layer itself: nothing is "
-            "stored or sent, "
-            "and the forward is paid as often as there are tasks at a time (half of the model on average). That is "
-            "why its column "
-            "grows. Tokens are not split between tasks: the sums would group otherwise and the tables would not be "
-            "the same to "
+            "stored or sent, and every task pays for its forward (half of the model on average). That is why the column "
+            "grows. No more cores are busy than there are layers times sites. Tokens are not split between tasks: the sums "
+            "would group otherwise and the tables would not be the same to "
             "the last bit."
         ),
         "",

@@ -36,8 +36,12 @@ def _forward(
 ):  # pragma: no cover - compiled
     n_neurons = pair_sums.shape[1]
     n_blocks = (n_neurons + LANES - 1) // LANES  # gram has as many rows and columns, empty ones at the end
+    diagonal = np.empty(n_neurons, np.float32)
+    for i in range(n_neurons):
+        diagonal[i] = gram[i, i]
     for p in numba.prange(len(pairs)):
-        chosen = np.zeros((n_blocks, k + 2, LANES), np.float32)
+        chosen = np.empty((n_blocks, k + 2, LANES), np.float32)
+        chosen[n_blocks - 1] = np.float32(0.0)
         rest = np.zeros((n_blocks, LANES), np.float32)
         variance = np.zeros((n_blocks, LANES), np.float32)
         floor = np.zeros((n_blocks, LANES), np.float32)
@@ -56,8 +60,8 @@ def _forward(
                 v2 = (np.float32(concept_sums[b, i]) - b_on_a * np.float32(concept_sums[a, i])) * b_unit
                 chosen[block, 0, j], chosen[block, 1, j] = v1, v2
                 rest[block, j] = np.float32(pair_sums[p, i]) - y_on_a * v1 - y_on_b * v2
-                floor[block, j] = COLLINEAR * gram[i, i]
-                variance[block, j] = gram[i, i] - v1 * v1 - v2 * v2
+                floor[block, j] = COLLINEAR * diagonal[i]
+                variance[block, j] = diagonal[i] - v1 * v1 - v2 * v2
             for j in range(LANES):
                 d, r = variance[block, j], rest[block, j]
                 score = r * r / d if d > floor[block, j] else np.float32(0.0)
@@ -87,17 +91,25 @@ def _forward(
             n_held = step + 2
             for block in range(n_blocks):
                 first = block * LANES
+                w0, w1 = weights[0], weights[1]
                 for j in range(LANES):
-                    line[j] = gram[best, first + j]
-                # four at a time: one load and store of the line for four products
-                for s in range(0, n_held - 3, 4):
+                    line[j] = gram[best, first + j] - w0 * chosen[block, 0, j] - w1 * chosen[block, 1, j]
+                for s in range(2, n_held - 3, 4):
                     w0, w1, w2, w3 = weights[s], weights[s + 1], weights[s + 2], weights[s + 3]
                     for j in range(LANES):
                         line[j] -= (
-                            w0 * chosen[block, s, j] + w1 * chosen[block, s + 1, j]
-                            + w2 * chosen[block, s + 2, j] + w3 * chosen[block, s + 3, j]
-                        )  # fmt: skip
-                for s in range(n_held // 4 * 4, n_held):
+                            w0 * chosen[block, s, j]
+                            + w1 * chosen[block, s + 1, j]
+                            + w2 * chosen[block, s + 2, j]
+                            + w3 * chosen[block, s + 3, j]
+                        )
+                s = 2 + (n_held - 2) // 4 * 4
+                if n_held - s >= 2:
+                    w0, w1 = weights[s], weights[s + 1]
+                    for j in range(LANES):
+                        line[j] -= w0 * chosen[block, s, j] + w1 * chosen[block, s + 1, j]
+                    s += 2
+                if n_held > s:
                     w0 = weights[s]
                     for j in range(LANES):
                         line[j] -= w0 * chosen[block, s, j]

@@ -160,8 +160,8 @@ def n_redone(clean: Work, share: float, folder: Path) -> int:
     return parts + tiles
 
 
-@pytest.mark.parametrize("share", [0.6, 0.99])
-def test_killed_late_next_to_nothing_is_done_again(clean: Work, share: float, tmp_path: Path):
+@pytest.mark.parametrize("share", [0.35, 0.99])
+def test_killed_next_to_nothing_is_done_again(clean: Work, share: float, tmp_path: Path):
     n_redone(clean, share, tmp_path)
 
 
