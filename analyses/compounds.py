@@ -1,6 +1,6 @@
 """Compound words: does a layer tell "doc|string" or "default value" from its tokens better than other bigrams as frequent?
 
-    python analyses/compounds.py                                          # nano on the docs corpus, some 8 minutes
+    python analyses/compounds.py                                          # nano on the docs corpus, some 10 minutes
     python analyses/compounds.py --model FOLDER --corpus FILE --name a,b  # any other model and text
     python analyses/compounds.py --quick --out -                          # few tokens and twins, printed
 
@@ -28,6 +28,7 @@ from scipy.optimize import linear_sum_assignment
 import probekit as pk
 from probekit.evidence.nulls import compress, leave_one_out
 from probekit.model.host import load_reader
+from probekit.probes.pairs import MIN_DOCS
 from probekit.run import store
 from probekit.text.concepts.blocks import VocabBlock
 from probekit.text.concepts.phrases import phrase_ids
@@ -73,13 +74,17 @@ class Bigrams:
 def bigrams_of(
     tokens: Tokens, vocabulary: Vocabulary, phrases: set[tuple[int, int]], support: int
 ) -> Bigrams:
-    """Every bigram whose four quadrants hold twice the support over the whole text."""
+    """Every bigram whose four quadrants hold twice the support over the whole text, in documents enough."""
     both = tokens.counted[:, 1:] & tokens.counted[:, :-1]
     first, second = tokens.ids[:, :-1][both], tokens.ids[:, 1:][both]
     ids, n11 = np.unique(np.stack([first, second], axis=1), axis=0, return_counts=True)
     n_first = np.bincount(first, minlength=len(vocabulary))[ids[:, 0]]
     n_second = np.bincount(tokens.ids[tokens.counted], minlength=len(vocabulary))[ids[:, 1]]
     enough = np.minimum(n11, np.minimum(n_first - n11, n_second - n11)) >= 2 * support
+    # both halves need MIN_DOCS documents of each: a fifth more than twice as many, as halves are not even
+    docs = np.unique(np.stack([first, second, np.nonzero(both)[0]], axis=1), axis=0)
+    n_docs = np.unique(docs[:, :2], axis=0, return_counts=True)[1]
+    enough &= n_docs >= 2.4 * MIN_DOCS
     ids, counts = ids[enough], np.stack([n11, n_first, n_second], axis=1)[enough]
     words = [(vocabulary.surfaces[a], vocabulary.surfaces[b]) for a, b in ids.tolist()]
     kind = [
@@ -267,9 +272,9 @@ def main() -> None:
     parser.add_argument("--corpus", default=None)
     parser.add_argument("--name", default="nano,the docs corpus", help="what the page calls model and text")
     parser.add_argument("--phrases", type=Path, default=None, help="a file with one phrase a line")
-    parser.add_argument("--tokens", type=int, default=200_000)
+    parser.add_argument("--tokens", type=int, default=600_000)
     parser.add_argument("--support", type=int, default=20)
-    parser.add_argument("--twins", type=int, default=10)
+    parser.add_argument("--twins", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run", type=Path, default=None, help="where the run is kept")
     parser.add_argument("--quick", action="store_true")
