@@ -53,7 +53,7 @@ def test_every_task_pays_for_its_forward() -> None:
     assert many.seconds["Gram matrices"] == few.seconds["Gram matrices"]
     # a narrow model is read all at once by one process, a wide one layer by layer
     assert plan.plan(shape, 1e6, RATES).seconds["forward"] == pytest.approx(6.5 * one_model)
-    narrow = replace(shape, n_neurons=64)
+    narrow = replace(shape, n_neurons=16)
     assert plan.plan(narrow, 1e6, RATES, n_pairs=10).seconds["forward"] == pytest.approx(one_model)
 
 
