@@ -30,11 +30,11 @@ demo: $(VENV)/core
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -q -n 2 -m 'not slow and not gpu and not sweep and not notebook'
 
-# kills, full disks and power cuts at every write boundary
+# kills, full disks and power cuts at every write boundary, a hundred examples of every bad input
 sweep: $(VENV)/dev
 	$(BIN)/python -m pytest -q -n 2 -m 'sweep and not slow'
 
-# the notebooks that run a language model, on small settings
+# the notebooks on small settings
 notebooks-quick: $(VENV)/dev
 	$(BIN)/python -m pytest -q -n 2 -m notebook
 

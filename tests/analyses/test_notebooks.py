@@ -48,13 +48,8 @@ def test_no_place_of_the_machine_it_ran_on_is_kept(path: Path):
         assert trace not in text.replace("/tmp/draft", ""), trace
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, marks=() if path.name[:2] in QUICK else pytest.mark.notebook, id=path.stem)
-        for path in NOTEBOOKS
-    ],
-)
+@pytest.mark.notebook
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")

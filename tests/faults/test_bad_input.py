@@ -28,6 +28,7 @@ def passed(part: int, n_parts: int, n_examples: int) -> int:
     return int(counted.group(1))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("part", [0, 1])
 def test_a_hundred_examples_of_each_property(part: int):
     assert passed(part, 2, 100) >= N_PROPERTIES // 2
