@@ -17,8 +17,8 @@ from probekit.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from probekit.run.result import Run
 
-DEMO_TOKENS = 80_000
-DEMO_PAIRS = 500
+DEMO_TOKENS = 50_000
+DEMO_PAIRS = 300
 DEMO_TWINS = 8
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
