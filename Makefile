@@ -30,7 +30,7 @@ demo: $(VENV)/core
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -q -n 2 -m 'not slow and not gpu and not sweep and not notebook'
 
-# kills, full disks and power cuts at every write boundary, a hundred examples of every bad input
+# kills, full disks and power cuts at every write boundary, every kind of damage and bad input many times over
 sweep: $(VENV)/dev
 	$(BIN)/python -m pytest -q -n 2 -m 'sweep and not slow'
 

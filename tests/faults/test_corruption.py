@@ -64,6 +64,7 @@ def assert_found(root: Path, path: Path, n: int) -> int:
     return n_made
 
 
+@pytest.mark.sweep
 def test_every_change_of_every_kind_of_file_is_found(finished: Path, stopped: Path):
     verify(finished)  # the control: untouched it is not refused
     with pytest.raises(IncompleteError, match="are intact"):

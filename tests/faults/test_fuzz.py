@@ -57,6 +57,7 @@ def assert_only_ours(told: dict[str, Any], least: int) -> None:
         assert any(what.startswith(target) and not what.endswith("read") for what in refused), target
 
 
+@pytest.mark.sweep
 def test_four_hundred_mutants(finished: Path):
     assert_only_ours(fuzzed(finished, 400, 0), 5)
 
