@@ -117,7 +117,9 @@ def _in_folder(
     if state == "new":
         store.write_sealed(folder / directory.RECORD, record)
     try:
-        with progress.watching(watch) as report, as_begun(folder):
+        # a run that is replaced has no say in how its successor computes
+        threads = contextlib.nullcontext() if state == "other" else as_begun(folder)
+        with progress.watching(watch) as report, threads:
             subject = job.prepare(report)
             if state == "other":  # only now: what cannot be used must not cost the run that was there
                 directory.empty(folder)

@@ -116,6 +116,26 @@ class TestInterrupted:
         assert seen[0][1] > 1_024
         assert len(seen) == 1
 
+    @pytest.mark.parametrize(("changed", "wanted"), [({}, 1), ({"seed": 1, "force": True}, 2)])
+    def test_threads_are_those_the_run_was_begun_with_not_those_of_one_it_replaces(
+        self, few, tmp_path, changed, wanted
+    ):
+        out, here, seen = tmp_path / "run", torch.get_num_threads(), []
+
+        def stop(step: str, done: int, total: int) -> None:
+            seen.append(torch.get_num_threads())
+            raise KeyboardInterrupt
+
+        try:
+            for n_threads, more in ((1, {}), (2, changed)):
+                torch.set_num_threads(n_threads)
+                with pytest.raises(KeyboardInterrupt):
+                    analyze_arrays(**{**few, **more, "progress": stop}, out=out)
+        finally:
+            torch.set_num_threads(here)
+        assert seen == [1, wanted]
+        assert directory.read_record(out)["threads"] == wanted
+
     def test_other_versions_are_not_mixed(self, few, tmp_path, monkeypatch):
         out = tmp_path / "run"
 
