@@ -26,8 +26,10 @@ from __future__ import annotations
 
 import errno
 import functools
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+import inspect
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -129,13 +131,58 @@ def guarded(entry: Callable[P, R]) -> Callable[P, R]:
         try:
             return entry(*args, **options)
         except Exception as error:
-            mapped = as_ours(error)
+            mapped = _misuse(entry, args, options, error) or as_ours(error)
             mapped.add_note(f"in probekit.{entry.__qualname__}")
             if mapped is error:
                 raise
             raise mapped from error
 
     return call
+
+
+def _misuse(
+    entry: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any], error: Exception
+) -> InputError | None:
+    """What a foreign error comes of when the call does not fit the signature; looked at only once it has failed."""
+    if isinstance(error, (ProbekitError, OSError, MemoryError)):
+        return None
+    try:
+        given = inspect.signature(entry).bind(*args, **options).arguments
+        hints = get_type_hints(entry)
+    except TypeError as wrong:
+        names = [name for name in inspect.signature(entry).parameters if name != "self"]
+        return InputError(f"{entry.__qualname__}: {wrong}. It takes: {', '.join(names)}.")
+    except NameError:  # a hint that is there for type checkers only
+        return None
+    for name, value in given.items():
+        if name in hints and not _fits(value, hints[name]):
+            wanted = str(hints[name]).replace("typing.", "").removeprefix("<class '").removesuffix("'>")
+            return InputError(
+                f"{name}: got {value!r:.60} ({type(value).__name__}), wanted {wanted}. Change {name}."
+            )
+    return None
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value may be of the hinted type; True wherever that cannot be told cheaply."""
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in get_args(hint))
+    if origin is Literal:
+        return any(type(value) is type(one) and value == one for one in get_args(hint))
+    if hint is None:
+        return value is None
+    if isinstance(value, (str, bytes)) and origin is not None:
+        return False  # no text is meant where a sequence of things is
+    if isinstance(value, bool) and hint is not bool:
+        return hint in (Any, object)
+    if isinstance(value, Sequence) and origin in (Sequence, list):
+        return all(_fits(one, get_args(hint)[0]) for one in value[:3])
+    kind = float | int if hint is float else (origin or hint)
+    try:
+        return isinstance(value, kind)
+    except TypeError:
+        return True
 
 
 def as_ours(error: Exception) -> ProbekitError:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import stats
 
+from probekit.evidence.order import kth_smallest
 from probekit.probes.pairs import SIGNS, TokenSample
 from probekit.probes.refit import DenseReadouts, Readouts
 
@@ -94,10 +95,10 @@ def _add_neurons(columns, start, low, high, token, batch, support, sums):  # pra
                         sums[p, g, q, i] += part[g]
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(cache=True)
 @no_type_check
 def _count_batches(ptr, first, batch, counts, n_docs):  # pragma: no cover - compiled
-    for p in numba.prange(len(counts)):
+    for p in range(len(counts)):
         for q in range(4):
             for e in range(ptr[4 * p + q], ptr[4 * p + q + 1]):
                 counts[p, batch[e], q] += 1
@@ -176,8 +177,9 @@ class ConfirmSums:
     def __init__(self, plan: ConfirmPlan, readouts: Readouts | DenseReadouts, *, keeps_values: bool) -> None:
         n_pairs = len(plan.n_docs)
         self.plan = plan
-        self._support = readouts.neurons if isinstance(readouts, Readouts) else None
-        self._weights = readouts.weights.astype(np.float32)
+        # contiguous, or the kernels are compiled once more for slices
+        self._support = np.ascontiguousarray(readouts.neurons) if isinstance(readouts, Readouts) else None
+        self._weights = np.ascontiguousarray(readouts.weights, np.float32)
         self._offset = readouts.offset.astype(np.float32)
         self._sums = np.zeros((n_pairs, N_BATCHES, 4, 2), np.float32)
         self._hits = np.zeros((n_pairs, 4), np.int32)
@@ -240,12 +242,16 @@ def _worst_quantile(values, ptr, share):  # pragma: no cover - compiled
     worst = np.zeros((len(ptr) - 1) // 4)
     for p in numba.prange(len(worst)):
         for q in range(4):
-            error = np.sort(np.abs(values[ptr[4 * p + q] : ptr[4 * p + q + 1]] - np.float32(q == 0)))
-            if len(error):  # np.quantile does the same here and takes ten seconds to compile
+            error = np.abs(values[ptr[4 * p + q] : ptr[4 * p + q + 1]] - np.float32(q == 0))
+            if len(error):  # interpolated as np.quantile does, which takes ten seconds to compile
                 place = share * (len(error) - 1)
-                below = int(place)
-                above = min(below + 1, len(error) - 1)
-                worst[p] = max(worst[p], error[below] + (place - below) * (error[above] - error[below]))
+                rank = int(place)
+                below = above = kth_smallest(error, rank)
+                if rank + 1 < len(error):
+                    above = error[rank + 1]
+                    for e in range(rank + 2, len(error)):
+                        above = min(above, error[e])
+                worst[p] = max(worst[p], below + (place - rank) * (above - below))
     return worst
 
 
@@ -305,7 +311,7 @@ class NeuronSums:
 
     def __init__(self, plan: ConfirmPlan, support: Int[np.ndarray, "pair k"]) -> None:
         self.plan = plan
-        self.support = support
+        self.support = np.ascontiguousarray(support)
         self._batch = (plan.batch % N_NEURON_BATCHES).astype(plan.batch.dtype)
         self._sums = np.zeros((len(support), N_NEURON_BATCHES, 4, support.shape[1]), np.float32)
 

@@ -18,6 +18,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import optimize, special
 
+from probekit.evidence.order import median
+
 MIN_TWINS = 4
 """Fewest twins that leave two to standardise by when one twin takes the layer's place and another is left out."""
 PAIRS_PER_STRATUM = 500
@@ -113,7 +115,7 @@ def _polish(values, pairs, n_concepts, n_rounds, tolerance):  # pragma: no cover
             c = pairs[p, side]
             member[filled[c]] = p
             filled[c] += 1
-    rest = values - np.median(values)
+    rest = values - median(values.copy())
     for robust in (False, True):
         for _ in range(n_rounds):
             largest = 0.0
@@ -121,7 +123,7 @@ def _polish(values, pairs, n_concepts, n_rounds, tolerance):  # pragma: no cover
                 if start[c + 1] == start[c]:
                     continue
                 own = rest[member[start[c] : start[c + 1]]]
-                effect = np.median(own) if robust else own.mean()
+                effect = median(own) if robust else own.sum() / len(own)
                 largest = max(largest, abs(effect))
                 for e in range(start[c], start[c + 1]):
                     rest[member[e]] -= effect

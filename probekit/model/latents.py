@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probekit.errors import InputError, ModelError, NonFiniteError, ShapeError
+from probekit.errors import InputError, ModelError, NonFiniteError, ShapeError, guarded
 from probekit.model.harvest import default_batch_docs
 from probekit.model.host import Host, load_host
 from probekit.text.concepts.blocks import Column, Where
@@ -256,6 +256,7 @@ def site_activations(host: Host, tokens: Tokens, site: str) -> Iterator[Float[Te
         yield flat[counted].clone()
 
 
+@guarded
 def latents(
     model: Any,
     folder: str | Path,

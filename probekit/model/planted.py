@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from probekit.errors import InputError
+from probekit.errors import InputError, guarded
 from probekit.model.gates import computed_concepts, sides, token_concepts
 from probekit.model.planting import Layout, plant_bridge
 from probekit.model.weights import canonical_activation
@@ -62,6 +62,7 @@ class Planted:
         return self.shared_by_layer[0]
 
 
+@guarded
 def plant(
     circuit: Circuit | DeepCircuit,
     *,

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Integer
 
-from probekit.errors import DegenerateError, InputError, NonFiniteError, ShapeError
+from probekit.errors import DegenerateError, InputError, NonFiniteError, ShapeError, guarded
 from probekit.probes.device import DeviceSums
 from probekit.probes.pairs import LabelColumns, all_pairs, splitmix64
 from probekit.probes.tiles import TILE, add_gram, add_segments, column_sums, mirrored, segments
@@ -95,6 +95,10 @@ def _inverse_root(squares: Float[np.ndarray, " pair"]) -> Float[np.ndarray, " pa
     return np.where(held, 1 / np.sqrt(np.where(held, squares, 1.0)), 0.0)
 
 
+MOST = 10_000_000
+"""More neurons, concepts or folds than this are a mistake."""
+
+
 class Moments:
     """Streams activations and labels into moments; `freeze` ends it.
 
@@ -105,6 +109,7 @@ class Moments:
         n_folds: document folds kept apart, for errors on documents a fit has not seen.
     """
 
+    @guarded
     def __init__(
         self,
         n_neurons: int,
@@ -113,10 +118,10 @@ class Moments:
         pairs: Pairs | None = None,
         n_folds: int = 1,
     ) -> None:
-        if n_neurons < 1 or n_concepts < 2 or n_folds < 1:
+        if not (1 <= n_neurons <= MOST and 2 <= n_concepts <= MOST and 1 <= n_folds <= MOST):
             raise InputError(
-                f"Moments: got n_neurons={n_neurons}, n_concepts={n_concepts}, n_folds={n_folds}; "
-                "wanted at least one neuron, two concepts and one fold."
+                f"Moments: got n_neurons={n_neurons:.6g}, n_concepts={n_concepts:.6g}, n_folds={n_folds:.6g}; "
+                f"wanted at least one neuron, two concepts and one fold, and at most {MOST:,} of each."
             )
         self.pairs = all_pairs(n_concepts) if pairs is None else as_pairs(pairs)
         wrong = ((self.pairs < 0) | (self.pairs >= n_concepts)).any(1)
@@ -140,6 +145,7 @@ class Moments:
         self._docs: list[np.ndarray] = []
         self._n_waiting = 0
 
+    @guarded
     def update(self, activations: Array, labels: Array, docs: Array) -> None:
         """Add a block of any length.
 
@@ -234,6 +240,7 @@ class Moments:
             self._there.fetch(self._gram, self._total, self._sums)
             self._there = None if leave else self._there
 
+    @guarded
     def freeze(self, folds: Bool[np.ndarray, " fold"] | None = None) -> FrozenMoments:
         """The moments of all tokens seen, or of the chosen folds only.
 

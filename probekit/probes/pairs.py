@@ -250,10 +250,10 @@ class TokenSample:
         return low, high
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _between(ptr, token, start, stop, low, high):  # pragma: no cover - compiled
-    for g in numba.prange(len(ptr) - 1):
+    for g in range(len(ptr) - 1):
         group = token[ptr[g] : ptr[g + 1]]
         low[g] = ptr[g] + np.searchsorted(group, start)
         high[g] = ptr[g] + np.searchsorted(group, stop)
@@ -305,7 +305,7 @@ def _sample(
 def _pack(raw_token, ptr, doc, token_hash, token, first):  # pragma: no cover - compiled
     for g in numba.prange(len(ptr) - 1):
         start, n = ptr[g], ptr[g + 1] - ptr[g]
-        group = np.sort(raw_token[g // 4, g % 4, :n])
+        group = raw_token[g // 4, g % 4, :n]
         best = -1
         for e in range(n):
             token[start + e] = group[e]
@@ -338,9 +338,10 @@ def sample_tokens(
         row = np.zeros(labels.n_tokens, bool)
         row[labels.tokens[labels.indptr[index] : labels.indptr[index + 1]]] = True
         member[index] = np.packbits(row)
-    raw_token = np.empty((len(pairs), 4, limit), np.int32)
+    raw_token = np.full((len(pairs), 4, limit), labels.n_tokens, np.int32)
     n_sampled = np.zeros((len(pairs), 4), np.int64)
     _sample(pairs, labels.indptr, by_rank, member, order, limit, raw_token, n_sampled)
+    raw_token.sort(axis=-1)  # empty places hold a token past the last and stay behind
     ptr = np.concatenate([[0], np.cumsum(n_sampled)])
     token = np.empty(ptr[-1], np.int32)
     first = np.zeros(ptr[-1], bool)

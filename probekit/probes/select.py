@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from probekit.errors import InputError
+from probekit.errors import InputError, guarded
 from probekit.probes.device import paths_on
 from probekit.probes.moments import FrozenMoments, Moments, Pairs, as_pairs
 
@@ -213,6 +213,7 @@ def least_squares_weights(
     return np.linalg.solve(gram, np.where(unused, 0.0, target)[:, :, None])[:, :, 0]
 
 
+@guarded
 def select_readouts(
     moments: Moments | FrozenMoments, pairs: Pairs | None = None, *, k: int = 16
 ) -> tuple[Int[np.ndarray, "pair k"], Float[np.ndarray, "pair k"]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from probekit.errors import InputError
+from probekit.errors import InputError, guarded
 from probekit.report.compare import Compared, render_comparison
 from probekit.run import store
 from probekit.run.result import Run, load
 
 
+@guarded
 def compare(
     runs: Sequence[Run | str | Path], path: str | Path, *, names: Sequence[str] | None = None
 ) -> Path:

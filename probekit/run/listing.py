@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from probekit.errors import guarded
 from probekit.run.kept import KeptText
 from probekit.text.concepts.labels import Labels
 from probekit.text.corpus import as_corpus
@@ -61,6 +62,7 @@ def _shown(text: KeptText, token: int) -> str:
     return f"{part['before']}⟦{part['token']}⟧{part['after']}"
 
 
+@guarded
 def list_concepts(
     model: Any,
     corpus: Any = None,

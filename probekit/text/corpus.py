@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int, Int32
 
-from probekit.errors import DegenerateError, InputError, ShapeError
+from probekit.errors import DegenerateError, InputError, ShapeError, guarded
 from probekit.text import readers
 from probekit.text.docs import docstrings
 
@@ -119,6 +119,7 @@ class Corpus:
     """Where a dataset comes from (name, split, column, revision), which tells it without reading it."""
 
     @classmethod
+    @guarded
     def from_texts(cls, texts: Sequence[Any], *, name: str = "texts") -> Corpus:
         """One document a string, in the order given.
 
@@ -142,6 +143,7 @@ class Corpus:
         return cls(name=name, source=lambda: documents)
 
     @classmethod
+    @guarded
     def from_tokens(cls, tokens: Any, *, name: str = "tokens") -> Corpus:
         """Ready-made token ids, used as they are.
 
@@ -152,7 +154,12 @@ class Corpus:
             tokens: int[doc pos], numpy or torch; a negative number is padding, allowed on the right only.
             name: what a report calls the corpus.
         """
-        array = np.asarray(tokens.detach().cpu().numpy() if hasattr(tokens, "detach") else tokens)
+        try:
+            array = np.asarray(tokens.detach().cpu().numpy() if hasattr(tokens, "detach") else tokens)
+        except ValueError as error:
+            raise ShapeError(
+                f"from_tokens: {error}; wanted rows of one length, padded on the right with -1"
+            ) from error
         if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
             raise ShapeError(
                 f"from_tokens: got shape {array.shape} of {array.dtype}, wanted an integer array [doc, pos]"
@@ -173,6 +180,7 @@ class Corpus:
         return cls(name=name, given=ids)
 
     @classmethod
+    @guarded
     def from_file(cls, path: str | Path, doc_sep: str | None = None, *, column: str | None = None) -> Corpus:
         """A local text file, or a table of texts (.jsonl, .json, .csv, .parquet, .arrow).
 
@@ -209,6 +217,7 @@ class Corpus:
         return cls(name=path.name, source=lambda: documents)
 
     @classmethod
+    @guarded
     def from_dataset(
         cls,
         name: Any,
@@ -240,6 +249,7 @@ class Corpus:
         return cls(name=Path(name).name if Path(name).is_dir() else name, source=source, origin=origin)
 
     @classmethod
+    @guarded
     def docs(cls, split: str = "heldout") -> Corpus:
         """The offline default: docstrings of the installed core dependencies and the standard library.
 
@@ -274,6 +284,7 @@ class Corpus:
             )
         return rows()
 
+    @guarded
     def with_texts(self, texts: TextSource | Sequence[str]) -> Corpus:
         """The same corpus reading its texts from somewhere else, such as a cache.
 
@@ -287,6 +298,7 @@ class Corpus:
             origin=self.origin,
         )
 
+    @guarded
     def tokenize(
         self,
         tokenizer: Any,

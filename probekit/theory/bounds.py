@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from probekit.errors import InputError
+from probekit.errors import InputError, guarded
 from probekit.theory.bound import Bound
 from probekit.theory.capacity import (
     layer_params,
@@ -76,6 +76,7 @@ Log = Literal["e", "2"]
 _REFERENCE = ("asymptotic reference", "constant 1 assumed", "O(1) bits per parameter")
 
 
+@guarded
 def asymptotic_features(n_neurons: Number, *, log: Log = "e") -> Bound:
     """n²/log n, the order of the most features that n neurons can compute; n × n blocks, n → ∞ only.
 
@@ -86,6 +87,7 @@ def asymptotic_features(n_neurons: Number, *, log: Log = "e") -> Bound:
     return Bound(n**2 / _log(n, log), False, (*_REFERENCE, "n × n weight blocks", f"log base {log}"))
 
 
+@guarded
 def min_neurons(n_features: Number, *, log: Log = "e") -> Bound:
     """√(m' log m'), the order of the fewest neurons that can compute m' features; m' → ∞ only.
 
@@ -96,18 +98,21 @@ def min_neurons(n_features: Number, *, log: Log = "e") -> Bound:
     return Bound(math.sqrt(m * _log(m, log)), False, (*_REFERENCE, "labelled outputs", f"log base {log}"))
 
 
+@guarded
 def min_params(n_features: Number, *, log: Log = "e") -> Bound:
     """m' log m', the order of the fewest parameters that can compute m' features; m' → ∞ only."""
     m = as_count("n_features", n_features, at_least=2)
     return Bound(m * _log(m, log), False, (*_REFERENCE, "labelled outputs", f"log base {log}"))
 
 
+@guarded
 def sufficient_neurons(n_features: Number, *, log: Log = "e") -> Bound:
     """√m' log m', the order of neurons with which m' pairwise ANDs can be computed; m' → ∞ only."""
     m = as_count("n_features", n_features, at_least=2)
     return Bound(math.sqrt(m) * _log(m, log), False, (*_REFERENCE, "pairwise ANDs", f"log base {log}"))
 
 
+@guarded
 def sufficient_params(n_features: Number, *, log: Log = "e") -> Bound:
     """m' log² m', the order of parameters with which m' pairwise ANDs can be computed; m' → ∞ only."""
     m = as_count("n_features", n_features, at_least=2)

@@ -14,12 +14,13 @@ from typing import Literal
 
 from scipy.special import lambertw
 
-from probekit.errors import InputError
+from probekit.errors import InputError, guarded
 from probekit.theory.bound import Bound
 from probekit.theory.checks import Number, as_count, as_positive
 from probekit.theory.counting import LN2, error_share, log2_binomial, selection_assumptions, selection_bits
 
 
+@guarded
 def layer_params(
     d_model: Number, n_neurons: Number, *, site: Literal["neurons", "output"] = "neurons", gated: bool = False
 ) -> int:
@@ -40,6 +41,7 @@ def layer_params(
     raise InputError(f"site: got {site!r}, wanted 'neurons' or 'output'. Choose where the probe reads.")
 
 
+@guarded
 def max_selected(
     *,
     n_params: Number,
@@ -78,6 +80,7 @@ def max_selected(
     return Bound(float(first - 1), False, assumptions)
 
 
+@guarded
 def min_concepts_to_bind(n_params: Number, bits: Number) -> Bound:
     """Smallest dictionary (m concepts, m(m−1)/2 pairs) at which the counting bound limits anything.
 
@@ -97,6 +100,7 @@ def min_concepts_to_bind(n_params: Number, bits: Number) -> Bound:
     return Bound(float(first), False, (f"{per_parameter:g} bits per parameter", "unlabelled pairs", "δ = 0"))
 
 
+@guarded
 def real_valued_bits(
     n_selected: Number, *, n_params_in: Number, n_params: Number, n_neurons: Number, n_inputs: Number
 ) -> float:
@@ -120,6 +124,7 @@ def real_valued_bits(
     )
 
 
+@guarded
 def max_selected_real(
     *,
     n_universe: Number,

@@ -12,13 +12,32 @@ Number = int | float | np.integer | np.floating
 """What a caller may pass where a number is wanted."""
 
 
+def as_number(name: str, value: Number) -> Number:
+    """`value` itself.
+
+    Raises:
+        InputError: it is not a number, or an integer too large for a float.
+    """
+    if not isinstance(value, Number):
+        raise InputError(
+            f"{name}: got {value!r:.60} ({type(value).__name__}), wanted a number. Change {name}."
+        )
+    try:
+        float(value)
+    except OverflowError:
+        raise InputError(
+            f"{name}: got an integer beyond 1.8e308, wanted a smaller one. Change {name}."
+        ) from None
+    return value
+
+
 def as_count(name: str, value: Number, *, at_least: int = 1, at_most: int | None = None) -> int:
     """`value` as an int.
 
     Raises:
         InputError: it is not a whole number, or out of range.
     """
-    whole = math.isfinite(value) and int(value) == value
+    whole = math.isfinite(as_number(name, value)) and int(value) == value
     if not whole or isinstance(value, bool):
         raise InputError(
             f"{name}: got {value!r}, wanted a whole number of at least {at_least}. Round it first."
@@ -35,7 +54,7 @@ def as_positive(name: str, value: Number) -> float:
     Raises:
         InputError: it is not finite or not positive.
     """
-    if not (math.isfinite(value) and value > 0):
+    if not (math.isfinite(as_number(name, value)) and value > 0):
         raise InputError(f"{name}: got {value!r}, wanted a finite number above 0. Change {name}.")
     return float(value)
 
@@ -46,7 +65,7 @@ def as_fraction(name: str, value: Number, *, below: float = 1.0) -> float:
     Raises:
         InputError: it lies outside.
     """
-    if not 0 <= value < below:
+    if not 0 <= as_number(name, value) < below:
         raise InputError(f"{name}: got {value!r}, wanted a number in [0, {below:g}). Change {name}.")
     return float(value)
 
@@ -57,6 +76,6 @@ def as_probability(name: str, value: Number) -> float:
     Raises:
         InputError: it lies outside.
     """
-    if not 0 < value < 1:
+    if not 0 < as_number(name, value) < 1:
         raise InputError(f"{name}: got {value!r}, wanted a number strictly between 0 and 1. Change {name}.")
     return float(value)

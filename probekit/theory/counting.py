@@ -15,7 +15,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from probekit.errors import InputError
+from probekit.errors import InputError, guarded
 from probekit.theory.bound import Bound
 from probekit.theory.checks import Number, as_count, as_fraction
 
@@ -23,6 +23,7 @@ LN2 = math.log(2.0)
 _NEGLIGIBLE = 1e-18  # relative to the largest term: sums keep full fp64 precision
 
 
+@guarded
 def log2_binomial(n_universe: Number, n_selected: Number) -> float:
     """log2 C(M, m): bits to name which m of M items were selected, to 1e-12 of its value."""
     universe = as_count("n_universe", n_universe, at_least=0)
@@ -30,11 +31,13 @@ def log2_binomial(n_universe: Number, n_selected: Number) -> float:
     return _log2_binomial(universe, selected)
 
 
+@guarded
 def log2_factorial(n_items: Number) -> float:
     """log2 n!: bits to name an ordering."""
     return math.lgamma(as_count("n_items", n_items, at_least=0) + 1) / LN2
 
 
+@guarded
 def log2_arrangements(n_universe: Number, n_selected: Number) -> float:
     """log2 M!/(M−m)!: bits to name which of M items stands at each of m addresses."""
     universe = as_count("n_universe", n_universe, at_least=0)
@@ -42,6 +45,7 @@ def log2_arrangements(n_universe: Number, n_selected: Number) -> float:
     return _log2_arrangements(universe, selected)
 
 
+@guarded
 def bits_needed(
     n_universe: Number, n_selected: Number, *, delta: Number = 0.0, labelled: bool = False
 ) -> Bound:
@@ -71,6 +75,7 @@ def bits_needed(
     return Bound(bits, vacuous=bits == 0.0, assumptions=selection_assumptions(share, labelled))
 
 
+@guarded
 def fano_bits(
     n_universe: Number, n_selected: Number, *, p_error: Number, delta: Number = 0.0, labelled: bool = False
 ) -> Bound:
@@ -87,6 +92,7 @@ def fano_bits(
     )
 
 
+@guarded
 def permutation_bits(n_features: Number, *, n_outputs: Number | None = None) -> Bound:
     """Bits to name a Neural Permutation: log2 m!, or log2 m!/(m−m')! when only m' inputs are passed on.
 

@@ -12,12 +12,13 @@ import math
 
 from scipy.stats import norm
 
-from probekit.errors import InputError
+from probekit.errors import InputError, guarded
 from probekit.theory.bound import Bound
 from probekit.theory.checks import Number, as_count, as_positive, as_probability
 from probekit.theory.counting import log2_binomial
 
 
+@guarded
 def jl_pairwise(n_features: Number, epsilon: Number, *, p_failure: Number | None = None) -> Bound:
     """Dimensions at which all pairwise overlaps of m random sign codes stay below ε.
 
@@ -33,6 +34,7 @@ def jl_pairwise(n_features: Number, epsilon: Number, *, p_failure: Number | None
     return Bound(value, False, ("±1/√d codes", f"a random draw fails with probability {failure:g} at most"))
 
 
+@guarded
 def jl_reading(n_features: Number, n_active: Number, *, p_failure: Number) -> Bound:
     """Dimensions at which one s-sparse input is read right at threshold ½ for all m features.
 
@@ -46,6 +48,7 @@ def jl_reading(n_features: Number, n_active: Number, *, p_failure: Number) -> Bo
     )
 
 
+@guarded
 def jl_worst_case(n_features: Number, n_active: Number) -> Bound:
     """Dimensions at which *every* s-sparse input is read right at threshold ½.
 
@@ -55,6 +58,7 @@ def jl_worst_case(n_features: Number, n_active: Number) -> Bound:
     return Bound(16.0 * active**2 * math.log(features), False, ("±1/√d codes", "all s-sparse inputs"))
 
 
+@guarded
 def welch_floor(n_features: Number, d_model: Number) -> Bound:
     """Smallest possible largest overlap of m unit vectors in d dimensions: √((m−d)/(d(m−1))), 0 for m ≤ d."""
     features = as_count("n_features", n_features, at_least=2)
@@ -63,6 +67,7 @@ def welch_floor(n_features: Number, d_model: Number) -> Bound:
     return Bound(value, features <= width, ("unit vectors",))
 
 
+@guarded
 def alon_floor(n_features: Number, epsilon: Number) -> Bound:
     """Dimensions that overlaps below ε need (Alon's rank bound): ln m/(ε² ln(1/ε)), constant 1 assumed.
 
@@ -77,6 +82,7 @@ def alon_floor(n_features: Number, epsilon: Number) -> Bound:
     return Bound(math.log(features) / (slack**2 * -math.log(slack)), False, ("constant 1 assumed",))
 
 
+@guarded
 def information_floor(n_features: Number, n_active: Number, *, bits: Number) -> Bound:
     """Dimensions of b bits each that can hold which s of m features are on, by any code: log2 C(m, s)/b."""
     features, active = _sparse(n_features, n_active)
@@ -86,12 +92,14 @@ def information_floor(n_features: Number, n_active: Number, *, bits: Number) -> 
     )
 
 
+@guarded
 def linear_access_enough(n_features: Number, n_active: Number) -> Bound:
     """Dimensions enough to read all s-sparse features linearly, worst case: s² log m, constant 1 assumed."""
     features, active = _sparse(n_features, n_active)
     return Bound(active**2 * math.log(features), False, ("constant 1 assumed", "fixed ε", "linear readouts"))
 
 
+@guarded
 def linear_access_needed(n_features: Number, n_active: Number) -> Bound:
     """Dimensions needed to read all s-sparse features linearly: (s²/log s)·log(m/s), constant 1, s ≥ 2."""
     features, active = _sparse(n_features, n_active, at_least=2)
@@ -99,6 +107,7 @@ def linear_access_needed(n_features: Number, n_active: Number) -> Bound:
     return Bound(value, value == 0.0, ("constant 1 assumed", "fixed ε", "linear readouts"))
 
 
+@guarded
 def ball_and_box(n_features: Number, n_active: Number) -> Bound:
     """Dimensions at which threshold units read all pairwise conjunctions straight off a passive code.
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from probekit.errors import ConfigError, InputError, ShapeError
+from probekit.errors import ConfigError, InputError, ShapeError, guarded
 from probekit.text.concepts.blocks import Block, Column, FunctionBlock, Kind, VocabBlock, lag_word, place
 from probekit.text.concepts.defaults import DEFAULT_FREQUENT, default_blocks
 from probekit.text.concepts.documents import MOST_VALUES, Span, column_block, span_block
@@ -48,6 +48,7 @@ class Concepts:
             )
 
     @classmethod
+    @guarded
     def defaults(
         cls,
         tokenizer: Any,
@@ -68,6 +69,7 @@ class Concepts:
         return cls(default_blocks(tokenizer, tokens, n_frequent=n_frequent))
 
     @classmethod
+    @guarded
     def from_vocab(
         cls, masks: Mapping[str, Any], lags: Sequence[int] = (0,), *, kind: Kind = "user"
     ) -> Concepts:
@@ -112,6 +114,7 @@ class Concepts:
         )
 
     @classmethod
+    @guarded
     def next_token(
         cls, tokenizer: Any, corpus: Corpus | Tokens, *, n_frequent: int = DEFAULT_FREQUENT
     ) -> Concepts:
@@ -133,6 +136,7 @@ class Concepts:
         return cls(tuple(block for block in blocks if block is not None))
 
     @classmethod
+    @guarded
     def ngrams(
         cls, tokenizer: Any, corpus: Corpus | Tokens, *, n_first: int = 30, n_second: int = 30
     ) -> Concepts:
@@ -150,6 +154,7 @@ class Concepts:
         return cls(ngram_blocks(vocabulary, _read(corpus, tokenizer), n_first=n_first, n_second=n_second))
 
     @classmethod
+    @guarded
     def phrases(cls, tokenizer: Any, phrases: Sequence[str] | None = None) -> Concepts:
         """Phrases of two tokens or more: the identity of the last one at lag 0, of the one before at lag 1, and so on.
 
@@ -158,10 +163,12 @@ class Concepts:
             phrases: such as "social security"; None takes the compound words of Gurnee et al. 2023 that are two tokens of
                 this tokenizer.
         """
+        vocabulary = read_vocabulary(tokenizer)
         chosen = two_token_compounds(tokenizer) if phrases is None else phrases
-        return cls(phrase_blocks(read_vocabulary(tokenizer), tokenizer, chosen))
+        return cls(phrase_blocks(vocabulary, tokenizer, chosen))
 
     @classmethod
+    @guarded
     def from_column(
         cls, corpus: Corpus, column: str, *, values: Sequence[Any] | None = None, most: int = MOST_VALUES
     ) -> Concepts:
@@ -176,6 +183,7 @@ class Concepts:
         return cls((column_block(corpus, column, values=values, most=most),))
 
     @classmethod
+    @guarded
     def from_spans(
         cls, spans: Mapping[str, Iterable[Span]], texts: Sequence[str], tokenizer: Any
     ) -> Concepts:
@@ -189,6 +197,7 @@ class Concepts:
         return cls((span_block(spans, texts, tokenizer),))
 
     @classmethod
+    @guarded
     def lexicon(cls, tokenizer: Any, families: Sequence[str] = FAMILIES) -> Concepts:
         """Part of speech, frequency and sentiment of English words; needs the extra `lexicon`; kind "lexicon".
 
@@ -199,6 +208,7 @@ class Concepts:
         return cls((lexicon_block(read_vocabulary(tokenizer), families),))
 
     @classmethod
+    @guarded
     def plugin(cls, name: str, tokenizer: Any, tokens: Tokens) -> Concepts:
         """Concepts of an installed package that registers an entry point in the group `probekit.concepts`.
 
@@ -213,6 +223,7 @@ class Concepts:
         return made
 
     @classmethod
+    @guarded
     def from_function(cls, name: str, f: Callable[[Any], Any], *, description: str = "") -> Concepts:
         """One concept computed from the whole block of ids.
 
@@ -227,6 +238,7 @@ class Concepts:
         )
 
     @classmethod
+    @guarded
     def from_toml(
         cls, path: str | Path, tokenizer: Any, tokens: Tokens | None = None, corpus: Corpus | None = None
     ) -> Concepts:
@@ -311,6 +323,7 @@ class Concepts:
                 added.append(block)
         return Concepts((*self.blocks, *added))
 
+    @guarded
     def label(self, tokens: Tokens) -> Labels:
         """Labels of every counted token.
 

@@ -40,7 +40,15 @@ def read_vocabulary(tokenizer: Any) -> Vocabulary:
 
     Args:
         tokenizer: a `transformers` tokenizer, fast or slow.
+
+    Raises:
+        InputError: it is none, or its vocabulary is empty.
     """
+    if not hasattr(tokenizer, "convert_ids_to_tokens"):
+        raise InputError(
+            f"tokenizer: got {type(tokenizer).__name__}, wanted a tokenizer of transformers "
+            "(AutoTokenizer.from_pretrained of the model's folder)."
+        )
     n_vocab = len(tokenizer)
     if n_vocab == 0:
         raise InputError(

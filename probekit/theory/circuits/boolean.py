@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from probekit.errors import InputError
+from probekit.errors import InputError, guarded
 from probekit.theory.checks import Number, as_count
 from probekit.theory.circuits.circuit import GATES, Circuit, DeepCircuit
 from probekit.theory.circuits.correction import cleaned, ramp_rows
@@ -29,6 +29,7 @@ _MIDDLES = {"and": (1.5,), "or": (0.5,), "xor": (0.5, 1.5), "andnot": (0.5,)}
 _SIGNS = {"and": (1.0,), "or": (1.0,), "xor": (1.0, -1.0), "andnot": (1.0,)}
 
 
+@guarded
 def boolean_circuit(
     *,
     gates: Sequence[Sequence[Gate]],
@@ -82,6 +83,7 @@ def boolean_circuit(
     return DeepCircuit("boolean", tuple(layers))
 
 
+@guarded
 def random_gates(
     *,
     n_concepts: Number,

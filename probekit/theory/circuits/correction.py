@@ -12,13 +12,14 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from probekit.errors import InputError
+from probekit.errors import InputError, guarded
 from probekit.theory.checks import Number, as_count
 from probekit.theory.circuits.circuit import Circuit
 from probekit.theory.circuits.draw import generator, input_codes, sign_codes, subsets
 from probekit.theory.circuits.predict import Channel, channel_prediction
 
 
+@guarded
 def correction(
     *,
     n_concepts: Number,

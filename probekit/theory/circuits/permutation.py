@@ -13,13 +13,14 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from probekit.errors import InputError
+from probekit.errors import InputError, guarded
 from probekit.theory.checks import Number, as_count
 from probekit.theory.circuits.circuit import Circuit
 from probekit.theory.circuits.correction import cleaned
 from probekit.theory.circuits.draw import generator, sign_codes
 
 
+@guarded
 def permutation(
     *,
     n_concepts: Number,

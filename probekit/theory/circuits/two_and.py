@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from probekit.errors import InputError
+from probekit.errors import InputError, guarded
 from probekit.theory.checks import Number, as_count, as_probability
 from probekit.theory.circuits.circuit import Circuit
 from probekit.theory.circuits.draw import PairsLike, chosen_pairs, generator, input_codes, sign_codes, subsets
@@ -30,6 +30,7 @@ Members = Bool[np.ndarray, "neuron concept"]
 Reads = Bool[np.ndarray, "output neuron"]
 
 
+@guarded
 def two_and(
     *,
     pairs: PairsLike,
@@ -100,6 +101,7 @@ def two_and(
     )
 
 
+@guarded
 def targeted_and(
     *,
     pairs: PairsLike,

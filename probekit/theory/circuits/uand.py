@@ -16,13 +16,14 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import binom
 
-from probekit.errors import InputError
+from probekit.errors import InputError, guarded
 from probekit.theory.checks import Number, as_count, as_positive, as_probability
 from probekit.theory.circuits.circuit import Circuit, patterns
 from probekit.theory.circuits.draw import PairsLike, generator, input_codes, sign_codes, universal_pairs
 from probekit.theory.circuits.predict import Channel, channel_prediction, inverse_of_binomial
 
 
+@guarded
 def sparse_uand(
     *,
     n_concepts: Number,
@@ -78,6 +79,7 @@ def sparse_uand(
     )  # fmt: skip
 
 
+@guarded
 def dense_uand(
     *,
     n_concepts: Number,
@@ -144,6 +146,7 @@ def dense_uand(
     )
 
 
+@guarded
 def gaussian_uand(
     *,
     n_concepts: Number,
