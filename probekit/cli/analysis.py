@@ -17,7 +17,7 @@ from probekit.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from probekit.run.result import Run
 
-DEMO_TOKENS = 50_000
+DEMO_TOKENS = 40_000
 DEMO_PAIRS = 300
 DEMO_TWINS = 8
 

@@ -242,14 +242,18 @@ def _worst_quantile(values, ptr, share):  # pragma: no cover - compiled
     worst = np.zeros((len(ptr) - 1) // 4)
     for p in numba.prange(len(worst)):
         for q in range(4):
-            error = np.abs(values[ptr[4 * p + q] : ptr[4 * p + q + 1]] - np.float32(q == 0))
-            if len(error):  # interpolated as np.quantile does, which takes ten seconds to compile
-                place = share * (len(error) - 1)
+            start, n = ptr[4 * p + q], ptr[4 * p + q + 1] - ptr[4 * p + q]
+            truth = np.float32(q == 0)
+            error = np.empty(n, np.float32)
+            for e in range(n):
+                error[e] = abs(values[start + e] - truth)
+            if n:  # interpolated as np.quantile does, which takes ten seconds to compile
+                place = share * (n - 1)
                 rank = int(place)
                 below = above = kth_smallest(error, rank)
-                if rank + 1 < len(error):
+                if rank + 1 < n:
                     above = error[rank + 1]
-                    for e in range(rank + 2, len(error)):
+                    for e in range(rank + 2, n):
                         above = min(above, error[e])
                 worst[p] = max(worst[p], below + (place - rank) * (above - below))
     return worst

@@ -115,15 +115,23 @@ def _polish(values, pairs, n_concepts, n_rounds, tolerance):  # pragma: no cover
             c = pairs[p, side]
             member[filled[c]] = p
             filled[c] += 1
-    rest = values - median(values.copy())
+    level = median(values.copy())
+    rest = np.empty(n_pairs)
+    for p in range(n_pairs):
+        rest[p] = values[p] - level
+    own = np.empty(2 * n_pairs)
     for robust in (False, True):
         for _ in range(n_rounds):
             largest = 0.0
             for c in range(n_concepts):
                 if start[c + 1] == start[c]:
                     continue
-                own = rest[member[start[c] : start[c + 1]]]
-                effect = median(own) if robust else own.sum() / len(own)
+                n = start[c + 1] - start[c]
+                total = 0.0
+                for e in range(n):
+                    own[e] = rest[member[start[c] + e]]
+                    total += own[e]
+                effect = median(own[:n]) if robust else total / n
                 largest = max(largest, abs(effect))
                 for e in range(start[c], start[c + 1]):
                     rest[member[e]] -= effect
