@@ -50,18 +50,25 @@ def _add_readout(values, low, high, first, batch, sums, hits):  # pragma: no cov
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 @no_type_check
 def _sparse_values(
-    columns, start, low, high, token, support, weights, offset, values
+    rows, start, low, high, token, support, weights, offset, values
 ):  # pragma: no cover - compiled
     for p in numba.prange(len(support)):
+        n_held = 0
+        column = np.zeros(
+            support.shape[1], np.uint64
+        )  # unsigned: signed indices are looked at for being negative
+        weight = np.zeros(support.shape[1], np.float32)
+        while n_held < support.shape[1] and support[p, n_held] >= 0:
+            column[n_held] = np.uint64(support[p, n_held])
+            weight[n_held] = weights[p, n_held]
+            n_held += 1
         for g in range(4 * p, 4 * p + 4):
             for e in range(low[g], high[g]):
-                values[e] = offset[p]
-            for i in range(support.shape[1]):
-                if support[p, i] >= 0:
-                    column = columns[support[p, i]]
-                    weight = weights[p, i]
-                    for e in range(low[g], high[g]):
-                        values[e] += weight * column[token[e] - start]
+                t = np.uint64(token[e] - start)
+                r = np.float32(0.0)
+                for i in range(n_held):
+                    r += weight[i] * rows[t, column[i]]
+                values[e] = r + offset[p]
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
@@ -79,20 +86,24 @@ def _dense_values(rows, start, low, high, token, weights, offset, values):  # pr
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
 @no_type_check
-def _add_neurons(columns, start, low, high, token, batch, support, sums):  # pragma: no cover - compiled
-    n_batches = sums.shape[1]
+def _add_neurons(rows, start, low, high, token, batch, support, sums):  # pragma: no cover - compiled
+    n_batches, k = sums.shape[1], support.shape[1]
     for p in numba.prange(len(support)):
-        part = np.empty(n_batches, np.float32)
+        n_held = 0
+        column = np.zeros(k, np.uint64)
+        while n_held < k and support[p, n_held] >= 0:
+            column[n_held] = np.uint64(support[p, n_held])
+            n_held += 1
+        part = np.empty((n_batches, k), np.float32)
         for q in range(4):
-            first, last = low[4 * p + q], high[4 * p + q]
-            for i in range(support.shape[1]):
-                if support[p, i] >= 0:
-                    column = columns[support[p, i]]
-                    part[:] = 0
-                    for e in range(first, last):
-                        part[batch[e]] += column[token[e] - start]
-                    for g in range(n_batches):
-                        sums[p, g, q, i] += part[g]
+            part[:] = 0
+            for e in range(low[4 * p + q], high[4 * p + q]):
+                t, g = np.uint64(token[e] - start), batch[e]
+                for i in range(n_held):
+                    part[g, i] += rows[t, column[i]]
+            for g in range(n_batches):
+                for i in range(n_held):
+                    sums[p, g, q, i] += part[g, i]
 
 
 @numba.njit(cache=True)
@@ -189,7 +200,6 @@ class ConfirmSums:
     def add_tile(
         self,
         rows: Float[np.ndarray, "token neuron"],
-        columns: Float[np.ndarray, "neuron token"],
         start: int,
         low: np.ndarray,
         high: np.ndarray,
@@ -198,8 +208,7 @@ class ConfirmSums:
         """Add the sampled tokens of one tile.
 
         Args:
-            rows: the activations, token-major, which dense readouts run along.
-            columns: the same, neuron-major, which sparse readouts pick from.
+            rows: the activations.
             start: first token of the tile.
             low: first entry of each group in the tile.
             high: last-plus-one entry of each group.
@@ -210,9 +219,7 @@ class ConfirmSums:
         if self._support is None:
             _dense_values(rows, start, low, high, token, self._weights, self._offset, values)
         else:
-            _sparse_values(
-                columns, start, low, high, token, self._support, self._weights, self._offset, values
-            )
+            _sparse_values(rows, start, low, high, token, self._support, self._weights, self._offset, values)
         first = self.plan.sample.first_of_doc
         _add_readout(values, low, high, first, self.plan.batch, self._sums, self._hits)
 
@@ -320,10 +327,10 @@ class NeuronSums:
         self._sums = np.zeros((len(support), N_NEURON_BATCHES, 4, support.shape[1]), np.float32)
 
     def add_tile(
-        self, columns: Float[np.ndarray, "neuron token"], start: int, low: np.ndarray, high: np.ndarray
+        self, rows: Float[np.ndarray, "token neuron"], start: int, low: np.ndarray, high: np.ndarray
     ) -> None:
-        """Add the sampled tokens of one tile, neuron-major."""
-        _add_neurons(columns, start, low, high, self.plan.sample.token, self._batch, self.support, self._sums)
+        """Add the sampled tokens of one tile."""
+        _add_neurons(rows, start, low, high, self.plan.sample.token, self._batch, self.support, self._sums)
 
     def state(self) -> dict[str, np.ndarray]:
         """The sums as they stand between two tiles, to be kept and given to `restore`; not copied."""

@@ -160,16 +160,6 @@ def _forward(
     host: Host, ids: Int[np.ndarray, "doc pos"], layers: list[int], positions: Int64[np.ndarray, " token"]
 ) -> dict[int, tuple[Tensor, Tensor]]:
     """One forward pass; of its flattened [doc pos] rows those at `positions`, in float32."""
-    from transformer_lens.model_bridge.exceptions import StopAtLayerException
-
-    captured: dict[str, Tensor] = {}
-    last = NEURON_SITE.format(layers[-1])
-
-    def keep(activation: Tensor, hook: Any) -> None:
-        captured[hook.name] = activation
-        if hook.name == last:
-            raise StopAtLayerException(activation)
-
     names = [site.format(layer) for layer in layers for site in (INPUT_SITE, NEURON_SITE)]
     # Padding becomes a valid id. What it computes is dropped, and counted tokens do not see it, except that
     # attention multiplies it by zero, and 0·NaN is NaN: so it is an id of the document itself.
@@ -177,7 +167,7 @@ def _forward(
     valid = torch.from_numpy(valid_ids).to(host.device)
     try:
         with torch.inference_mode():
-            host.bridge.run_with_hooks(valid, return_type=None, fwd_hooks=[(name, keep) for name in names])
+            captured = _captured(host, valid, layers, names)
         kept = torch.from_numpy(positions).to(host.device)
         # Outside inference mode, so that what is delivered are ordinary tensors that may be changed in place.
         delivered: dict[str, Tensor] = {}
@@ -197,6 +187,22 @@ def _forward(
     return {
         layer: (delivered[INPUT_SITE.format(layer)], delivered[NEURON_SITE.format(layer)]) for layer in layers
     }
+
+
+def _captured(host: Host, ids: Tensor, layers: list[int], names: list[str]) -> dict[str, Tensor]:
+    if host.plain is not None:
+        return host.plain.capture(ids, layers)
+    from transformer_lens.model_bridge.exceptions import StopAtLayerException
+
+    captured: dict[str, Tensor] = {}
+
+    def keep(activation: Tensor, hook: Any) -> None:
+        captured[hook.name] = activation
+        if hook.name == names[-1]:
+            raise StopAtLayerException(activation)
+
+    host.bridge.run_with_hooks(ids, return_type=None, fwd_hooks=[(name, keep) for name in names])
+    return captured
 
 
 def _check_tokens(host: Host, tokens: Tokens, docs: Int[np.ndarray, " doc"]) -> None:

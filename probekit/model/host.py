@@ -23,6 +23,7 @@ import torch
 
 from probekit.errors import ConfigError, InputError, ModelError, OutOfMemoryError
 from probekit.model.hub import fetch, official_name
+from probekit.model.plain import PlainModel, Unbridged
 from probekit.model.sites import prove_sites, read_weights, require_sites
 from probekit.model.weights import MlpWeights
 
@@ -73,6 +74,8 @@ class Host:
     """What the model computes in; activations are delivered in float32."""
     bits: int
     """Bits a weight has where the model is stored."""
+    plain: PlainModel | None = None
+    """The same model without hook points, for reading alone; None where it is not proved equal."""
 
     def mlp(self, layer: int) -> MlpWeights:
         """The weights that act at one layer's neurons, float32.
@@ -172,10 +175,12 @@ def _load_object(model: Any, tokenizer: Any | None) -> Host:
         # booted from its own configuration: by name the bridge would ask the hub even for a model it is given
         model.config.save_pretrained(folder)
         lent = _tokenizer_in(Path(folder), tokenizer)
+        unbridged = Unbridged.of(model)
         bridge = _bridged(Path(folder), model, lent, model.device, shown=name)
     if tokenizer is None:
         bridge.tokenizer = None
-    return _host(bridge, Path(name).name if Path(name).is_dir() else name, tokenizer, bits=None)
+    shown = Path(name).name if Path(name).is_dir() else name
+    return _host(bridge, shown, tokenizer, bits=None, unbridged=unbridged)
 
 
 def _tokenizer_in(folder: Path, tokenizer: Any | None) -> Any:
@@ -229,8 +234,8 @@ def _load_named(name: str, device: torch.device, dtype: torch.dtype | None) -> H
     stored = _stored_bits(folder)
     if dtype is None and (name == "nano" or device.type == "cpu"):
         dtype = torch.float32
-    bridge = _boot(folder, tokenizer, device, dtype)
-    return _host(bridge, shown, tokenizer, stored)
+    bridge, unbridged = _boot(folder, tokenizer, device, dtype)
+    return _host(bridge, shown, tokenizer, stored, unbridged)
 
 
 @dataclass(frozen=True)
@@ -273,7 +278,9 @@ def load_reader(model: Any) -> Reader:
     return Reader(host.name, host.tokenizer, host.bos_id, host.context)
 
 
-def _boot(folder: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
+def _boot(
+    folder: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype | None
+) -> tuple[Any, Unbridged]:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
@@ -294,9 +301,10 @@ def _boot(folder: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype
         hf_model, info = loaded
         _require_complete(folder, info)
         hf_model = hf_model.to(device)
+    unbridged = Unbridged.of(hf_model)
     bridge = _bridged(folder, hf_model, tokenizer, device, shown=str(folder))
     bridge.original_model.requires_grad_(False)
-    return bridge
+    return bridge, unbridged
 
 
 def _bridged(folder: Path, hf_model: Any, tokenizer: Any | None, device: torch.device, *, shown: str) -> Any:
@@ -334,7 +342,9 @@ def _require_complete(folder: Path, loading_info: dict[str, Any]) -> None:
         )
 
 
-def _host(bridge: Any, name: str, tokenizer: Any | None, bits: int | None) -> Host:
+def _host(
+    bridge: Any, name: str, tokenizer: Any | None, bits: int | None, unbridged: Unbridged | None = None
+) -> Host:
     if getattr(bridge, "compatibility_mode", False):
         raise ModelError(
             f"{name}: the bridge is in compatibility mode, so its weights and MLP inputs are processed; "
@@ -363,6 +373,7 @@ def _host(bridge: Any, name: str, tokenizer: Any | None, bits: int | None) -> Ho
         device=parameter.device,
         dtype=parameter.dtype,
         bits=stored,
+        plain=unbridged.proved(bridge, n_vocab, context) if unbridged else None,
     )
 
 

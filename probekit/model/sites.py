@@ -88,7 +88,7 @@ def prove_sites(bridge: Any, name: str, n_vocab: int, context: int, bits: int) -
     Raises:
         ModelError: a site did not fire, has another width than the weights, or breaks one of the theorems.
     """
-    sites = _capture(bridge, _proof_tokens(n_vocab, min(_PROOF_POSITIONS, context)))
+    sites = capture(bridge, proof_tokens(n_vocab, min(_PROOF_POSITIONS, context)))
     _require_fired(sites, name, len(bridge.blocks))
     named = str(bridge.cfg.act_fn)
     first = read_weights(bridge, 0, known_activation(named) or "relu", bits)
@@ -212,7 +212,8 @@ def _demand(claim: str, error: Tensor, size: Tensor, tolerance: float) -> None:
         )
 
 
-def _proof_tokens(n_vocab: int, n_positions: int) -> Tensor:
+def proof_tokens(n_vocab: int, n_positions: int) -> Tensor:
+    """Four random documents; the second is the first with another last token."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(n_vocab, (_PROOF_DOCS, n_positions), generator=generator)
     ids[1] = ids[0]
@@ -220,7 +221,8 @@ def _proof_tokens(n_vocab: int, n_positions: int) -> Tensor:
     return ids
 
 
-def _capture(bridge: Any, ids: Tensor) -> dict[str, Tensor]:
+def capture(bridge: Any, ids: Tensor) -> dict[str, Tensor]:
+    """What passes the sites of every layer, [doc pos …], by name."""
     captured: dict[str, Tensor] = {}
 
     def keep(activation: Tensor, hook: Any) -> None:

@@ -42,38 +42,57 @@ CHUNK = 256
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 @no_type_check
 def _support_moments(
-    columns, shift, start, low, high, token, weight, support, means, outer
-):  # pragma: no cover
-    n_support = support.shape[1]
+    rows, shift, start, low, high, token, weight, support, means, outer
+):  # pragma: no cover - compiled
+    k = support.shape[1]
     for p in numba.prange(len(support)):
-        part = np.zeros((n_support, n_support), np.float32)
-        x = np.empty((n_support, CHUNK), np.float32)
+        n_held = 0
+        column = np.zeros(k, np.uint64)  # unsigned: a signed index is looked at for being negative each time
+        middle = np.zeros(k, np.float32)
+        while n_held < k and support[p, n_held] >= 0:
+            column[n_held] = np.uint64(support[p, n_held])
+            middle[n_held] = shift[support[p, n_held]]
+            n_held += 1
+        x = np.zeros(
+            (k + 3, CHUNK), np.float32
+        )  # neurons are taken four at a time, those past the last stay 0
+        line = np.zeros(k, np.float32)
+        square = np.zeros((k + 3, k), np.float32)
+        part = np.zeros((k, k), np.float32)
         for q in range(4):
-            line = np.zeros(n_support, np.float32)
-            square = np.zeros((n_support, n_support), np.float32)
             last = high[4 * p + q]
+            if last == low[4 * p + q]:
+                continue
+            line[:] = 0
+            square[:] = 0
             for first in range(low[4 * p + q], last, CHUNK):
                 n = min(CHUNK, last - first)
-                for i in range(n_support):
-                    column = max(support[p, i], 0)
-                    keep = np.float32(support[p, i] >= 0)
+                for e in range(n):
+                    t = np.uint64(token[first + e] - start)
+                    for i in range(n_held):
+                        x[i, e] = rows[t, column[i]] - middle[i]
+                for j in range(n_held):
                     total = np.float32(0.0)
                     for e in range(n):
-                        value = keep * (columns[column, token[first + e] - start] - shift[column])
-                        x[i, e] = value
-                        total += value
-                    line[i] += total
-                for i in range(n_support):
-                    for j in range(i + 1):
-                        total = np.float32(0.0)
+                        total += x[j, e]
+                    line[j] += total
+                    for i in range(j, n_held, 4):
+                        s0 = s1 = s2 = s3 = np.float32(0.0)
                         for e in range(n):
-                            total += x[i, e] * x[j, e]
-                        square[i, j] += total
-            for i in range(n_support):
+                            value = x[j, e]
+                            s0 += x[i, e] * value
+                            s1 += x[i + 1, e] * value
+                            s2 += x[i + 2, e] * value
+                            s3 += x[i + 3, e] * value
+                        square[i, j] += s0
+                        square[i + 1, j] += s1
+                        square[i + 2, j] += s2
+                        square[i + 3, j] += s3
+            for i in range(n_held):
                 means[p, q, i] += line[i]
                 for j in range(i + 1):
                     part[i, j] += weight[p, q] * square[i, j]
-        for i in range(n_support):
+        for i in range(n_held):
             for j in range(i):
                 outer[p, i, j] += part[i, j]
                 outer[p, j, i] += part[i, j]
@@ -105,11 +124,11 @@ class BalancedMoments:
         self._outer = np.zeros((n_pairs, k, k))
 
     def add_tile(
-        self, columns: Float[np.ndarray, "neuron token"], start: int, low: np.ndarray, high: np.ndarray
+        self, rows: Float[np.ndarray, "token neuron"], start: int, low: np.ndarray, high: np.ndarray
     ) -> None:
-        """Add the sampled tokens of one tile, neuron-major; `TokenSample.between` gives low and high."""
+        """Add the sampled tokens of one tile; `TokenSample.between` gives low and high."""
         _support_moments(
-            columns, self._shift, start, low, high, self.sample.token, self._weight, self.support,
+            rows, self._shift, start, low, high, self.sample.token, self._weight, self.support,
             self._means, self._outer,
         )  # fmt: skip
 

@@ -234,7 +234,7 @@ def _pass_b(
             for name, rows in todo[layer].rows(inputs, neurons, labels, sparse_only=True):
                 site = todo[layer].sites[name]
                 if site.balanced is not None:
-                    site.balanced.add_tile(_contiguous(rows.T), start, *bounds[site.spiked])
+                    site.balanced.add_tile(_contiguous(rows), start, *bounds[site.spiked])
         kept.pause(list(todo.values()), start + n_rows)
     for index, layer in todo.items():
         left: dict[str, np.ndarray] = {}
@@ -258,8 +258,8 @@ def _pass_c(
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
             for name, rows in held[layer].rows(inputs, neurons, labels):
-                site, by_token, by_neuron = held[layer].sites[name], _contiguous(rows), _contiguous(rows.T)
-                site.add_confirm(by_token, by_neuron, start, *bounds[site.spiked], scratch)
+                site = held[layer].sites[name]
+                site.add_confirm(_contiguous(rows), start, *bounds[site.spiked], scratch)
         kept.pause(list(held.values()), start + n_rows)
 
 

@@ -163,15 +163,15 @@ class Site:
             self.sums[0] = ConfirmSums(study.plan, self.dense_fit, keeps_values=self.keeps_values)
 
     def add_confirm(
-        self, rows: np.ndarray, columns: np.ndarray, start: int, low: np.ndarray, high: np.ndarray, scratch: np.ndarray
-    ) -> None:  # fmt: skip
-        """Add one tile of the confirm half, token-major and neuron-major."""
+        self, rows: np.ndarray, start: int, low: np.ndarray, high: np.ndarray, scratch: np.ndarray
+    ) -> None:
+        """Add one tile of the confirm half."""
         for sums in self.sums.values():
-            sums.add_tile(rows, columns, start, low, high, scratch)
+            sums.add_tile(rows, start, low, high, scratch)
         if self.best_sums is not None:
-            self.best_sums.add_tile(rows, columns, start, low, high, scratch)
+            self.best_sums.add_tile(rows, start, low, high, scratch)
         if self.neuron_sums is not None:
-            self.neuron_sums.add_tile(columns, start, low, high)
+            self.neuron_sums.add_tile(rows, start, low, high)
 
     def measured_spread(self) -> tuple[Spread, Contrast]:
         """How the deciding readouts are spread, and the best single neurons."""

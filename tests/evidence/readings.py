@@ -27,7 +27,7 @@ def stream(
     for start in range(0, len(rows), tile):
         part = np.ascontiguousarray(rows[start : start + tile], np.float32)
         low, high = plan.sample.between(start, start + len(part))
-        sums.add_tile(part, np.ascontiguousarray(part.T), start, low, high, scratch)
+        sums.add_tile(part, start, low, high, scratch)
     return sums.freeze(), sums
 
 
@@ -37,8 +37,8 @@ def stream_neurons(
     """The quadrant sums of each support neuron."""
     sums = NeuronSums(plan, support)
     for start in range(0, len(rows), tile):
-        part = np.ascontiguousarray(rows[start : start + tile].T, np.float32)
-        low, high = plan.sample.between(start, start + part.shape[1])
+        part = np.ascontiguousarray(rows[start : start + tile], np.float32)
+        low, high = plan.sample.between(start, start + len(part))
         sums.add_tile(part, start, low, high)
     return sums
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,8 @@ def raw_sites(folder: Path, ids: np.ndarray) -> list[torch.Tensor]:
 
 @pytest.fixture
 def own_host(model_folder: Callable[[str], Path]) -> Host:
-    """A GPT-2 host to be tampered with."""
-    return load_host(model_folder("gpt2"))
+    """A GPT-2 host to be tampered with, read through its bridge."""
+    return replace(load_host(model_folder("gpt2")), plain=None)
 
 
 def test_equals_run_with_cache(dense: str, model_host: Callable[[str], Host], ragged_tokens: Tokens):

@@ -38,7 +38,7 @@ def balanced(planted, support: np.ndarray, sample: TokenSample, n_tile: int = 1_
     for start in range(0, len(planted.x), n_tile):
         rows = planted.x[start : start + n_tile]
         low, high = sample.between(start, start + len(rows))
-        moments.add_tile(np.ascontiguousarray(rows.T), start, low, high)
+        moments.add_tile(rows, start, low, high)
     return moments
 
 

@@ -52,11 +52,10 @@ def add_moments(m: Moments, start: int, stop: int) -> None:
 def add_sampled(stream: Any, start: int, stop: int) -> None:
     low, high = SAMPLE.between(start, stop)
     rows = ROWS[start:stop]
-    columns = np.ascontiguousarray(rows.T)
     if isinstance(stream, ConfirmSums):
-        stream.add_tile(rows, columns, start, low, high, np.empty(len(SAMPLE.token), np.float32))
+        stream.add_tile(rows, start, low, high, np.empty(len(SAMPLE.token), np.float32))
     else:
-        stream.add_tile(columns, start, low, high)
+        stream.add_tile(rows, start, low, high)
 
 
 STREAMS: dict[str, tuple[Callable[[], Any], Callable[[Any, int, int], None]]] = {

@@ -1,0 +1,141 @@
+"""The same model as `transformers` built it, beside the bridge: its weights, its fused attention, two hooks a layer.
+
+A bridge recomputes attention step by step, so that every intermediate can be hooked, and calls a hook point at each step.
+Who reads MLP inputs and neurons alone needs neither. The plain model shares every parameter with the bridged one, and
+whoever changes a weight in place changes both. It is used only where it is proved equal: module by module by identity, and
+number by number on random tokens. Where that fails nothing is lost but speed.
+Axes: doc pos input neuron.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from probekit.model.sites import INPUT_SITE, NEURON_SITE, capture, proof_tokens
+
+_FAR = 64
+"""Largest distance between both models' activations at the proof, root mean square over that of the activations, in
+epsilons of the dtype times √(layer + 1): orders of summation differ, and what they leave adds up from layer to layer like a
+random walk."""
+_POSITIONS = 64
+"""Positions of a document of the proof, at most."""
+_REFUSED = (TypeError, ValueError, KeyError, AttributeError, RuntimeError, NotImplementedError)
+"""What a model that cannot be copied or called this way raises."""
+
+
+class _EndError(Exception):
+    """Ends a forward at the last wanted layer."""
+
+
+@dataclass(frozen=True)
+class PlainModel:
+    """A `transformers` model without hook points that shares its weights with a bridge."""
+
+    model: nn.Module
+    """In evaluation mode."""
+    inputs: Sequence[nn.Module]
+    """For each layer the module whose input is the MLP input."""
+    outs: Sequence[nn.Module]
+    """For each layer the module whose input is the neurons."""
+
+    def capture(self, ids: Tensor, layers: Sequence[int]) -> dict[str, Tensor]:
+        """Activations of the wanted layers under the names of their sites; ends before the last output projection."""
+        captured: dict[str, Tensor] = {}
+
+        def keep(name: str, *, ends: bool) -> Any:
+            def hook(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+                captured[name] = args[0] if args else named["hidden_states"]
+                if ends:
+                    raise _EndError
+
+            return hook
+
+        handles: list[Any] = []
+        try:
+            for layer in layers:
+                for module, site in ((self.inputs[layer], INPUT_SITE), (self.outs[layer], NEURON_SITE)):
+                    ends = site is NEURON_SITE and layer == layers[-1]
+                    hook = keep(site.format(layer), ends=ends)
+                    handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+            self.model(ids, use_cache=False)
+        except _EndError:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        return captured
+
+
+@dataclass(frozen=True)
+class Unbridged:
+    """A model as it was before a bridge took it apart."""
+
+    copied: nn.Module | None
+    """A copy that shares its parameters and buffers; None where it has no fused attention or cannot be copied."""
+    names: dict[int, str]
+    """Name of each of the model's own modules, by identity."""
+
+    @classmethod
+    def of(cls, hf_model: nn.Module) -> Unbridged:
+        """Remember a model that is about to be bridged."""
+        names = {id(module): name for name, module in hf_model.named_modules()}
+        if getattr(getattr(hf_model, "config", None), "_attn_implementation", None) != "sdpa":
+            return cls(None, names)
+        shared = {id(tensor): tensor for tensor in (*hf_model.parameters(), *hf_model.buffers())}
+        try:
+            return cls(copy.deepcopy(hf_model, shared).eval(), names)
+        except _REFUSED:
+            return cls(None, names)
+
+    def proved(self, bridge: Any, n_vocab: int, context: int) -> PlainModel | None:
+        """The plain model of a bridge; None where it is not found equal.
+
+        Args:
+            bridge: the bridge of the remembered model.
+            n_vocab: rows of the embedding.
+            context: positions the model was made for.
+        """
+        if self.copied is None:
+            return None
+        inputs: list[nn.Module] = []
+        outs: list[nn.Module] = []
+        for block in bridge.blocks:
+            parts = {
+                name: self.names.get(id(part.original_component))
+                for name, part in (("", block.mlp), *block.mlp.named_children())
+                if hasattr(part, "original_component")
+            }
+            # a part that the bridge made itself (a half of a fused projection) holds weights of its own
+            if None in parts.values() or not {"", "out"} <= parts.keys():
+                return None
+            inputs.append(self.copied.get_submodule(str(parts[""])))
+            outs.append(self.copied.get_submodule(str(parts["out"])))
+        plain = PlainModel(self.copied, inputs, outs)
+        return plain if _equal(plain, bridge, n_vocab, min(context, _POSITIONS)) else None
+
+
+def _equal(plain: PlainModel, bridge: Any, n_vocab: int, n_positions: int) -> bool:
+    layers = range(len(plain.outs))
+    ids = proof_tokens(n_vocab, n_positions)
+    wanted = capture(bridge, ids)
+    try:
+        with torch.inference_mode():
+            found = plain.capture(ids.to(next(plain.model.parameters()).device), layers)
+    except _REFUSED:
+        return False
+    for layer in layers:
+        for site in (INPUT_SITE, NEURON_SITE):
+            there, here = wanted[site.format(layer)], found.get(site.format(layer))
+            if here is None or here.numel() != there.numel():
+                return False
+            error = (here.reshape(there.shape).float() - there.float()).square().mean().sqrt()
+            size = there.float().square().mean().sqrt()
+            if not error <= _FAR * torch.finfo(there.dtype).eps * (layer + 1) ** 0.5 * size:
+                return False
+    return True
