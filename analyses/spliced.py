@@ -251,7 +251,9 @@ def page(n_repeats: int) -> Iterator[str]:
         f"{n_twins} PC-sign twins; channels of {CHANNEL} neurons, amplitudes {AMPLITUDES[0]:g} to {AMPLITUDES[1]:g}, "
         f"{N_KNOWN} known cases. The layer by itself computes {held.own} of the pairs; its twins in its place "
         f"{held.false.n_found} of {held.false.n_cases:,}. Numbers are pairs; others were not spliced in. The naive "
-        "interval is Clopper–Pearson's of the share found; the lower limit knows no sensitivity.\n"
+        "interval is Clopper–Pearson's of the share found; the lower limit knows no sensitivity. "
+        "Amplitudes, the limit on correlations and the number of known cases were settled on short trials of this script "
+        "before the repetitions shown.\n"
     )
     regimes = ((6, 1.0), (12, 1.0), (20, 1.0), (12, 0.25))
     sizes = np.full(len(regimes), n_repeats // len(regimes))

@@ -12,7 +12,7 @@ Number = int | float | np.integer | np.floating
 """What a caller may pass where a number is wanted."""
 
 
-def as_number(name: str, value: Number) -> Number:
+def as_number(name: str, value: object) -> Number:
     """`value` itself.
 
     Raises:

@@ -18,22 +18,9 @@ import probekit as pk
 from probekit.errors import InputError, ProbekitError
 
 WRONG: tuple[Any, ...] = (
-    "x",
-    b"x",
-    None,
-    object(),
-    [],
-    {},
-    [object()],
-    1.5,
-    -3,
-    10**400,
-    float("nan"),
-    1j,
-    True,
-    len,
-)
-WRONG += (np.zeros(2), Path("nowhere"))
+    "x", b"x", None, object(), [], {}, [object()], 1.5, -3, 10**400, float("nan"), 1j, True, len, np.zeros(2),
+    Path("nowhere"),
+)  # fmt: skip
 
 
 def _moments(n_neurons: Any, n_concepts: Any, pairs: Any) -> pk.Moments:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_a_model_that_computes_something_else_is_not_used(model_folder: Callable
     from transformers import AutoModelForCausalLM
 
     host = load_host(model_folder("gpt2"))
-    other = AutoModelForCausalLM.from_pretrained(model_folder("gpt2"))
+    other: Any = AutoModelForCausalLM.from_pretrained(model_folder("gpt2"))
     own = Unbridged.of(other)
     modules = dict(host.bridge.original_model.named_modules())
     names = {id(part.original_component): name.replace("._original_component", "") for name, part in modules.items()
