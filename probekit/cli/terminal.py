@@ -39,17 +39,28 @@ def watched(work: Callable[[Any], Run], *, quiet: bool = False) -> Run:
         TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bars:
-        state: dict[str, Any] = {"what": None, "task": None}
+        return work(_Shown(bars))
 
-        def report(what: str, done: int, total: int) -> None:
-            if state["what"] != what or done < bars.tasks[-1].completed:
-                if state["task"] is not None:
-                    bars.remove_task(state["task"])
-                state["what"], state["task"] = what, bars.add_task(what, total=total, rate="")
-            speed = bars.tasks[-1].speed
-            bars.update(state["task"], completed=done, rate=f"{speed:,.0f} tok/s" if speed else "")
 
-        return work(report)
+class _Shown:
+    """One bar at a time, that of the running step, and lines above it."""
+
+    def __init__(self, bars: Any) -> None:
+        self._bars = bars
+        self._what: str | None = None
+        self._task: Any = None
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if self._what != what or done < self._bars.tasks[-1].completed:
+            if self._task is not None:
+                self._bars.remove_task(self._task)
+            self._what, self._task = what, self._bars.add_task(what, total=total, rate="")
+        speed = self._bars.tasks[-1].speed
+        self._bars.update(self._task, completed=done, rate=f"{speed:,.0f} tok/s" if speed else "")
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self._bars.console.print(text, highlight=False)
 
 
 def print_run(run: Run) -> None:

@@ -31,6 +31,12 @@ class Bars:
             )
         self._bar.update(done - self._bar.n)
 
+    def say(self, text: str) -> None:
+        """A line above the bars."""
+        from tqdm.auto import tqdm
+
+        tqdm.write(text, file=sys.stderr)
+
     def close(self) -> None:
         """End the open bar."""
         if self._bar is not None:
@@ -44,6 +50,13 @@ class Bars:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def say(report: Report, text: str) -> None:
+    """Tell whoever watches, if what reports the progress can also speak (it then has a method `say`)."""
+    tell = getattr(report, "say", None)
+    if tell is not None:
+        tell(text)
 
 
 def silent(what: str, done: int, total: int) -> None:

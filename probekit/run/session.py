@@ -150,6 +150,7 @@ def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, 
     if stage.committed() is None:
         todo = [layer for layer in subject.layers if not stage.has(layer)]
         size = _group_size(subject.planned, subject)
+        progress.say(report, _foreseen(subject, todo, size))
         while todo:
             if job.engine == "ray":
                 _measure_group(subject, stage, _on_ray(todo, job, subject, report))
@@ -193,6 +194,20 @@ def _measure_group(subject: Subject, stage: Stage, measured: Iterator[LayerMeasu
         examples = examples_of(measure, result.pairs, planned, subject.tokens, subject.tokenizer)
         looks = look_table(measure, planned, subject.names)
         keep_layer(stage, measure, result, looks, examples, n_tokens)
+
+
+def _foreseen(subject: Subject, layers: list[int], size: int) -> str:
+    """What a run is going to take, in words."""
+    study = subject.planned.study
+    size = min(size, len(layers))
+    n_bytes = size * _layer_bytes(study, subject)
+    n_tokens = study.fit.labels.n_tokens + study.confirm.labels.n_tokens
+    at_once = "all at once" if size == len(layers) else f"{size} at a time"
+    what = f"{len(layers)} layers, {at_once}" if len(layers) > 1 else "1 layer"
+    return (
+        f"{what}: {len(study.pairs):,} pairs and {study.n_twins} twins each, {n_tokens:,} tokens; "
+        f"sums of some {n_bytes / 1e9:.2g} GB, besides the model and its activations"
+    )
 
 
 def _too_large(subject: Subject, error: BaseException) -> OutOfMemoryError:

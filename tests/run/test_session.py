@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -319,3 +320,29 @@ class TestFormats:
             load(tmp_path)
         with pytest.raises(FormatError, match="upgrade"):
             analyze_arrays(**few, out=tmp_path)
+
+
+def test_what_a_run_will_take_is_told_before_it_starts(few: dict[str, object], tmp_path: Path) -> None:
+    """Whoever reports the progress and can speak hears layers, pairs, tokens and memory, once and first."""
+
+    class Listener:
+        def __init__(self) -> None:
+            self.heard: list[str] = []
+
+        def __call__(self, what: str, done: int, total: int) -> None:
+            self.heard.append(what)
+
+        def say(self, text: str) -> None:
+            self.heard.append(f"said: {text}")
+
+    listener = Listener()
+    analyze_arrays(**{**few, "progress": listener}, out=tmp_path / "run")
+    assert re.fullmatch(
+        r"said: 1 layer: \d+ pairs and 4 twins each, [\d,]+ tokens; sums of some [\d.e-]+ GB, "
+        "besides the model and its activations",
+        listener.heard[0],
+    )
+    assert not [line for line in listener.heard[1:] if line.startswith("said")]
+    again = Listener()
+    analyze_arrays(**{**few, "progress": again}, out=tmp_path / "run")
+    assert not again.heard, "a finished run takes nothing"
