@@ -36,7 +36,7 @@ RIDGE_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 DEFAULT_RIDGE = 1e-2
 """The strength taken where no document folds were kept."""
 CHUNK = 256
-"""Entries gathered at a time: small enough for the first-level cache, long enough for vector sums."""
+"""Entries gathered at a time: small enough for the nearest caches, long enough for a product."""
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
@@ -53,45 +53,31 @@ def _support_moments(
             column[n_held] = np.uint64(support[p, n_held])
             middle[n_held] = shift[support[p, n_held]]
             n_held += 1
-        x = np.zeros(
-            (k + 3, CHUNK), np.float32
-        )  # neurons are taken four at a time, those past the last stay 0
-        line = np.zeros(k, np.float32)
-        square = np.zeros((k + 3, k), np.float32)
-        part = np.zeros((k, k), np.float32)
+        x = np.zeros((CHUNK, k), np.float32)
+        line, total = np.zeros(k, np.float32), np.zeros((k, k), np.float32)
+        square, part = np.zeros((k, k), np.float32), np.zeros((k, k), np.float32)
         for q in range(4):
             last = high[4 * p + q]
             if last == low[4 * p + q]:
                 continue
             line[:] = 0
-            square[:] = 0
+            total[:] = 0
             for first in range(low[4 * p + q], last, CHUNK):
                 n = min(CHUNK, last - first)
                 for e in range(n):
                     t = np.uint64(token[first + e] - start)
                     for i in range(n_held):
-                        x[i, e] = rows[t, column[i]] - middle[i]
-                for j in range(n_held):
-                    total = np.float32(0.0)
-                    for e in range(n):
-                        total += x[j, e]
-                    line[j] += total
-                    for i in range(j, n_held, 4):
-                        s0 = s1 = s2 = s3 = np.float32(0.0)
-                        for e in range(n):
-                            value = x[j, e]
-                            s0 += x[i, e] * value
-                            s1 += x[i + 1, e] * value
-                            s2 += x[i + 2, e] * value
-                            s3 += x[i + 3, e] * value
-                        square[i, j] += s0
-                        square[i + 1, j] += s1
-                        square[i + 2, j] += s2
-                        square[i + 3, j] += s3
+                        value = rows[t, column[i]] - middle[i]
+                        x[e, i] = value
+                        line[i] += value
+                np.dot(x[:n].T, x[:n], square)
+                for i in range(k):
+                    for j in range(k):
+                        total[i, j] += square[i, j]
             for i in range(n_held):
                 means[p, q, i] += line[i]
                 for j in range(i + 1):
-                    part[i, j] += weight[p, q] * square[i, j]
+                    part[i, j] += weight[p, q] * total[i, j]
         for i in range(n_held):
             for j in range(i):
                 outer[p, i, j] += part[i, j]
