@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import stats
 
-from probekit.evidence.order import kth_smallest
+from probekit.evidence.robust import worst_quantile
 from probekit.probes.pairs import SIGNS, TokenSample
 from probekit.probes.refit import DenseReadouts, Readouts
 
@@ -240,30 +240,7 @@ class ConfirmSums:
     def _quantiles(self) -> np.ndarray | None:
         if not self._keeps_values:
             return None
-        return _worst_quantile(self.values, self.plan.sample.ptr, REPRESENTED_SHARE)
-
-
-@numba.njit(parallel=True, cache=True)
-@no_type_check
-def _worst_quantile(values, ptr, share):  # pragma: no cover - compiled
-    worst = np.zeros((len(ptr) - 1) // 4)
-    for p in numba.prange(len(worst)):
-        for q in range(4):
-            start, n = ptr[4 * p + q], ptr[4 * p + q + 1] - ptr[4 * p + q]
-            truth = np.float32(q == 0)
-            error = np.empty(n, np.float32)
-            for e in range(n):
-                error[e] = abs(values[start + e] - truth)
-            if n:  # interpolated as np.quantile does, which takes ten seconds to compile
-                place = share * (n - 1)
-                rank = int(place)
-                below = above = kth_smallest(error, rank)
-                if rank + 1 < n:
-                    above = error[rank + 1]
-                    for e in range(rank + 2, n):
-                        above = min(above, error[e])
-                worst[p] = max(worst[p], below + (place - rank) * (above - below))
-    return worst
+        return worst_quantile(self.values, self.plan.sample.ptr, REPRESENTED_SHARE)
 
 
 def _contrast(plan: ConfirmPlan, sums: np.ndarray, hits: np.ndarray, eps95: np.ndarray | None) -> Contrast:

@@ -11,14 +11,13 @@ Axes: twin pair concept.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, no_type_check
+from typing import Any
 
-import numba
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import optimize, special
 
-from probekit.evidence.order import median
+from probekit.evidence.robust import polish
 
 MIN_TWINS = 4
 """Fewest twins that leave two to standardise by when one twin takes the layer's place and another is left out."""
@@ -98,48 +97,6 @@ def compress(
     return np.arcsinh(layer / scale), np.arcsinh(twins / scale)
 
 
-@numba.njit(cache=True, error_model="numpy")
-@no_type_check
-def _polish(values, pairs, n_concepts, n_rounds, tolerance):  # pragma: no cover - compiled
-    n_pairs = len(values)
-    start = np.zeros(n_concepts + 1, np.int64)
-    for p in range(n_pairs):
-        start[pairs[p, 0] + 1] += 1
-        start[pairs[p, 1] + 1] += 1
-    for c in range(n_concepts):
-        start[c + 1] += start[c]
-    member = np.empty(2 * n_pairs, np.int64)
-    filled = start[:-1].copy()
-    for p in range(n_pairs):
-        for side in range(2):
-            c = pairs[p, side]
-            member[filled[c]] = p
-            filled[c] += 1
-    level = median(values.copy())
-    rest = np.empty(n_pairs)
-    for p in range(n_pairs):
-        rest[p] = values[p] - level
-    own = np.empty(2 * n_pairs)
-    for robust in (False, True):
-        for _ in range(n_rounds):
-            largest = 0.0
-            for c in range(n_concepts):
-                if start[c + 1] == start[c]:
-                    continue
-                n = start[c + 1] - start[c]
-                total = 0.0
-                for e in range(n):
-                    own[e] = rest[member[start[c] + e]]
-                    total += own[e]
-                effect = median(own[:n]) if robust else total / n
-                largest = max(largest, abs(effect))
-                for e in range(start[c], start[c + 1]):
-                    rest[member[e]] -= effect
-            if largest < tolerance:
-                break
-    return rest
-
-
 def median_polish(
     values: Float[np.ndarray, " pair"], pairs: Int[np.ndarray, "pair 2"], n_concepts: int
 ) -> Float[np.ndarray, " pair"]:
@@ -150,7 +107,7 @@ def median_polish(
     all of that pair's value with it: such a pair can never be pair-specific.
     """
     # 30 rounds of each kind: the effects of sparse pair graphs settle to 1e-3 of a standard unit well before
-    return _polish(np.ascontiguousarray(values, float), pairs, n_concepts, 30, 1e-3)
+    return polish(np.ascontiguousarray(values, float), pairs, n_concepts, 30, 1e-3)
 
 
 def lower_half_mad(values: Float[np.ndarray, " pair"]) -> float:

@@ -1,0 +1,116 @@
+"""Order statistics in compiled code, and what is made of them.
+
+The compiler's own sort, median and quantile take seconds to compile, these a fraction of one. All of it stands in one file:
+a kernel that is kept compiled does not see that another file has changed.
+"""
+
+from __future__ import annotations
+
+from typing import no_type_check
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True, error_model="numpy")
+@no_type_check
+def kth_smallest(values, k):  # pragma: no cover - compiled
+    """The value that sorting would put at place k; reorders the array so that none before it is larger (Hoare 1961)."""
+    low, high = 0, len(values) - 1
+    while low < high:
+        pivot, i, j = values[k], low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while pivot < values[j]:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if j < k:
+            low = i
+        if k < i:
+            high = j
+    return values[k]
+
+
+@numba.njit(cache=True, error_model="numpy")
+@no_type_check
+def median(values):  # pragma: no cover - compiled
+    """The median, as NumPy's; reorders the array, which must not be empty."""
+    half = len(values) // 2
+    middle = kth_smallest(values, half)
+    if len(values) % 2:
+        return middle
+    below = values[0]
+    for i in range(1, half):
+        below = max(below, values[i])
+    return (below + middle) / 2
+
+
+@numba.njit(parallel=True, cache=True)
+@no_type_check
+def worst_quantile(values, ptr, share):  # pragma: no cover - compiled
+    """For each pair the largest, over its quadrants, of the quantile of |value − A∧B|."""
+    worst = np.zeros((len(ptr) - 1) // 4)
+    for p in numba.prange(len(worst)):
+        for q in range(4):
+            start, n = ptr[4 * p + q], ptr[4 * p + q + 1] - ptr[4 * p + q]
+            truth = np.float32(q == 0)
+            error = np.empty(n, np.float32)
+            for e in range(n):
+                error[e] = abs(values[start + e] - truth)
+            if n:  # interpolated as np.quantile does, which takes ten seconds to compile
+                place = share * (n - 1)
+                rank = int(place)
+                below = above = kth_smallest(error, rank)
+                if rank + 1 < n:
+                    above = error[rank + 1]
+                    for e in range(rank + 2, n):
+                        above = min(above, error[e])
+                worst[p] = max(worst[p], below + (place - rank) * (above - below))
+    return worst
+
+
+@numba.njit(cache=True, error_model="numpy")
+@no_type_check
+def polish(values, pairs, n_concepts, n_rounds, tolerance):  # pragma: no cover - compiled
+    """What concepts leave of the pairs' values: see `probekit.evidence.nulls.median_polish`."""
+    n_pairs = len(values)
+    start = np.zeros(n_concepts + 1, np.int64)
+    for p in range(n_pairs):
+        start[pairs[p, 0] + 1] += 1
+        start[pairs[p, 1] + 1] += 1
+    for c in range(n_concepts):
+        start[c + 1] += start[c]
+    member = np.empty(2 * n_pairs, np.int64)
+    filled = start[:-1].copy()
+    for p in range(n_pairs):
+        for side in range(2):
+            c = pairs[p, side]
+            member[filled[c]] = p
+            filled[c] += 1
+    level = median(values.copy())
+    rest = np.empty(n_pairs)
+    for p in range(n_pairs):
+        rest[p] = values[p] - level
+    own = np.empty(2 * n_pairs)
+    for robust in (False, True):
+        for _ in range(n_rounds):
+            largest = 0.0
+            for c in range(n_concepts):
+                if start[c + 1] == start[c]:
+                    continue
+                n = start[c + 1] - start[c]
+                total = 0.0
+                for e in range(n):
+                    own[e] = rest[member[start[c] + e]]
+                    total += own[e]
+                effect = median(own[:n]) if robust else total / n
+                largest = max(largest, abs(effect))
+                for e in range(start[c], start[c + 1]):
+                    rest[member[e]] -= effect
+            if largest < tolerance:
+                break
+    return rest
