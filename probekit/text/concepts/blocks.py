@@ -137,7 +137,13 @@ class FunctionBlock:
         """Sorted counted tokens at which the function says yes."""
         ids = tokens.ids.view()
         ids.flags.writeable = False
-        got = self.function(ids)
+        try:
+            got = self.function(ids)
+        except Exception as error:
+            raise InputError(
+                f"concept {self.name!r}: its function raised {type(error).__name__}: {error}. It is given the token ids "
+                "[doc pos], which it must not change, and returns one truth value for each."
+            ) from error
         array = np.asarray(got.detach().cpu().numpy() if hasattr(got, "detach") else got)
         if array.shape != ids.shape or array.dtype != np.bool_:
             raise ShapeError(
