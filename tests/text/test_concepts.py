@@ -176,7 +176,7 @@ def test_a_function_cannot_change_the_tokens() -> None:
         ids[:] = 0
         return ids == 0
 
-    with pytest.raises(InputError, match="concept 'greedy': its function raised ValueError: .*read-only"):
+    with pytest.raises(InputError, match=r"concept 'greedy': its function raised ValueError: .*read-only"):
         Concepts.from_function("greedy", greedy).label(block([[1, 2]], None))
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from probekit.errors import ShapeError
+from probekit.errors import InputError, ShapeError
 from probekit.text.corpus import Tokens
 
 Kind = Literal["token", "class", "context", "user", "next", "document", "span", "lexicon", "latent"]
@@ -141,7 +141,7 @@ class FunctionBlock:
             got = self.function(ids)
         except Exception as error:
             raise InputError(
-                f"concept {self.name!r}: its function raised {type(error).__name__}: {error}. It is given the token ids "
+                f"concept {self.columns[0].name!r}: its function raised {type(error).__name__}: {error}. It is given the token ids "
                 "[doc pos], which it must not change, and returns one truth value for each."
             ) from error
         array = np.asarray(got.detach().cpu().numpy() if hasattr(got, "detach") else got)
