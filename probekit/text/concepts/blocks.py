@@ -141,8 +141,8 @@ class FunctionBlock:
             got = self.function(ids)
         except Exception as error:
             raise InputError(
-                f"concept {self.columns[0].name!r}: its function raised {type(error).__name__}: {error}. It is given the token ids "
-                "[doc pos], which it must not change, and returns one truth value for each."
+                f"concept {self.columns[0].name!r}: its function raised {type(error).__name__}: {error}. It is given the "
+                "token ids [doc pos], which it must not change, and returns one truth value for each."
             ) from error
         array = np.asarray(got.detach().cpu().numpy() if hasattr(got, "detach") else got)
         if array.shape != ids.shape or array.dtype != np.bool_:
