@@ -27,6 +27,7 @@ from __future__ import annotations
 import errno
 import functools
 import inspect
+import numbers
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -178,7 +179,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return hint in (Any, object)
     if isinstance(value, Sequence) and origin in (Sequence, list):
         return all(_fits(one, get_args(hint)[0]) for one in value[:3])
-    kind = float | int if hint is float else (origin or hint)
+    kind = {int: numbers.Integral, float: numbers.Real}.get(hint) or origin or hint  # NumPy's are numbers too
     try:
         return isinstance(value, kind)
     except TypeError:

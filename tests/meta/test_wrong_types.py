@@ -7,7 +7,7 @@ not do is let a foreign exception out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import probekit as pk
-from probekit.errors import InputError, ProbekitError
+from probekit.errors import InputError, NumericalError, ProbekitError, guarded
 
 WRONG: tuple[Any, ...] = (
     "x", b"x", None, object(), [], {}, [object()], 1.5, -3, 10**400, float("nan"), 1j, True, len, np.zeros(2),
@@ -134,3 +134,17 @@ def test_a_call_that_does_not_fit_the_signature_names_what_would() -> None:
 def test_an_argument_of_the_wrong_type_is_named_with_what_was_wanted() -> None:
     with pytest.raises(InputError, match=r"n_features: got 'many' \(str\), wanted "):
         pk.bounds.min_neurons("many")  # pyright: ignore[reportArgumentType]
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    """What fails for another reason is not blamed on an argument that fits."""
+
+    def fails(n: int, share: float, names: Sequence[str]) -> None:
+        raise ZeroDivisionError(f"{n} {share} {names}")
+
+    with pytest.raises(NumericalError, match="ZeroDivisionError"):
+        guarded(fails)(np.int64(3), np.float32(0.5), ["a"])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(
+        InputError, match=r"names: got \[1\] \(list\), wanted collections.abc.Sequence\[str\]"
+    ):
+        guarded(fails)(3, 0.5, [1])  # pyright: ignore[reportArgumentType]
