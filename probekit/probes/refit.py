@@ -39,7 +39,7 @@ CHUNK = 256
 """Entries gathered at a time: small enough for the nearest caches, long enough for a product."""
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
 @no_type_check
 def _support_moments(
     rows, shift, start, low, high, token, weight, support, means, outer

@@ -31,7 +31,8 @@ LANES = 64
 """Neurons taken through one step together: their columns stay in the nearest cache."""
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+# no "reassoc": with it the compiler orders sums otherwise when it compiles than in the code that it keeps
+@numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
 @no_type_check
 def _forward(
     gram, concept_sums, pair_sums, pairs, coefficients, k, support, gain

@@ -159,7 +159,7 @@ def column_sums(rows: torch.Tensor) -> Float64[torch.Tensor, " neuron"]:
     return sums + rows[n_whole:].sum(0, dtype=torch.float64)
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
 @no_type_check
 def add_segments(rows, fold, ptr, tokens, sums):  # pragma: no cover - compiled
     """Add the rows of each list to its sum: fp32 within the tile, fp64 across tiles.

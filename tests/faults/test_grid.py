@@ -62,6 +62,17 @@ def test_rows_a_block_hash_seed_order_of_folders_threads_and_a_stop_change_nothi
     assert assert_alike(grid.digests([1_000], tmp_path), other) == 4
 
 
+@pytest.mark.sweep
+def test_kernels_just_compiled_and_kept_ones_give_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The first run after an installation compiles, later ones load what was kept."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
+    first = made("1000", hash_seed="0")
+    assert list((tmp_path / "kernels").rglob("*.nbc")), "they were compiled here"
+    assert assert_alike(first, made("1000", hash_seed="0")) == 4
+
+
 @pytest.mark.slow
 def test_the_whole_grid():
     """5 reruns, each with its own hash seed, number of threads and order of folders × 5 rows a block × stopped or not."""
