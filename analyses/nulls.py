@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save
 
 import probekit as pk
 from probekit.evidence.battery import Null, flagged, in_place, p_values
-from probekit.model.host import NANO_FOLDER
+from probekit.model.folder import NANO_FOLDER
 from probekit.model.weights import MlpWeights
 from probekit.run.judge import judge
 from probekit.run.measure import LayerMeasure, measure_layers

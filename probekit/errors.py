@@ -28,6 +28,7 @@ import errno
 import functools
 import inspect
 import numbers
+import reprlib
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -149,19 +150,28 @@ def _misuse(
         return None
     try:
         given = inspect.signature(entry).bind(*args, **options).arguments
-        hints = get_type_hints(entry)
     except TypeError as wrong:
-        names = [name for name in inspect.signature(entry).parameters if name != "self"]
+        names = [name for name in inspect.signature(entry).parameters if name not in ("self", "cls")]
         return InputError(f"{entry.__qualname__}: {wrong}. It takes: {', '.join(names)}.")
+    try:
+        hints = get_type_hints(entry)
     except NameError:  # a hint that is there for type checkers only
         return None
     for name, value in given.items():
         if name in hints and not _fits(value, hints[name]):
             wanted = str(hints[name]).replace("typing.", "").removeprefix("<class '").removesuffix("'>")
             return InputError(
-                f"{name}: got {value!r:.60} ({type(value).__name__}), wanted {wanted}. Change {name}."
+                f"{name}: got {shown(value)} ({type(value).__name__}), wanted {wanted}. Change {name}."
             )
     return None
+
+
+def shown(value: Any) -> str:
+    """The beginning of what a value prints as; some values refuse to, such as integers of thousands of digits."""
+    try:
+        return f"{reprlib.repr(value):.60}"
+    except ValueError:
+        return "a value that cannot be printed"
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from probekit.model.host import NANO_FOLDER, load_host
+from probekit.model.folder import NANO_FOLDER
+from probekit.model.host import load_host
 from probekit.text.corpus import Corpus
 
 

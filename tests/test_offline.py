@@ -18,7 +18,8 @@ import pytest
 import probekit as pk
 from probekit import cli
 from probekit.errors import InputError, ModelError, ProbekitError
-from probekit.model.host import NANO_FOLDER, load_host, load_reader
+from probekit.model.folder import NANO_FOLDER
+from probekit.model.host import load_host, load_reader
 from probekit.run.pipeline import (
     analyze,
 )  # here, not by the first call: what is measured is the wait for the network

@@ -15,7 +15,12 @@ import numpy as np
 @numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def kth_smallest(values, k):  # pragma: no cover - compiled
-    """The value that sorting would put at place k; reorders the array so that none before it is larger (Hoare 1961)."""
+    """The value that sorting would put at place k (Hoare 1961, algorithm 65).
+
+    Args:
+        values: [value] of any float type, no NaN; reordered so that none before place k is larger.
+        k: place, from 0.
+    """
     low, high = 0, len(values) - 1
     while low < high:
         pivot, i, j = values[k], low, high
@@ -38,7 +43,7 @@ def kth_smallest(values, k):  # pragma: no cover - compiled
 @numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def median(values):  # pragma: no cover - compiled
-    """The median, as NumPy's; reorders the array, which must not be empty."""
+    """The median, as NumPy's, of values [value] that are not empty and hold no NaN; reorders them."""
     half = len(values) // 2
     middle = kth_smallest(values, half)
     if len(values) % 2:
@@ -52,7 +57,16 @@ def median(values):  # pragma: no cover - compiled
 @numba.njit(parallel=True, cache=True)
 @no_type_check
 def worst_quantile(values, ptr, share):  # pragma: no cover - compiled
-    """For each pair the largest, over its quadrants, of the quantile of |value − A∧B|."""
+    """For each pair the largest, over its quadrants, of the quantile of |value − A∧B|.
+
+    Args:
+        values: float32 [entry], a readout's values, group after group (quadrants 11, 10, 01, 00 of each pair).
+        ptr: int [group + 1], where each group starts.
+        share: of the entries below the quantile.
+
+    Returns:
+        float64 [pair]; 0 where a pair has no entries.
+    """
     worst = np.zeros((len(ptr) - 1) // 4)
     for p in numba.prange(len(worst)):
         for q in range(4):
@@ -76,7 +90,18 @@ def worst_quantile(values, ptr, share):  # pragma: no cover - compiled
 @numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def polish(values, pairs, n_concepts, n_rounds, tolerance):  # pragma: no cover - compiled
-    """What concepts leave of the pairs' values: see `probekit.evidence.nulls.median_polish`."""
+    """What concepts leave of the pairs' values: see `probekit.evidence.nulls.median_polish`.
+
+    Args:
+        values: float64 [pair].
+        pairs: int [pair 2], concepts of each pair.
+        n_concepts: concepts there are.
+        n_rounds: most rounds of means, and of medians.
+        tolerance: largest effect that ends the rounds early.
+
+    Returns:
+        float64 [pair], level and effects of concepts taken out.
+    """
     n_pairs = len(values)
     start = np.zeros(n_concepts + 1, np.int64)
     for p in range(n_pairs):

@@ -9,9 +9,6 @@ else None (Qwen2); what the architecture's defaults say is not asked.
 from __future__ import annotations
 
 import copy
-import json
-import struct
-from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,24 +19,10 @@ from typing import Any, cast
 import torch
 
 from probekit.errors import ConfigError, InputError, ModelError, OutOfMemoryError
-from probekit.model.hub import fetch, official_name
+from probekit.model.folder import find_folder, first_line, read_tokenizer, stored_bits
 from probekit.model.plain import PlainModel, Unbridged
 from probekit.model.sites import prove_sites, read_weights, require_sites
 from probekit.model.weights import MlpWeights
-
-NANO_FOLDER = Path(__file__).parent / "nano"
-
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.json",
-    "vocab.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.tiktoken",
-)
-
-_STORED_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8}
 
 
 @dataclass(frozen=True)
@@ -196,42 +179,10 @@ def _tokenizer_in(folder: Path, tokenizer: Any | None) -> Any:
     return lent
 
 
-def _folder(name: str) -> tuple[Path, str]:
-    """Where a model's files are on this machine, and what to call it."""
-    folder = NANO_FOLDER if name == "nano" else Path(name)
-    shown = folder.resolve().name if name != "nano" else name
-    if not folder.is_dir():
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise ModelError(
-                f"{name}: no such folder; wanted one with config.json, the weights and the tokenizer. "
-                "Check the path."
-            )
-        repository, at, revision = name.partition("@")
-        repository = official_name(repository)
-        shown = repository + at + revision
-        folder = fetch(repository, revision or None)
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"{folder}: no config.json; wanted a model folder in Hugging Face format. "
-            "Write one with model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER)."
-        )
-    return folder, shown
-
-
-def bare_folder(name: str) -> tuple[Path, Any]:
-    """Where a model's files are and its tokenizer; no weight is read.
-
-    Raises:
-        ModelError: the model cannot be found or has no tokenizer.
-    """
-    folder, _ = _folder(name)
-    return folder, _tokenizer(folder)
-
-
 def _load_named(name: str, device: torch.device, dtype: torch.dtype | None) -> Host:
-    folder, shown = _folder(name)
-    tokenizer = _tokenizer(folder)
-    stored = _stored_bits(folder)
+    folder, shown = find_folder(name)
+    tokenizer = read_tokenizer(folder)
+    stored = stored_bits(folder)
     if dtype is None and (name == "nano" or device.type == "cpu"):
         dtype = torch.float32
     bridge, unbridged = _boot(folder, tokenizer, device, dtype)
@@ -264,12 +215,12 @@ def load_reader(model: Any) -> Reader:
     if isinstance(model, str | Path):
         from transformers import AutoConfig
 
-        folder, shown = _folder(str(model))
+        folder, shown = find_folder(str(model))
         try:
             config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{folder}: config.json cannot be used ({_first_line(error)}).") from error
-        tokenizer = _tokenizer(folder)
+            raise ModelError(f"{folder}: config.json cannot be used ({first_line(error)}).") from error
+        tokenizer = read_tokenizer(folder)
         n_vocab = int(getattr(config, "vocab_size", None) or len(tokenizer))
         context = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
         bos_id = _bos_id(tokenizer, n_vocab, bridged=False)
@@ -328,7 +279,7 @@ def _refusals(shown: str, device: torch.device, *more: type[Exception]) -> Gener
         ) from error
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, *more) as error:
         raise ModelError(
-            f"{shown}: the model could not be loaded ({type(error).__name__}: {_first_line(error)}). "
+            f"{shown}: the model could not be loaded ({type(error).__name__}: {first_line(error)}). "
             "Wanted a complete checkpoint of a decoder-only transformer that TransformerLens supports."
         ) from error
 
@@ -405,51 +356,6 @@ def _device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    remedy = (
-        f'Add one: AutoTokenizer.from_pretrained(NAME).save_pretrained("{folder}"). '
-        "For tokens you have already, pass a TransformerBridge, which needs none."
-    )
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise ModelError(
-            f"{folder}: no tokenizer, so text cannot become tokens; wanted {_TOKENIZER_FILES[0]} or "
-            f"another of {', '.join(_TOKENIZER_FILES[1:])}. {remedy}"
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
-        cause = f"{type(error).__name__}: {_first_line(error)}"
-        raise ModelError(f"{folder}: the tokenizer could not be loaded ({cause}). {remedy}") from error
-    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
-        raise ModelError(f"{folder}: the tokenizer is empty, it knows no ordinary token. {remedy}")
-    return tokenizer
-
-
-def _stored_bits(folder: Path) -> int | None:
-    """Bits of the dtype that most weights on disk have; None where no safetensors file tells."""
-    n_weights: Counter[str] = Counter()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            head = file.read(8)
-            n_bytes = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-            if not 0 < n_bytes <= 100_000_000:  # the format's own limit
-                raise ModelError(f"{path}: not a safetensors file; download or save the model again.")
-            try:
-                header: dict[str, Any] = json.loads(file.read(n_bytes))
-            except ValueError as error:
-                raise ModelError(
-                    f"{path}: the header is damaged; download or save the model again."
-                ) from error
-        for name, entry in header.items():
-            if name != "__metadata__":
-                start, stop = entry["data_offsets"]
-                n_weights[entry["dtype"]] += stop - start
-    known = [(count, dtype) for dtype, count in n_weights.items() if dtype in _STORED_BITS]
-    return _STORED_BITS[max(known)[1]] if known else None
-
-
 @contextmanager
 def _no_progress_bar() -> Generator[None]:
     from transformers.utils import logging as hf_logging
@@ -461,7 +367,3 @@ def _no_progress_bar() -> Generator[None]:
     finally:
         if shown:
             hf_logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]

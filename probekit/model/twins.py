@@ -31,7 +31,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probekit.errors import InputError
-from probekit.model.host import Host, bare_folder, load_host
+from probekit.model.folder import bare_folder
+from probekit.model.host import Host, load_host
 from probekit.model.weights import MlpWeights
 
 LABEL_RIDGE = 1e-3

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Integer
 
-from probekit.errors import DegenerateError, InputError, NonFiniteError, ShapeError, guarded
+from probekit.errors import DegenerateError, InputError, NonFiniteError, ShapeError, guarded, shown
 from probekit.probes.device import DeviceSums
 from probekit.probes.pairs import LabelColumns, all_pairs, splitmix64
 from probekit.probes.tiles import TILE, add_gram, add_segments, column_sums, mirrored, segments
@@ -120,7 +120,7 @@ class Moments:
     ) -> None:
         if not (1 <= n_neurons <= MOST and 2 <= n_concepts <= MOST and 1 <= n_folds <= MOST):
             raise InputError(
-                f"Moments: got n_neurons={n_neurons:.6g}, n_concepts={n_concepts:.6g}, n_folds={n_folds:.6g}; "
+                f"Moments: got n_neurons={shown(n_neurons)}, n_concepts={shown(n_concepts)}, n_folds={shown(n_folds)}; "
                 f"wanted at least one neuron, two concepts and one fold, and at most {MOST:,} of each."
             )
         self.pairs = all_pairs(n_concepts) if pairs is None else as_pairs(pairs)

@@ -150,7 +150,8 @@ def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, 
     if stage.committed() is None:
         todo = [layer for layer in subject.layers if not stage.has(layer)]
         size = _group_size(subject.planned, subject)
-        progress.say(report, _foreseen(subject, todo, size))
+        if job.engine == "local":
+            progress.say(report, _foreseen(subject, todo, size))
         while todo:
             if job.engine == "ray":
                 _measure_group(subject, stage, _on_ray(todo, job, subject, report))

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from probekit.errors import InputError
+from probekit.errors import InputError, shown
 
 Number = int | float | np.integer | np.floating
 """What a caller may pass where a number is wanted."""
@@ -20,7 +20,7 @@ def as_number(name: str, value: object) -> Number:
     """
     if not isinstance(value, Number):
         raise InputError(
-            f"{name}: got {value!r:.60} ({type(value).__name__}), wanted a number. Change {name}."
+            f"{name}: got {shown(value)} ({type(value).__name__}), wanted a number. Change {name}."
         )
     try:
         float(value)

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import probekit as pk
-from probekit.errors import InputError, NumericalError, ProbekitError, guarded
+from probekit.errors import InputError, NumericalError, ProbekitError, guarded, shown
 
 WRONG: tuple[Any, ...] = (
-    "x", b"x", None, object(), [], {}, [object()], 1.5, -3, 10**400, float("nan"), 1j, True, len, np.zeros(2),
+    "x", b"x", None, object(), [], {}, [object()], 1.5, -3, 10**400, 10**5000, float("nan"), 1j, True, len, np.zeros(2),
     Path("nowhere"),
 )  # fmt: skip
 
@@ -99,7 +99,7 @@ GOOD: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (pk.Concepts.phrases, {"tokenizer": None, "phrases": ["in order"]}),
     (pk.Concepts.from_toml, {"path": "nowhere.toml", "tokenizer": None}),
     (pk.compare, {"runs": ["nowhere"], "path": "nowhere.html", "names": ["a"]}),
-    (pk.load, {"out": "nowhere"}),
+    (pk.load, {"path": "nowhere"}),
 ]
 REFUSED_AS_GIVEN = {"from_column", "from_spans", "phrases", "from_toml", "compare", "load"}
 """Good by type, refused for what they name: no such column, file or run."""
@@ -118,7 +118,7 @@ def test_each_argument_of_a_wrong_type_is_one_error_of_ours(
             try:
                 function(**{**good, name: wrong})
             except ProbekitError as error:
-                told.append(f"{name}={wrong!r:.40}: {error}")
+                told.append(f"{name}={shown(wrong)}: {error}")
     assert not [line for line in told if "unforeseen" in line]
     assert len(told) >= len(good), "wrong arguments are refused, not taken for something else"
     assert not list(tmp_path.iterdir()), "and nothing is written"

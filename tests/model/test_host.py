@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from probekit.errors import ConfigError, InputError, ModelError
 from probekit.model import hub
-from probekit.model.host import NANO_FOLDER, Host, load_host
+from probekit.model.folder import NANO_FOLDER
+from probekit.model.host import Host, load_host
 
 ACTIVATION = {"neox": "gelu", "llama": "silu", "qwen2": "silu", "phi3": "silu", "opt": "relu"}
 GATED = {"llama", "qwen2", "gemma2", "phi3"}

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -119,6 +124,39 @@ def test_threads_do_not_change_it(problem) -> None:
         numba.set_num_threads(before)
     for one, two in zip(*found, strict=True):
         assert one.tobytes() == two.tobytes()
+
+
+SCRIPT = """
+import hashlib
+import numpy as np
+from probekit.probes.logistic import logistic_refit
+rng = np.random.default_rng(0)
+columns = rng.standard_normal((24, 4_000)).astype(np.float32)
+held = [np.flatnonzero(columns[i] + columns[i + 1] > 2).astype(np.int32) for i in range(6)]
+ptr = np.concatenate([[0], np.cumsum([len(one) for one in held])])
+support = rng.permuted(np.tile(np.arange(24), (6, 1)), axis=1)[:, :9].astype(np.int32)
+found = logistic_refit(columns, (ptr, np.concatenate(held)), support, rng=np.random.default_rng(1))
+print(hashlib.sha256(b"".join(one.tobytes() for one in found)).hexdigest())
+"""
+
+
+@pytest.mark.sweep
+def test_kernels_just_compiled_and_kept_ones_give_the_same_bits(tmp_path: Path) -> None:
+    """As in tests/faults/test_grid.py, for the kernels that a run does not use."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert list(tmp_path.rglob("*.nbc")), "they were compiled here"
+    assert len(said[0]) > 60
+    assert said[0] == said[1]
 
 
 def test_refusals(problem) -> None:

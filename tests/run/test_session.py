@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from probekit.run.lock import LOCK, locked
 from probekit.run.pipeline import analyze_arrays
 from probekit.run.result import load
 from probekit.run.session import Job, carry_out
+from probekit.run.sites import Layer
 from probekit.run.source import ArraySource, Half, LayerBlock
 from probekit.run.study import Settings
 from probekit.run.subject import Subject, array_subject
@@ -346,3 +347,30 @@ def test_what_a_run_will_take_is_told_before_it_starts(few: dict[str, object], t
     again = Listener()
     analyze_arrays(**{**few, "progress": again}, out=tmp_path / "run")
     assert not again.heard, "a finished run takes nothing"
+
+
+def test_the_memory_told_is_no_less_than_that_of_the_sums_and_not_far_above(
+    few: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The arrays held between two tiles, counted. Those of pass A and of pass C are not held at once: hence the room."""
+    held: list[int] = []
+    pause = checkpoint.Pass.pause
+
+    def count(self: checkpoint.Pass, layers: Sequence[Layer], n_tokens: int) -> None:
+        states = [arrays for layer in layers for _, arrays in layer.states()]
+        held.append(sum(values.nbytes for arrays in states for values in arrays.values()))
+        pause(self, layers, n_tokens)
+
+    class Listener:
+        said = ""
+
+        def __call__(self, what: str, done: int, total: int) -> None: ...
+
+        def say(self, text: str) -> None:
+            self.said = text
+
+    listener = Listener()
+    monkeypatch.setattr(checkpoint.Pass, "pause", count)
+    analyze_arrays(**{**few, "progress": listener}, out=tmp_path / "run")
+    told = float(listener.said.split("some ")[1].split(" GB")[0]) * 1e9
+    assert max(held) <= 1.05 * told <= 6 * max(held), "two digits are told"

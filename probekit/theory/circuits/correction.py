@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from probekit.errors import InputError, guarded
-from probekit.theory.checks import Number, as_count
+from probekit.theory.checks import Number, as_count, as_number
 from probekit.theory.circuits.circuit import Circuit
 from probekit.theory.circuits.draw import generator, input_codes, sign_codes, subsets
 from probekit.theory.circuits.predict import Channel, channel_prediction
@@ -87,7 +87,7 @@ def cleaned(
     units = neurons // 2
     size = as_count("channel", channel, at_most=units)
     active = as_count("n_active", n_active, at_most=n_concepts)
-    if not 0 < ramp < 0.5:
+    if not 0 < as_number("ramp", ramp) < 0.5:
         raise InputError(f"ramp: got {ramp!r}, wanted a half-width strictly between 0 and ½.")
     tau = float(ramp)
     members = subsets(rng, len(sources), size, units)
