@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,37 @@ def test_no_place_of_the_machine_it_ran_on_is_kept(path: Path):
     text = path.read_text(encoding="utf-8")
     for trace in ("/tmp/", "/home/", "/root/", "/work/", "site-packages"):
         assert trace not in text.replace("/tmp/draft", ""), trace
+
+
+def strangers(code: str) -> list[str]:
+    """Names that the code takes from probekit and that are not there."""
+    missing = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "probekit":
+            module = importlib.import_module(str(node.module))
+            for name in node.names:
+                inside = hasattr(module, "__path__") and find_spec(f"{node.module}.{name.name}")
+                if not hasattr(module, name.name) and not inside:
+                    missing.append(f"{node.module}.{name.name}")
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "pk":
+            missing += [] if hasattr(importlib.import_module("probekit"), node.attr) else [f"pk.{node.attr}"]
+    return missing
+
+
+def test_every_name_taken_from_the_package_is_there():
+    # Notebooks run in a slower target; a name that moved should turn the fast one red.
+    assert strangers("from probekit.model.host import NANO_FOLDER\npk.plant(); pk.plants()") == [
+        "probekit.model.host.NANO_FOLDER",
+        "pk.plants",
+    ]
+    scripts = sorted((ROOT / "analyses").rglob("*.py")) + sorted((ROOT / "benchmarks").rglob("*.py"))
+    assert len(scripts) > 20
+    for path in NOTEBOOKS:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        assert strangers(code) == [], path.name
+    for path in scripts:
+        assert strangers(path.read_text(encoding="utf-8")) == [], path.name
 
 
 @pytest.mark.notebook
