@@ -33,6 +33,7 @@ def _compare(table: Table, n_neurons: int, *, quick: bool) -> None:
     problem = u_and(n_neurons, n_tokens=20_000 if n_neurons < 1_024 else 8_192)
     frozen = moments_of(problem).freeze()
     n_once, n_loop = (100, 20) if n_neurons < 1_024 else (12, 2)
+    n_judged = 100
     n_ours = len(frozen.pairs)
     gram, cross, norm = scaled(frozen.gram, frozen.pair_sums)
     single, double = np.asfortranarray(gram.astype(np.float32)), np.asfortranarray(gram)
@@ -47,10 +48,10 @@ def _compare(table: Table, n_neurons: int, *, quick: bool) -> None:
         n_rounds=3 if quick else 7,
     )
     support = forward_select(frozen, K, additive=False)
-    weights = least_squares_weights(_first(frozen, n_once), support[:n_once], additive=False)
-    coefficients = pursuit_at_once(double, cross[:n_once], K) / norm[:, None]
+    weights = least_squares_weights(_first(frozen, n_judged), support[:n_judged], additive=False)
+    coefficients = pursuit_at_once(double, cross[:n_judged], K) / norm[:, None]
     ours, theirs = Quality(), Quality()
-    for pair in range(n_once):
+    for pair in range(n_judged):
         ours.add(problem, pair, support[pair], weights[pair])
         used = np.flatnonzero(coefficients[:, pair])
         theirs.add(problem, pair, used, coefficients[used, pair])
@@ -88,7 +89,7 @@ def run(*, quick: bool) -> Table:
         "it copies it "
         "for every target); ours takes all pairs each round. One thread, processor time, medians of rounds in "
         "turns. Quality: "
-        "least-squares weights on each side's own support, the same pairs, 20,000 fresh tokens (8,192 at n = 3,072); "
+        "least-squares weights on each side's own support, 100 pairs, 20,000 fresh tokens (8,192 at n = 3,072); "
         "recovery is the share of the neurons that read both concepts, at most k.",
         ["neurons", "method", "targets a round", "ms a target", "× ours", "AUC", "F1", "recovery"],
     )

@@ -37,61 +37,62 @@ LANES = 64
 def _forward(
     gram, concept_sums, pair_sums, pairs, coefficients, k, support, gain
 ):  # pragma: no cover - compiled
+    # Every inner loop names few arrays and no running best: the compiler makes vector code of it only then.
     n_neurons = pair_sums.shape[1]
-    n_blocks = (n_neurons + LANES - 1) // LANES  # gram has as many rows and columns, empty ones at the end
-    diagonal = np.empty(n_neurons, np.float32)
-    for i in range(n_neurons):
+    width = len(gram)  # a multiple of LANES; the rows and columns past the neurons are empty
+    n_blocks = width // LANES
+    diagonal = np.empty(width, np.float32)
+    for i in range(width):
         diagonal[i] = gram[i, i]
+    sums = np.zeros((len(concept_sums), width), np.float32)
+    sums[:, :n_neurons] = concept_sums
     for p in numba.prange(len(pairs)):
         chosen = np.empty((n_blocks, k + 2, LANES), np.float32)
-        chosen[n_blocks - 1] = np.float32(0.0)
-        rest = np.zeros((n_blocks, LANES), np.float32)
-        variance = np.zeros((n_blocks, LANES), np.float32)
-        floor = np.zeros((n_blocks, LANES), np.float32)
+        rest = np.zeros(width, np.float32)
+        variance = np.empty(width, np.float32)
+        floor = np.float32(COLLINEAR) * diagonal
+        score = np.empty(width, np.float32)
+        order = score.view(np.int32)  # no score is negative: as integers they stand in the same order
         weights = np.empty(k + 2, np.float32)
         line = np.empty(LANES, np.float32)
-        lane_score = np.zeros(LANES, np.float32)
-        lane_block = np.zeros(LANES, np.int32)
         a, b = pairs[p, 0], pairs[p, 1]
         a_unit, b_unit, b_on_a = coefficients[0, p], coefficients[1, p], coefficients[2, p]
         y_on_a, y_on_b = coefficients[3, p], coefficients[4, p]
+        for i in range(n_neurons):
+            rest[i] = pair_sums[p, i]
         for block in range(n_blocks):
             first = block * LANES
-            for j in range(min(LANES, n_neurons - first)):
+            for j in range(LANES):
                 i = first + j
-                v1 = np.float32(concept_sums[a, i]) * a_unit
-                v2 = (np.float32(concept_sums[b, i]) - b_on_a * np.float32(concept_sums[a, i])) * b_unit
+                v1 = sums[a, i] * a_unit
+                v2 = (sums[b, i] - b_on_a * sums[a, i]) * b_unit
                 chosen[block, 0, j], chosen[block, 1, j] = v1, v2
-                rest[block, j] = np.float32(pair_sums[p, i]) - y_on_a * v1 - y_on_b * v2
-                floor[block, j] = COLLINEAR * diagonal[i]
-                variance[block, j] = diagonal[i] - v1 * v1 - v2 * v2
-            for j in range(LANES):
-                d, r = variance[block, j], rest[block, j]
-                score = r * r / d if d > floor[block, j] else np.float32(0.0)
-                better = score > lane_score[j]
-                lane_score[j] = score if better else lane_score[j]
-                lane_block[j] = block if better else lane_block[j]
+                rest[i] = rest[i] - y_on_a * v1 - y_on_b * v2
+                variance[i] = diagonal[i] - v1 * v1 - v2 * v2
         for step in range(k):
-            best = -1
-            best_score = np.float32(0.0)
-            for j in range(LANES):
-                i = lane_block[j] * LANES + j
-                if lane_score[j] > best_score or (lane_score[j] == best_score and best >= 0 and i < best):
-                    best_score = lane_score[j]
-                    best = i
-                lane_score[j] = np.float32(0.0)
-            if best < 0:
+            for i in range(width):
+                r, d = rest[i], variance[i]
+                score[i] = r * r / d if d > floor[i] else np.float32(0.0)
+            top = np.int32(0)
+            for i in range(width):
+                top = order[i] if order[i] > top else top
+            if top == 0:
                 break
+            best = np.int32(width)
+            for i in range(width):
+                place = np.int32(i) if order[i] == top else np.int32(width)
+                best = place if place < best else best
             support[p, step] = best
-            gain[p, step] = best_score
-            own, place = best // LANES, best % LANES
-            for s in range(step + 2):
-                weights[s] = chosen[own, s, place]
-            root = np.float32(1.0) / np.sqrt(variance[own, place])
-            pull = rest[own, place] * root
-            variance[own, place] = np.float32(0.0)
-            floor[own, place] = np.float32(np.inf)
+            gain[p, step] = score[best]
+            if step + 1 == k:
+                break
+            root = np.float32(1.0) / np.sqrt(variance[best])
+            pull = rest[best] * root
+            variance[best] = np.float32(0.0)
+            floor[best] = np.float32(np.inf)
             n_held = step + 2
+            for s in range(n_held):
+                weights[s] = chosen[best // LANES, s, best % LANES]
             for block in range(n_blocks):
                 first = block * LANES
                 w0, w1 = weights[0], weights[1]
@@ -118,13 +119,9 @@ def _forward(
                         line[j] -= w0 * chosen[block, s, j]
                 for j in range(LANES):
                     column = line[j] * root
-                    r = rest[block, j] - pull * column
-                    d = variance[block, j] - column * column
-                    chosen[block, n_held, j], rest[block, j], variance[block, j] = column, r, d
-                    score = r * r / d if d > floor[block, j] else np.float32(0.0)
-                    better = score > lane_score[j]
-                    lane_score[j] = score if better else lane_score[j]
-                    lane_block[j] = block if better else lane_block[j]
+                    chosen[block, n_held, j] = column
+                    rest[first + j] -= pull * column
+                    variance[first + j] -= column * column
 
 
 def forward_select(
