@@ -126,6 +126,26 @@ class TestObject:
         by_folder = pk.analyze(str(model_folder("gpt2")), pk.Corpus.from_tokens(tokens), **options)
         assert by_object.pairs().equals(by_folder.pairs())
 
+    @pytest.mark.slow
+    def test_every_null_of_a_gated_model(self, model_folder: Callable[[str], Path]) -> None:
+        """A random Llama stands beyond permuted labels and not beyond its twins, nor its own untrained likes."""
+        rng = np.random.default_rng(0)
+        masks = {f"m{i}": rng.random(64) < 0.4 for i in range(8)}
+        table = pk.against_nulls(
+            str(model_folder("llama")), pk.Corpus.from_tokens(rng.integers(0, 60, size=(400, 16))),
+            concepts=pk.Concepts.from_vocab(masks), context=16, min_support=20, twins=6, permutations=3, untrained=4,
+            progress=False,
+        ).table.set_index("null")  # fmt: skip
+        assert {"PC-sign twins", "isotropic twins", "shuffle twins", "linearised layer", "MLP input"} <= set(
+            table.index
+        )
+        assert (
+            table.loc["permutation within strata", "n_found"]
+            > 0.5 * table.loc["permutation within strata", "n_tested"]
+        ).all()
+        for null in ("PC-sign twins", "untrained models"):
+            assert (table.loc[null, "n_found"] <= 0.1 * table.loc[null, "n_tested"]).all(), null
+
     def test_options_that_do_not_go_together(
         self, model_folder: Callable[[str], Path], model_host: Callable[[str], Host]
     ) -> None:
