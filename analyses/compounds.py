@@ -34,7 +34,8 @@ from probekit.text.concepts.blocks import VocabBlock
 from probekit.text.concepts.phrases import phrase_ids
 from probekit.text.concepts.tokens import identity_block
 from probekit.text.concepts.vocabulary import Vocabulary, read_vocabulary
-from probekit.text.corpus import Tokens, as_corpus
+from probekit.text.corpus import as_corpus
+from probekit.text.tokens import Tokens
 
 RESULT = Path(__file__).parent / "results" / "compounds.md"
 PHRASES = (

@@ -14,7 +14,7 @@ from probekit.model.host import load_host
 from probekit.probes.moments import Moments
 from probekit.probes.pairs import LabelColumns, all_pairs
 from probekit.probes.tiles import TILE, add_segments, retile, segments
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 CONTEXT, BATCH = 128, 8
 N_CONCEPTS, N_ACTIVE, N_PAIRS = 200, 6, 2_000

@@ -19,7 +19,7 @@ from probekit.probes.pairs import all_pairs
 from probekit.probes.select import forward_select
 from probekit.report.canvas import ACCENT, TWIN, to_svg
 from probekit.run.store import write_text
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 TOLERANCE = 0.2
 """Largest departure of an exponent that counts as the formula's: caches and fixed costs bend the lines a little."""

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 
 from probekit.text.concepts.blocks import Column, Where
 from probekit.text.concepts.concepts import Concepts
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 from probekit.theory.circuits.circuit import Circuit
 
 

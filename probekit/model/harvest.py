@@ -21,7 +21,7 @@ from torch import Tensor
 from probekit.errors import ConfigError, InputError, ModelError, NonFiniteError, OutOfMemoryError
 from probekit.model.host import Host
 from probekit.model.sites import INPUT_SITE, NEURON_SITE
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 # More tokens a forward gain nothing: attention matrices leave the cache of the processor (64 documents of 128
 # tokens ran at 0.6 of the speed of 32 on a five-layer Llama), and blocks cost memory.

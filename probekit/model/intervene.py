@@ -22,7 +22,7 @@ from probekit.errors import InputError, OutOfMemoryError
 from probekit.model.harvest import default_batch_docs, harvest
 from probekit.model.host import Host
 from probekit.model.sites import NEURON_SITE
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 LOGIT_BYTES = 128 * 2**20
 """Memory that the logits of one forward may take."""

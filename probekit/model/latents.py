@@ -24,7 +24,8 @@ from probekit.model.harvest import default_batch_docs
 from probekit.model.host import Host, load_host
 from probekit.text.concepts.blocks import Column, Where
 from probekit.text.concepts.concepts import Concepts
-from probekit.text.corpus import Corpus, Tokens
+from probekit.text.corpus import Corpus
+from probekit.text.tokens import Tokens
 
 WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"
 RARE, COMMON = 0.005, 0.3

@@ -213,26 +213,31 @@ class Moments:
         if self._shift is None:
             self._shift = rows.mean(0)
         self._shift = self._shift.to(rows.device)  # a restored one comes from the processor
-        shifted = rows - self._shift
         if rows.device.type == "cpu":
-            self._add_here(shifted, fold, ptr, tokens)
+            self._add_here(rows, fold, ptr, tokens)
         else:
             if self._there is None:
                 self._there = DeviceSums(self._gram, self._total, self._sums, rows.device)
-            self._there.add(shifted, fold, ptr, tokens)
+            self._there.add(rows - self._shift, fold, ptr, tokens)
         self._n_tokens += np.bincount(fold, minlength=self.n_folds)
         n_segments = len(ptr) - 1
         of_segment = np.repeat(np.arange(n_segments), np.diff(ptr))
         held = np.bincount(fold[tokens] * n_segments + of_segment, minlength=self.n_folds * n_segments)
         self._n_segment += held.reshape(self.n_folds, n_segments)
 
-    def _add_here(self, shifted: torch.Tensor, fold: np.ndarray, ptr: np.ndarray, tokens: np.ndarray) -> None:
+    def _add_here(self, rows: torch.Tensor, fold: np.ndarray, ptr: np.ndarray, tokens: np.ndarray) -> None:
         self._fetch()
+        # the tokens of a fold side by side, in their order: one copy of the tile, and every fold a slice of it
+        order = np.argsort(fold, kind="stable")
+        shifted = rows[torch.from_numpy(order)].sub_(self.shift) if self.n_folds > 1 else rows - self.shift
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        bounds = np.searchsorted(fold[order], np.arange(self.n_folds + 1))
         for f in range(self.n_folds):
-            part = shifted if self.n_folds == 1 else shifted[torch.from_numpy(fold == f)]
+            part = shifted[bounds[f] : bounds[f + 1]]
             add_gram(part, torch.from_numpy(self._gram[f]))
             self._total[f] += column_sums(part).numpy()
-        add_segments(shifted.numpy(), fold, ptr, tokens, self._sums)
+        add_segments(shifted.numpy(), fold[order], ptr, place[tokens], self._sums)
 
     def _fetch(self, *, leave: bool = True) -> None:
         """Bring over what was summed on an accelerator."""

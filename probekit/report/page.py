@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from probekit.report import recall, sensitivity, tables, words
+from probekit.report import recall, sensitivity, strongest, tables, words
 from probekit.report.charts import TITLES, figures
 from probekit.report.methods import limits, methods
 
@@ -82,9 +82,9 @@ def render_page(
         "spread": tables.spread_table(rows),
         "nothing_found": all(row["n_computed"] == 0 for row in rows),
         "strongest": [
-            tables.strongest_table(row, pairs[row["layer"]]) for row in rows if row["layer"] in pairs
+            strongest.strongest_table(row, pairs[row["layer"]]) for row in rows if row["layer"] in pairs
         ],
-        "searchable": tables.searchable_table(pairs),
+        "searchable": strongest.searchable_table(pairs),
         "n_pair_rows": words.count(sum(len(table) for table in pairs.values())),
         "examples": [_example(example, pairs) for example in examples or []],
         "excluded": words.excluded(summary),
@@ -172,7 +172,7 @@ def _facts(pair: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("q", words.probability(pair["q"])),
         ("shape", str(pair["shape"] or words.NONE)),
         ("effective neurons", words.real(pair["participation"], 1)),
-        ("class", tables.verdict(pair).replace("\n", ", ")),
+        ("class", strongest.verdict(pair).replace("\n", ", ")),
     ]
 
 
@@ -205,7 +205,7 @@ def _companion(
         "found": words.answer(summary)[1],
         "ladder": Figure(title, drawn, _LADDER, tables.ladder_table(summary)),
         "strongest": [
-            tables.strongest_table(row, pairs[row["layer"]])
+            strongest.strongest_table(row, pairs[row["layer"]])
             for row in summary["layers"]
             if row["layer"] in pairs
         ][:1],

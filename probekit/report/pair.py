@@ -15,7 +15,8 @@ import pandas as pd
 from probekit.report import words
 from probekit.report.canvas import ACCENT, INK, MUTED, TWIN, to_svg
 from probekit.report.page import environment
-from probekit.report.tables import Table, verdict
+from probekit.report.strongest import verdict
+from probekit.report.tables import Table
 
 QUADRANTS = {"11": "A and B", "10": "A without B", "01": "B without A", "00": "neither"}
 N_NEURONS = 8

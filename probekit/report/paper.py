@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from probekit.errors import InputError
-from probekit.report import tables, words
+from probekit.report import strongest, tables, words
 from probekit.report.charts import figures
 
 PAGE_MM = 170.0
@@ -96,7 +96,7 @@ def paper_tables(summary: Mapping[str, Any], pairs: Mapping[int, pd.DataFrame]) 
         "capacity": tables.capacity_table(rows),
         "spread": tables.spread_table(rows),
     } | {
-        f"pairs-layer-{row['layer']:02d}": tables.strongest_table(row, pairs[row["layer"]])[1]
+        f"pairs-layer-{row['layer']:02d}": strongest.strongest_table(row, pairs[row["layer"]])[1]
         for row in rows
         if row["layer"] in pairs
     }

@@ -31,7 +31,8 @@ from probekit.run.result import Run, load
 from probekit.run.study import is_fit
 from probekit.run.subject import concepts_of, doc_keys
 from probekit.text.concepts.labels import Labels
-from probekit.text.corpus import Tokens, as_corpus
+from probekit.text.corpus import as_corpus
+from probekit.text.tokens import Tokens
 
 KINDS = ("own", "other", "elsewhere")
 MEASURES = ("loss", "divergence")

@@ -29,7 +29,7 @@ from probekit.run.sites import Layer
 if TYPE_CHECKING:
     from probekit.run.planned import Study
     from probekit.run.source import Half, Source
-    from probekit.text.corpus import Tokens
+    from probekit.text.tokens import Tokens
 
 Engine = Literal["local", "ray"]
 RETRIES = 4

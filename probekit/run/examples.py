@@ -11,7 +11,7 @@ from probekit.probes.pairs import QUADRANTS
 from probekit.run.measure import LayerMeasure
 from probekit.run.planned import DECIDING_K
 from probekit.run.study import PlannedStudy
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 PAIRS_A_LAYER = 3
 TOKENS_A_QUADRANT = 3

@@ -20,7 +20,7 @@ from probekit.run import store
 from probekit.run.digest import Digest
 from probekit.run.directory import SURFACES, TOKENS
 from probekit.text.concepts.vocabulary import read_vocabulary
-from probekit.text.corpus import PADDING, Tokens
+from probekit.text.tokens import PADDING, Tokens
 
 WINDOW = 12
 """Tokens shown before and after."""

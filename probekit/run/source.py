@@ -13,7 +13,7 @@ from probekit.model.weights import MlpWeights
 
 if TYPE_CHECKING:
     from probekit.model.host import Host
-    from probekit.text.corpus import Tokens
+    from probekit.text.tokens import Tokens
 
 Half = Literal["fit", "confirm"]
 LayerBlock = dict[int, tuple[Tensor | None, Tensor]]

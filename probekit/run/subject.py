@@ -22,7 +22,8 @@ from probekit.run.source import ArraySource, ModelSource, Source
 from probekit.run.study import PlannedStudy, Settings, counts_of, pair_kinds, plan_study
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.concepts.labels import Labels
-from probekit.text.corpus import Corpus, Tokens, as_corpus
+from probekit.text.corpus import Corpus, as_corpus
+from probekit.text.tokens import Tokens
 
 MIN_DOCS_TOTAL = 2
 TYPES_NOTE = (

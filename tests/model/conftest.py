@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from probekit.model.host import Host, load_host
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 sys.path.insert(0, str(Path(__file__).parent))
 import architectures

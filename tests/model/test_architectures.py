@@ -19,7 +19,7 @@ import probekit as pk
 from probekit.errors import ModelError
 from probekit.model.harvest import harvest
 from probekit.model.host import load_host
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 sys.path.insert(0, str(Path(__file__).parent))
 from architectures import DENSE, N_VOCAB, REFUSED

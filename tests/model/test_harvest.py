@@ -14,7 +14,7 @@ import torch
 from probekit.errors import ConfigError, InputError, NonFiniteError, OutOfMemoryError
 from probekit.model.harvest import Block, default_batch_docs, harvest
 from probekit.model.host import Host, load_host
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 BOS = 63
 ALL = np.arange(7)

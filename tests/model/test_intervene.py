@@ -21,7 +21,7 @@ from probekit.model.intervene import (
     predict,
     written_elsewhere,
 )
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 DOCS, LENGTH = 6, 10
 

@@ -15,7 +15,7 @@ import probekit as pk
 from probekit.errors import InputError, ModelError, NonFiniteError, ShapeError
 from probekit.model.host import Host
 from probekit.model.latents import latents, read_sae, site_activations
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 D, N = 16, 40
 SITE = "blocks.1.hook_resid_pre"

@@ -15,7 +15,7 @@ from probekit.errors import NonFiniteError
 from probekit.model.harvest import harvest
 from probekit.model.host import Host, load_host
 from probekit.model.plain import Unbridged
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 ALL = np.arange(7)
 PLAIN = {"gpt2", "neox", "llama", "qwen2", "phi"}

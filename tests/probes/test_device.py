@@ -20,7 +20,7 @@ def streamed(planted, n_folds: int, *, there: bool) -> Moments:
     moments = Moments(24, 6, n_folds=n_folds)
     sums = DeviceSums(moments._gram, moments._total, moments._sums, HERE)
     if there:
-        moments._add_here = lambda shifted, fold, ptr, tokens: sums.add(shifted, fold, ptr, tokens)
+        moments._add_here = lambda rows, fold, ptr, tokens: sums.add(rows - moments.shift, fold, ptr, tokens)
     for start in range(0, len(planted.x), TILE):
         part = slice(start, start + TILE)
         lists = segments(LabelColumns.from_dense(planted.labels[part]), moments.pairs)

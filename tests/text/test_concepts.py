@@ -15,7 +15,8 @@ from probekit.text.concepts.context import ContextBlock, context_columns
 from probekit.text.concepts.position import position_block
 from probekit.text.concepts.tokens import identity_block
 from probekit.text.concepts.vocabulary import Vocabulary
-from probekit.text.corpus import Corpus, Tokens
+from probekit.text.corpus import Corpus
+from probekit.text.tokens import Tokens
 
 # Few and varied, so that short random rows meet every case: line breaks inside tokens, runs, quotes.
 SURFACES = (

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probekit.errors import DegenerateError, InputError, ShapeError
-from probekit.text.corpus import Corpus, Tokens, as_corpus
+from probekit.text.corpus import Corpus, as_corpus
+from probekit.text.tokens import Tokens
 
 
 class Letters:

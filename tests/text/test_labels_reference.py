@@ -19,7 +19,8 @@ import pytest
 
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.concepts.vocabulary import read_vocabulary
-from probekit.text.corpus import Corpus, Tokens
+from probekit.text.corpus import Corpus
+from probekit.text.tokens import Tokens
 
 LETTERS = {"Lu", "Ll", "Lt", "Lm", "Lo"}
 UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}

@@ -14,7 +14,8 @@ from probekit.errors import ConfigError, InputError
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.concepts.phrases import COMPOUNDS, ngram_blocks, phrase_ids
 from probekit.text.concepts.vocabulary import read_vocabulary
-from probekit.text.corpus import Corpus, Tokens
+from probekit.text.corpus import Corpus
+from probekit.text.tokens import Tokens
 
 BOS = 5
 

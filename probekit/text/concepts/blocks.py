@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from probekit.errors import InputError, ShapeError
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 Kind = Literal["token", "class", "context", "user", "next", "document", "span", "lexicon", "latent"]
 """next: of the token after; document: of the whole document; span: labelled by hand; latent: of a sparse autoencoder."""

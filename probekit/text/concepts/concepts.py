@@ -27,7 +27,8 @@ from probekit.text.concepts.phrases import ngram_blocks, phrase_blocks, two_toke
 from probekit.text.concepts.plugins import load_plugin
 from probekit.text.concepts.tokens import class_block, frequent_ids, identity_block
 from probekit.text.concepts.vocabulary import read_vocabulary
-from probekit.text.corpus import Corpus, Tokens
+from probekit.text.corpus import Corpus
+from probekit.text.tokens import Tokens
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Int, Int32
 from probekit.errors import ShapeError
 from probekit.text.concepts.blocks import Column, Where
 from probekit.text.concepts.characters import INDENTS, KINDS, CharTable
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 BLOCK_DOCS = 1024  # rows labelled at once: running sums stay in cache, memory stays small
 SENTENCE_HEAD, LATE = 4, 16

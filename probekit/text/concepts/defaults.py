@@ -14,7 +14,7 @@ from probekit.text.concepts.context import ContextBlock, context_columns
 from probekit.text.concepts.position import position_block
 from probekit.text.concepts.tokens import class_block, frequent_ids, identity_block
 from probekit.text.concepts.vocabulary import read_vocabulary
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 LAGS = (0, 1, 2)
 DEFAULT_FREQUENT = (

@@ -18,7 +18,8 @@ from jaxtyping import Bool
 
 from probekit.errors import InputError
 from probekit.text.concepts.blocks import Column, Where
-from probekit.text.corpus import Corpus, Tokens
+from probekit.text.corpus import Corpus
+from probekit.text.tokens import Tokens
 
 MOST_VALUES = 20
 BANDS = 4

@@ -44,7 +44,7 @@ from probekit.text.concepts.context import CONTEXTS, ContextBlock, context_colum
 from probekit.text.concepts.defaults import DEFAULT_FREQUENT, default_blocks
 from probekit.text.concepts.tokens import identity_block
 from probekit.text.concepts.vocabulary import Vocabulary, quoted, read_vocabulary
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 
 class _Strict(BaseModel):

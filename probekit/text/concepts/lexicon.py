@@ -21,7 +21,7 @@ import numpy as np
 from probekit.errors import InputError
 from probekit.text.concepts.blocks import Column, Where
 from probekit.text.concepts.vocabulary import Vocabulary
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 FAMILIES = ("pos", "frequency", "sentiment")
 

@@ -16,7 +16,7 @@ from probekit.errors import InputError
 from probekit.text.concepts.blocks import VocabBlock
 from probekit.text.concepts.tokens import identity_block
 from probekit.text.concepts.vocabulary import Vocabulary, quoted
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 COMPOUNDS = (
     "blood pressure", "clinical trials", "control group", "credit card", "federal government", "gene expression",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from probekit.text.concepts.blocks import Column, Where
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 
 @dataclass(frozen=True)

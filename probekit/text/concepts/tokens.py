@@ -17,7 +17,7 @@ from probekit.errors import InputError
 from probekit.text.concepts.blocks import Column, Kind, VocabBlock, lag_word, place
 from probekit.text.concepts.classes import CLASSES
 from probekit.text.concepts.vocabulary import Vocabulary, quoted
-from probekit.text.corpus import Tokens
+from probekit.text.tokens import Tokens
 
 
 def class_block(
