@@ -118,7 +118,7 @@ def _tokens(quick: bool) -> list[Line]:
 
 
 def _neurons(quick: bool) -> list[Line]:
-    sizes = (256, 512, 1_024, 2_048)
+    sizes = (512, 1_024, 2_048, 4_096)
     gram, selection = [], []
     for n in sizes:
         stream = _stream(8_192, n)
