@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+from probekit.errors import InputError, ProbekitError
+
 Report = Callable[[str, int, int], None]
 """Called with (what is running, tokens done, tokens in all)."""
 
@@ -52,7 +54,29 @@ class Bars:
         self.close()
 
 
-def say(report: Report, text: str) -> None:
+class _Callers:
+    """A caller's own function: what it raises is told as the caller's."""
+
+    def __init__(self, watch: Callable[[str, int, int], object]) -> None:
+        self._watch = watch
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        try:
+            self._watch(what, done, total)
+        except ProbekitError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"progress: the function given raised {type(error).__name__}: {error}. It is called with (what is running, "
+                "done, total), here "
+                f"({what!r}, {done:,}, {total:,}). With out= the same call goes on where this one ended."
+            ) from error
+
+    def say(self, text: str) -> None:
+        say(self._watch, text)
+
+
+def say(report: Callable[[str, int, int], object], text: str) -> None:
     """Tell whoever watches, if what reports the progress can also speak (it then has a method `say`)."""
     tell = getattr(report, "say", None)
     if tell is not None:
@@ -73,4 +97,4 @@ def watching(watch: Any) -> Generator[Any]:
     """What a caller's `progress=` means: its own function, bars where a terminal watches, or silence."""
     with Bars() as bars:
         seen = watch is None and watched()
-        yield watch if callable(watch) else bars if seen else silent
+        yield _Callers(watch) if callable(watch) else bars if seen else silent

@@ -195,7 +195,7 @@ def test_a_half_finished_run_may_go_on_with_the_other_engine(tmp_path: Path) -> 
 
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        with pytest.raises(StopError):
+        with pytest.raises(InputError, match="progress: the function given raised StopError"):
             pk.analyze("nano", out=tmp_path / "half", engine="ray", progress=stop, **options)
     finally:
         ray.shutdown()

@@ -110,8 +110,9 @@ class Work:
         put: Callable[..., None] = Stage.put
 
         def counted(stage: Stage, part: int, arrays: Arrays, *, n_tokens: int) -> None:
-            put(stage, part, arrays, n_tokens=n_tokens)
+            # before: a part whose making was cut short is work as well, whether or not it has to be made again
             self.parts[stage.name] += 1
+            put(stage, part, arrays, n_tokens=n_tokens)
 
         cut = measure._tiles
 

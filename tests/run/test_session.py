@@ -22,6 +22,7 @@ from probekit.errors import (
     DiskFullError,
     FormatError,
     IncompleteError,
+    InputError,
     LockedError,
     OutOfMemoryError,
     StaleError,
@@ -102,6 +103,19 @@ class TestInterrupted:
         # what was finished is not done again
         order = ("moments", "refit", "confirm")
         assert not set(order[: order.index(what)]) & set(steps)
+
+    def test_a_progress_function_that_fails_is_the_callers_and_loses_nothing(self, few, clean, tmp_path):
+        def broken(step: str, done: int, total: int) -> None:
+            if step == "refit":
+                raise KeyError("my own")
+
+        out = tmp_path / "run"
+        with pytest.raises(
+            InputError, match=r"progress: the function given raised KeyError: 'my own'.*'refit', 1,024"
+        ):
+            analyze_arrays(**{**few, "progress": broken}, out=out)
+        analyze_arrays(**few, out=out)
+        assert files(out) == clean
 
     def test_a_resume_does_not_begin_its_pass_again(self, few, tmp_path):
         """After the sums of the first tile were kept, the resumed pass starts behind it."""
