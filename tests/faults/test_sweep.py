@@ -55,7 +55,7 @@ def test_a_full_disk_at_every_fourth_boundary():
 
 def test_power_lost_after_every_call():
     """R2: whatever of the unsynced names and bytes reached the device, the resumed run is right or refused, never wrong."""
-    told = swept("power", "0", "60", "2")
+    told = swept("power", "0", "60", "4")
     assert told["wrong"] == []
     assert told["crash states"] >= 1_500
     assert told["resumed"] >= 20
