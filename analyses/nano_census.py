@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from scipy import stats
+
 import probekit as pk
 from probekit.run import store
 
@@ -54,17 +56,32 @@ def table(run: pk.Run) -> str:
                 f"| {row['layer']} | {cell['k']} | {cell['form']} | {cell['n_above_twins']} | {cell['n_computed']} | "
                 f"{twin} | {pair} |"
             )
-    lines += ["", "Groups of pairs whose mean z lies outside the twins' 95 % interval:", ""]
-    for row in run.summary["layers"]:
-        outside = [g for g in row["groups"] if not g["twin_low"] <= g["mean_z"] <= g["twin_high"]]
-        for group in outside:
-            lines.append(
-                f"* layer {row['layer']}, {group['kind']} ({group['n_tested']} pairs): {group['mean_z']:+.2f}, twins "
-                f"{group['twin_low']:+.2f} to {group['twin_high']:+.2f}"
-            )
-        if not outside:
-            lines.append(f"* layer {row['layer']}: none of {len(row['groups'])}")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *groups_outside(run), ""])
+
+
+def groups_outside(run: pk.Run) -> list[str]:
+    """Groups whose mean z lies outside the twins' interval, and whether they do so among all that were looked at."""
+    rows = [(row["layer"], group) for row in run.summary["layers"] for group in row["groups"]]
+    df = run.summary["layers"][0]["n_twins"] - 1
+    # the same interval at 95 % over all groups of all layers together (Bonferroni)
+    wider = stats.t.ppf(1 - 0.025 / len(rows), df) / stats.t.ppf(0.975, df)
+    lines = [
+        (
+            f"Groups of pairs whose mean z lies outside the twins' 95 % interval. {len(rows)} were looked at, so some "
+            f"{0.05 * len(rows):.0f} would by chance; **bold**: outside the interval that holds for all of them together."
+        ),
+        "",
+    ]
+    for layer, group in rows:
+        low, high, found = group["twin_low"], group["twin_high"], group["mean_z"]
+        if low <= found <= high:
+            continue
+        mark = "**" if abs(found - (low + high) / 2) > wider * (high - low) / 2 else ""
+        lines.append(
+            f"* {mark}layer {layer}, {group['kind']}{mark} ({group['n_tested']} pairs): {found:+.2f}, twins "
+            f"{low:+.2f} to {high:+.2f}"
+        )
+    return lines
 
 
 def main() -> None:

@@ -39,8 +39,8 @@ def run(*, quick: bool) -> Table:
         "P·(n·k² + 8·n·k); "
         "pass over the tokens N·n² for the Gram matrix and N·s²·n/2 for the pairs; the forward and the pass in "
         "proportion to "
-        "the layers read. Products of small matrices are slower a number than those of large ones, and from 4,096 neurons "
-        "on the Gram matrix that selection reads (64 MB) leaves the cache: both bend the lines against the neurons.",
+        "the layers read. Products of small matrices run at a lower rate than those of large ones (table of Gram "
+        "matrices), which bends that line.",
         ["against", "what", "sizes", "seconds", "exponent", "formula"],
     )
     lines: dict[str, list[dict[str, Any]]] = {}

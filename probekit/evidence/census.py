@@ -122,7 +122,9 @@ def tail_table(
 
 
 def group_table(z: Standardised, group: Sequence[str]) -> list[dict[str, Any]]:
-    """Mean standardised z of each group of pairs beside the twin-level means (their 95 % prediction interval).
+    """Mean standardised z of each group of pairs beside the twin-level means.
+
+    The interval is a 95 % prediction interval of one more twin, for one group at a time.
 
     Groups show what single pairs cannot: a pair's d′ scatters by a third between twins, a group's mean hardly does.
     """

@@ -107,14 +107,14 @@ def stored_bits(folder: Path) -> int | None:
                 raise ModelError(f"{path}: not a safetensors file; download or save the model again.")
             try:
                 header: dict[str, Any] = json.loads(file.read(n_bytes))
-            except ValueError as error:
+                entries = [entry for name, entry in header.items() if name != "__metadata__"]
+                for entry in entries:
+                    start, stop = entry["data_offsets"]
+                    n_weights[entry["dtype"]] += stop - start
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise ModelError(
                     f"{path}: the header is damaged; download or save the model again."
                 ) from error
-        for name, entry in header.items():
-            if name != "__metadata__":
-                start, stop = entry["data_offsets"]
-                n_weights[entry["dtype"]] += stop - start
     known = [(count, dtype) for dtype, count in n_weights.items() if dtype in _STORED_BITS]
     return _STORED_BITS[max(known)[1]] if known else None
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Float32, Int, Integer
 
 from probekit.errors import DegenerateError, InputError, NonFiniteError, ShapeError, guarded, shown
 from probekit.probes.device import DeviceSums
@@ -204,7 +204,7 @@ class Moments:
 
     def add_tile(
         self,
-        rows: torch.Tensor,
+        rows: Float32[torch.Tensor, "token neuron"],
         fold: Int[np.ndarray, " token"],
         ptr: Int[np.ndarray, " segments_and_one"],
         tokens: Int[np.ndarray, " entry"],

@@ -34,7 +34,7 @@ TITLES: dict[str, tuple[str, str]] = {
     ),
     "groups": (
         "Kinds of pair: mean standardised effect",
-        "dot: mean z of the group in the layer · grey bar: interval of its twins’ means",
+        "dot: the group’s mean z · grey bar: 95 % interval of one more twin (of 20 groups one is outside by chance)",
     ),
     "effect": (
         "Effect sizes d′ over all tested pairs",

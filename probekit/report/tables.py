@@ -59,7 +59,8 @@ def groups_table(rows: Sequence[words.Row]) -> Table:
     """Each kind of pair of each layer against its twins, and how far its pairs get."""
     rungs = [rung for rung in words.RUNGS if rung[0] != "n_tested"]
     return Table(
-        "Mean standardised z of each kind of pair, the interval of its twins, and its pairs on each rung.",
+        "Mean standardised z of each kind of pair, the 95 % interval of one more twin (of 20 kinds one is outside by "
+        "chance), and its pairs on each rung.",
         (
             "Layer",
             "Kind of pair",

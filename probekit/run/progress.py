@@ -61,19 +61,25 @@ class _Callers:
         self._watch = watch
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        try:
+        with _theirs(f"is called with (what is running, done, total), here ({what!r}, {done:,}, {total:,})"):
             self._watch(what, done, total)
-        except ProbekitError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"progress: the function given raised {type(error).__name__}: {error}. It is called with (what is running, "
-                "done, total), here "
-                f"({what!r}, {done:,}, {total:,}). With out= the same call goes on where this one ended."
-            ) from error
 
     def say(self, text: str) -> None:
-        say(self._watch, text)
+        with _theirs("was asked to say a line of text"):
+            say(self._watch, text)
+
+
+@contextmanager
+def _theirs(how: str) -> Generator[None]:
+    try:
+        yield
+    except ProbekitError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"progress: the function given raised {type(error).__name__}: {error}. It {how}. "
+            "With out= the same call goes on where this one ended."
+        ) from error
 
 
 def say(report: Callable[[str, int, int], object], text: str) -> None:

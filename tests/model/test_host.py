@@ -184,6 +184,15 @@ class TestRefused:
         with pytest.raises(ModelError, match="not a safetensors file"):
             load_host(folder)
 
+    @pytest.mark.parametrize(
+        "header", [b"{", b"[]", b'{"w": 1}', b'{"w": {"dtype": "F32"}}', b'{"w": {"data_offsets": [0]}}']
+    )
+    def test_a_header_that_says_nothing(self, folder: Path, header: bytes):
+        """Well-formed JSON or not, one message."""
+        (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+        with pytest.raises(ModelError, match="the header is damaged; download or save the model again"):
+            load_host(folder)
+
     def test_no_configuration(self, folder: Path):
         (folder / "config.json").unlink()
         with pytest.raises(ModelError, match=r"no config\.json"):
