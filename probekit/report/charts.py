@@ -127,7 +127,7 @@ def _groups(rows: Sequence[words.Row]) -> Any:
             "mean_z": group["mean_z"],
             "twin_low": group["twin_low"],
             "twin_high": group["twin_high"],
-            "label": f"{words.count(group['n_tested'])} pairs",
+            "label": words.plural(group["n_tested"], "pair"),
         }
         for row in rows
         for group in row["groups"] or []
