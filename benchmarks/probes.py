@@ -11,10 +11,11 @@ from benchmarks.quality import Quality
 from benchmarks.selection import K, moments_of
 from benchmarks.table import Goal, Table, digits
 from benchmarks.timing import in_turns
-from probekit.probes.logistic import logistic_refit
+from probekit.probes.logistic import OVERSAMPLE, logistic_refit
 from probekit.probes.select import forward_select, least_squares_weights
 
 N_JUDGED = 200
+N_FEW = 96
 
 
 def run(*, quick: bool) -> Table:
@@ -42,7 +43,7 @@ def run(*, quick: bool) -> Table:
 def _layer(table: Table, problem: Problem, n_rounds: int, *, quick: bool) -> None:
     columns = np.ascontiguousarray(problem.x.T)
     everything = np.arange(len(problem.pairs))
-    few = everything[:: len(everything) // 24][:24]
+    few = everything[:: len(everything) // N_FEW][:N_FEW]
     supports = forward_select(moments_of(problem).freeze(), K, additive=False)
 
     def least_squares():
@@ -50,7 +51,7 @@ def _layer(table: Table, problem: Problem, n_rounds: int, *, quick: bool) -> Non
         support = forward_select(frozen, K, additive=False)
         return support, least_squares_weights(frozen, support, additive=False)
 
-    def refitted(pairs: np.ndarray, oversample: float = 5.0) -> np.ndarray:
+    def refitted(pairs: np.ndarray, oversample: float = OVERSAMPLE) -> np.ndarray:
         rng = np.random.default_rng(0)
         lists = problem.lists(pairs)
         return logistic_refit(columns, lists, supports[pairs], rng=rng, oversample=oversample)[0]
@@ -90,11 +91,11 @@ def _layer(table: Table, problem: Problem, n_rounds: int, *, quick: bool) -> Non
     seconds = _recipes(add, problem, few, quick=quick)
     add(
         "refit alone, local case-control, on the targets of the next row",
-        24,
+        N_FEW,
         refit,
         quality["refit of few"].cells(),
     )
-    add("refit alone, Newton on all tokens", 24, times["newton"].each, quality["newton"].cells())
+    add("refit alone, Newton on all tokens", N_FEW, times["newton"].each, quality["newton"].cells())
     add("refit alone, scikit-learn LogisticRegression", 12, times["sklearn"].each, quality["sklearn"].cells())
     loss = float(np.mean(quality["newton"].f1) - np.mean(quality["refit of few"].f1))
     table.goals += [
