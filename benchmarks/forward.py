@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.table import Goal, Table, digits
 from benchmarks.timing import in_turns
-from probekit.model.harvest import harvest
+from probekit.model.harvest import Block, harvest
 from probekit.model.host import load_host
 from probekit.probes.moments import Moments
 from probekit.probes.pairs import LabelColumns, all_pairs
@@ -29,6 +29,10 @@ def gpt2_small():
         return GPT2LMHeadModel(GPT2Config(attn_implementation="sdpa")).eval()
     finally:
         torch.random.set_rng_state(generator)
+
+
+def _neurons(block: Block) -> tuple[torch.Tensor, ...]:
+    return tuple(h for _, h in block.sites.values())
 
 
 def run(*, quick: bool) -> Table:
@@ -52,7 +56,7 @@ def run(*, quick: bool) -> Table:
 
     def tiles() -> Iterator[dict[int, torch.Tensor]]:
         blocks = harvest(host, tokens, np.arange(n_docs), layers, batch_docs=BATCH)
-        for _, columns in retile(tuple(h for _, h in block.sites.values()) for block in blocks):
+        for _, columns in retile(map(_neurons, blocks)):
             yield dict(zip(layers, columns, strict=True))
 
     def read() -> None:

@@ -123,6 +123,7 @@ def _blocks(
         n_done += block.n_tokens
         if progress is not None:
             progress(n_done)
+        del block, sites  # not kept during the next forward
 
 
 def _forward_parts(

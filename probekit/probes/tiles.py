@@ -25,29 +25,39 @@ def retile(
 ) -> Iterator[tuple[int, tuple[torch.Tensor, ...]]]:
     """Cut a stream of equally long tensors into tiles of `n_tokens` rows (the last may be shorter).
 
+    A tile lies in memory that the next one may overwrite: take from it what you need before you ask for more. So a
+    block can be let go as soon as its rows are copied, and no more than one tile and one block are held.
+
     Yields:
         The index of the tile's first token, and one tensor [token, …] for each tensor of the blocks.
     """
-    held: list[tuple[torch.Tensor, ...]] = []
-    n_held = 0
-    start = 0
+    tile: tuple[torch.Tensor, ...] = ()
+    n_held = start = 0
     for block in blocks:
-        held.append(block)
-        n_held += len(block[0])
-        while n_held >= n_tokens:
-            columns = _joined(held)
-            yield start, tuple(column[:n_tokens] for column in columns)
-            start += n_tokens
-            n_held -= n_tokens
-            held = [tuple(column[n_tokens:] for column in columns)] if n_held else []
+        first, n_rows = 0, len(block[0])
+        while first < n_rows:
+            stop = min(n_rows, first + n_tokens - n_held)
+            if stop - first == n_tokens:
+                yield start, tuple(column[first:stop] for column in block)
+                start += n_tokens
+            else:
+                tile = tile or tuple(column.new_empty((n_tokens, *column.shape[1:])) for column in block)
+                n_held += _copy(block, first, stop, tile, n_held)
+            if n_held == n_tokens:
+                yield start, tile
+                start, n_held = start + n_tokens, 0
+            first = stop
+        del block  # not kept while the next one is made
     if n_held:
-        yield start, _joined(held)
+        yield start, tuple(whole[:n_held] for whole in tile)
 
 
-def _joined(blocks: list[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
-    if len(blocks) == 1:
-        return blocks[0]
-    return tuple(torch.cat(parts) for parts in zip(*blocks, strict=True))
+def _copy(
+    block: tuple[torch.Tensor, ...], first: int, stop: int, tile: tuple[torch.Tensor, ...], at: int
+) -> int:
+    for whole, column in zip(tile, block, strict=True):
+        whole[at : at + stop - first] = column[first:stop]
+    return stop - first
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")

@@ -23,7 +23,7 @@ from probekit.probes.tiles import TILE, retile, segments
 from probekit.run.checkpoint import Keeper, Pass
 from probekit.run.planned import DECIDING_K, HalfPlan, Study
 from probekit.run.sites import CONTROLS, N_FOLDS, Arrays, Layer, Site, below, under
-from probekit.run.source import Source
+from probekit.run.source import LayerBlock, Source
 
 CALIBRATION_TOKENS = 50_000
 
@@ -156,15 +156,11 @@ def _tiles(
     if n_done >= half.labels.n_tokens:
         return
 
-    def flat() -> Iterator[tuple[Tensor, ...]]:
-        for block in source.blocks(half.half, layers, n_done):
-            columns: list[Tensor] = []
-            for layer in layers:
-                inputs, neurons = block[layer]
-                columns += [neurons] if inputs is None else [inputs, neurons]
-            yield tuple(columns)
+    def flat(block: LayerBlock) -> tuple[Tensor, ...]:
+        return tuple(column for layer in layers for column in block[layer] if column is not None)
 
-    for start, columns in retile(flat(), TILE):
+    # map keeps no block while the next one is made
+    for start, columns in retile(map(flat, source.blocks(half.half, layers, n_done)), TILE):
         queue = list(columns)
         tile: dict[int, tuple[Tensor | None, Tensor]] = {}
         for layer in layers:

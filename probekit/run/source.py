@@ -94,6 +94,7 @@ class ModelSource:
             surplus -= dropped
             if dropped < n_tokens:
                 yield {layer: (x[dropped:], h[dropped:]) for layer, (x, h) in sites.items()}
+            del block, sites  # not kept during the next forward
 
     def _at(self, kept: np.ndarray) -> np.ndarray:
         """The kept counted tokens at their places, [doc pos]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -30,11 +31,27 @@ def blocks(x: torch.Tensor, n_tokens: int):
 @pytest.mark.parametrize("n_block", [1, 7, 64, 100, 250, 1_000, 10_000])
 def test_tiles_do_not_depend_on_blocks(n_block: int) -> None:
     x = torch.arange(2_001 * 3, dtype=torch.float32).reshape(-1, 3)
-    tiles = list(retile(blocks(x, n_block), 250))
+    # a tile may lie where the one before lay
+    tiles = [(start, tuple(part.clone() for part in tile)) for start, tile in retile(blocks(x, n_block), 250)]
     assert [start for start, _ in tiles] == list(range(0, 2_001, 250))
     assert [len(rows) for _, (rows, _) in tiles] == [250] * 8 + [1]
     assert torch.equal(torch.cat([rows for _, (rows, _) in tiles]), x)
     assert torch.equal(torch.cat([other for _, (_, other) in tiles]), -x[:, 0])
+
+
+@pytest.mark.parametrize("n_block", [30, 70])
+def test_a_block_is_let_go_before_the_next_is_asked_for(n_block: int) -> None:
+    seen: list[weakref.ref[torch.Tensor]] = []
+
+    def counted():
+        for _ in range(10):
+            assert all(block() is None for block in seen)
+            block = torch.zeros(n_block, 2)
+            seen.append(weakref.ref(block))
+            yield (block,)
+            del block
+
+    assert sum(len(rows) for _, (rows,) in retile(counted(), 100)) == 10 * n_block
 
 
 def test_empty_blocks_and_streams() -> None:
