@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from probekit.errors import ConfigError, InputError, NonFiniteError, OutOfMemoryError
 from probekit.model.harvest import Block, default_batch_docs, harvest
 from probekit.model.host import Host, load_host
+from probekit.run.source import LayerBlock, ModelSource
 from probekit.text.tokens import Tokens
 
 BOS = 63
@@ -57,6 +59,30 @@ def raw_sites(folder: Path, ids: np.ndarray) -> list[torch.Tensor]:
 def own_host(model_folder: Callable[[str], Path]) -> Host:
     """A GPT-2 host to be tampered with, read through its bridge."""
     return replace(load_host(model_folder("gpt2")), plain=None)
+
+
+def test_a_block_is_let_go_before_the_next_forward(
+    model_host: Callable[[str], Host], ragged_tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+):
+    import probekit.model.harvest as module
+
+    source = ModelSource(model_host("gpt2"), ragged_tokens, {"fit": ALL, "confirm": ALL[:0]})
+    forward, seen = module._forward_parts, list[weakref.ref[torch.Tensor]]()
+
+    def watched(*args: Any):
+        assert all(neurons() is None for neurons in seen)
+        sites, n_together = forward(*args)
+        seen.extend(weakref.ref(neurons) for _, neurons in sites.values())
+        return sites, n_together
+
+    monkeypatch.setattr(module, "_forward_parts", watched)
+    monkeypatch.setattr(module, "default_batch_docs", lambda *_: 2)
+
+    def n_rows(block: LayerBlock) -> int:
+        return len(block[0][1])
+
+    assert sum(map(n_rows, source.blocks("fit", [0, 1]))) == ragged_tokens.n_tokens
+    assert len(seen) == 4 * 2
 
 
 def test_equals_run_with_cache(dense: str, model_host: Callable[[str], Host], ragged_tokens: Tokens):
