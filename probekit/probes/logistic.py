@@ -149,7 +149,7 @@ def _refit(
         n_rows = 0
         if not everything:
             # the pilot: positives (thinned evenly) and the shared negatives, weighed back to their numbers
-            stride = max(1, n_positive // PILOT)
+            stride = -(-n_positive // PILOT)
             for e in range(0, n_positive, stride):
                 taken[n_rows] = positives[e]
                 n_rows += 1

@@ -287,6 +287,12 @@ class Moments:
             "n_tokens": self._n_tokens, "n_segment": self._n_segment,
         }  # fmt: skip
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of `state`, without bringing it over from an accelerator."""
+        held = (self._gram, self._total, self._sums, self._n_tokens, self._n_segment)
+        return 4 * self.n_neurons + sum(part.nbytes for part in held)
+
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a state kept earlier, bit for bit."""
         self._shift = torch.from_numpy(state["shift"].copy())

@@ -169,6 +169,52 @@ def column_sums(rows: torch.Tensor) -> Float64[torch.Tensor, " neuron"]:
     return sums + rows[n_whole:].sum(0, dtype=torch.float64)
 
 
+@numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"}, inline="always")
+@no_type_check
+def _add_list(rows, held, e, last, part, sums, f, s):  # pragma: no cover - compiled
+    """Add the fp32 sum of the rows held[e:last], at least one, to sums[f, s]."""
+    n, n_neurons = last - e, rows.shape[1]
+    # four rows at a time: one load and store of the sum for four additions; what is left over comes first
+    first = n % 4 if n % 4 else 4
+    t0, t1, t2, t3 = (
+        held[e],
+        held[min(e + 1, last - 1)],
+        held[min(e + 2, last - 1)],
+        held[min(e + 3, last - 1)],
+    )
+    if n == 1:
+        for i in range(n_neurons):
+            sums[f, s, i] += rows[t0, i]
+    elif n == 2:
+        for i in range(n_neurons):
+            sums[f, s, i] += rows[t0, i] + rows[t1, i]
+    elif n == 3:
+        for i in range(n_neurons):
+            sums[f, s, i] += rows[t0, i] + rows[t1, i] + rows[t2, i]
+    elif n == 4:
+        for i in range(n_neurons):
+            sums[f, s, i] += (rows[t0, i] + rows[t1, i]) + (rows[t2, i] + rows[t3, i])
+    else:
+        if first == 1:
+            for i in range(n_neurons):
+                part[i] = rows[t0, i]
+        elif first == 2:
+            for i in range(n_neurons):
+                part[i] = rows[t0, i] + rows[t1, i]
+        elif first == 3:
+            for i in range(n_neurons):
+                part[i] = rows[t0, i] + rows[t1, i] + rows[t2, i]
+        else:
+            for i in range(n_neurons):
+                part[i] = (rows[t0, i] + rows[t1, i]) + (rows[t2, i] + rows[t3, i])
+        for entry in range(e + first, last, 4):
+            t0, t1, t2, t3 = held[entry], held[entry + 1], held[entry + 2], held[entry + 3]
+            for i in range(n_neurons):
+                part[i] += (rows[t0, i] + rows[t1, i]) + (rows[t2, i] + rows[t3, i])
+        for i in range(n_neurons):
+            sums[f, s, i] += part[i]
+
+
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
 @no_type_check
 def add_segments(rows, fold, ptr, tokens, sums):  # pragma: no cover - compiled
@@ -181,39 +227,20 @@ def add_segments(rows, fold, ptr, tokens, sums):  # pragma: no cover - compiled
         tokens: tile-local token indices [entry].
         sums: fp64 [fold, segment, neuron], added to.
     """
-    n_neurons = rows.shape[1]
     n_folds = sums.shape[0]
     for s in numba.prange(len(ptr) - 1):
         if ptr[s + 1] == ptr[s]:
             continue
-        part = np.empty(n_neurons, np.float32)
-        held = np.empty(ptr[s + 1] - ptr[s], np.int64)
+        part = np.empty(rows.shape[1], np.float32)
+        if n_folds == 1:
+            _add_list(rows, tokens, ptr[s], ptr[s + 1], part, sums, 0, s)
+            continue
+        held = np.empty(ptr[s + 1] - ptr[s], tokens.dtype)
         for f in range(n_folds):
             n = 0
             for e in range(ptr[s], ptr[s + 1]):
                 if fold[tokens[e]] == f:
                     held[n] = tokens[e]
                     n += 1
-            if n == 0:
-                continue
-            # four rows at a time: one load and store of the sum for four additions; what is left over comes first
-            first = n % 4 if n % 4 else 4
-            t0, t1, t2, t3 = held[0], held[min(1, n - 1)], held[min(2, n - 1)], held[min(3, n - 1)]
-            if first == 1:
-                for i in range(n_neurons):
-                    part[i] = rows[t0, i]
-            elif first == 2:
-                for i in range(n_neurons):
-                    part[i] = rows[t0, i] + rows[t1, i]
-            elif first == 3:
-                for i in range(n_neurons):
-                    part[i] = rows[t0, i] + rows[t1, i] + rows[t2, i]
-            else:
-                for i in range(n_neurons):
-                    part[i] = (rows[t0, i] + rows[t1, i]) + (rows[t2, i] + rows[t3, i])
-            for e in range(first, n, 4):
-                t0, t1, t2, t3 = held[e], held[e + 1], held[e + 2], held[e + 3]
-                for i in range(n_neurons):
-                    part[i] += (rows[t0, i] + rows[t1, i]) + (rows[t2, i] + rows[t3, i])
-            for i in range(n_neurons):
-                sums[f, s, i] += part[i]
+            if n:
+                _add_list(rows, held, 0, n, part, sums, f, s)

@@ -111,7 +111,7 @@ class Pass:
         """Keep the sums if that is worth its time: `n_tokens` are in them."""
         if self._root is None:
             return
-        n_bytes = sum(_n_bytes(arrays) for layer in layers for _, arrays in layer.states())
+        n_bytes = sum(site.n_bytes() for layer in layers for site in layer.sites.values())
         now = time.monotonic()
         # a keeping that does not fit is left out: the run can do without, and says so when its results do not fit
         fits = store.free_bytes(self._root) > store.ROOM * n_bytes

@@ -134,14 +134,16 @@ def measure_on_ray(
     """
     ray = _ray()
     n_threads = torch.get_num_threads()
+    on_gpu = device.startswith("cuda")
     options: dict[str, Any] = {"num_cpus": n_threads, "max_retries": RETRIES}
-    if device.startswith("cuda"):
+    if on_gpu:
         options["num_gpus"] = 1
-    with _cluster(n_threads), _as_ours():
+    with _cluster(), _as_ours():
+        n_slots = _slots(n_threads, on_gpu=on_gpu)
         shared = ray.put((remote, study, n_threads))
         calibrate, measure = (ray.remote(task).options(**options) for task in (_calibrated, _measured))
         names = {layer: _names(source, layer, study) for layer in layers}
-        shares = _shares(names, _slots(n_threads))
+        shares = _shares(names, n_slots)
         drawn = {layer: calibrate.remote(shared, layer) for layer in layers}
         tasks = {
             measure.remote(shared, layer, share, drawn[layer]): layer
@@ -217,7 +219,7 @@ def _threads(n_threads: int) -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
-def _cluster(n_threads: int) -> Generator[None, None, None]:
+def _cluster() -> Generator[None, None, None]:
     """The cluster this process is in, the one RAY_ADDRESS names or that runs here, or one of its own."""
     ray = _ray()
     if ray.is_initialized():
@@ -225,20 +227,30 @@ def _cluster(n_threads: int) -> Generator[None, None, None]:
         return
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        if _slots(n_threads) < 1:
-            raise ConfigError(
-                f"engine: the cluster's machines have no {n_threads} free cores for a task; set OMP_NUM_THREADS to what one "
-                "machine has, and the run is made of smaller tasks."
-            )
         yield
     finally:
         ray.shutdown()
 
 
-def _slots(n_threads: int) -> int:
-    """Tasks that run at the same time."""
-    ray = _ray()
-    return sum(int(node["Resources"].get("CPU", 0) // n_threads) for node in ray.nodes() if node["Alive"])
+def _slots(n_threads: int, *, on_gpu: bool) -> int:
+    """Tasks that run at the same time.
+
+    Raises:
+        ConfigError: none ever would; Ray itself would wait for a larger machine.
+    """
+    each = {"CPU": n_threads} | ({"GPU": 1} if on_gpu else {})
+    n_slots = sum(
+        min(int(node["Resources"].get(what, 0) // n) for what, n in each.items())
+        for node in _ray().nodes()
+        if node["Alive"]
+    )
+    if n_slots < 1:
+        raise ConfigError(
+            f"engine: no machine of the cluster has {n_threads} core{'s' * (n_threads > 1)}{' and a GPU' * on_gpu} for a "
+            "task, so none would ever begin; set OMP_NUM_THREADS to what one machine has (the run is made of smaller "
+            f"tasks){', or choose device=cpu' * on_gpu}."
+        )
+    return n_slots
 
 
 @contextlib.contextmanager

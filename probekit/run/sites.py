@@ -199,6 +199,13 @@ class Site:
             k: v for name, stream in self._streams().items() for k, v in under(name, stream.state()).items()
         }
 
+    def n_bytes(self) -> int:
+        """Bytes of `state`; sums on an accelerator stay there."""
+        return sum(
+            stream.n_bytes if isinstance(stream, Moments) else sum(v.nbytes for v in stream.state().values())
+            for stream in self._streams().values()
+        )
+
     def restore(self, state: Mapping[str, np.ndarray], study: Study) -> None:
         """Go on from a state kept earlier."""
         kept = below("moments", state)

@@ -18,7 +18,7 @@ from probekit.probes.pairs import LabelColumns, TokenSample, all_pairs, sample_t
 from probekit.probes.refit import BalancedMoments, Readouts
 from probekit.run import store
 from probekit.run.planned import HalfPlan, Study
-from probekit.run.sites import Layer
+from probekit.run.sites import Layer, Site
 from probekit.run.study import is_fit
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
@@ -97,6 +97,20 @@ def layer(seed: int) -> Layer:
     study = Study(all_pairs(M), half, half, PLAN, n_twins=4, seed=seed)
     weights = MlpWeights(torch.ones(WIDTH, 7), torch.zeros(WIDTH))
     return Layer(2, weights, has_inputs=True, study=study)
+
+
+def test_bytes_are_known_without_asking_an_accelerator(monkeypatch: pytest.MonkeyPatch):
+    moments = Moments(WIDTH, M, n_folds=2)
+    add_moments(moments, 0, CUT)
+    n_bytes = sum(values.nbytes for values in moments.state().values())
+
+    def fetched(*_: object, **__: object) -> None:
+        raise AssertionError("the sums were brought over")
+
+    monkeypatch.setattr(Moments, "_fetch", fetched)
+    assert Site((), moments=moments).n_bytes() == n_bytes
+    with pytest.raises(AssertionError, match="the sums were brought over"):
+        moments.state()
 
 
 def test_the_seed_draws_the_twins_and_deals_the_documents():

@@ -7,18 +7,22 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import torch
 
 import probekit as pk
 from probekit.errors import ConfigError, InputError
-from probekit.run import engine
+from probekit.probes.tiles import retile
+from probekit.run import engine, measure
 from probekit.run.measure import assemble, calibrate_layer, measure_layers, measure_sites
 from probekit.run.source import ArraySource
 from probekit.run.study import Settings
@@ -73,6 +77,28 @@ def test_sites_measured_apart_are_the_sites_measured_together() -> None:
         require_same(apart["twin:0"], swapped)
 
 
+def test_nothing_of_a_tile_is_used_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tile's memory is used again: whoever kept a view of it would read the next one."""
+    scene = make_scene(2, n_tokens=10_000, n_concepts=8, n_active=2)
+    weights = random_layer(2, 24, 8)
+    study = plan(scene, Settings(twins=4, min_support=20, controls=("isotropic", "shuffle"), spikes=(1.0,)))
+    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, study.rows)
+    whole = next(measure_layers(source, [0], study.study))
+    spoilt = 0
+
+    def poisoned(blocks: Iterable[tuple[torch.Tensor, ...]], n_tokens: int):
+        nonlocal spoilt
+        for start, tile in retile(blocks, n_tokens):
+            yield start, tile
+            for part in tile:
+                part.fill_(torch.nan)
+            spoilt += 1
+
+    monkeypatch.setattr(measure, "retile", poisoned)
+    assert require_same(whole, next(measure_layers(source, [0], study.study))) > 100
+    assert spoilt == 6
+
+
 def test_where_arrays_lie_in_memory_does_not_matter() -> None:
     """What a retried task gets lies elsewhere; the last bits of a product may follow the place of its factors."""
     scene = make_scene(1, n_tokens=3_000, n_concepts=24, n_active=3)
@@ -104,6 +130,21 @@ def test_every_site_is_dealt_once(n_slots: int) -> None:
         assert all(shares[layer])
     n_tasks = sum(map(len, shares.values()))
     assert n_tasks >= min(n_slots, sum(map(len, names.values()))) or n_slots > 2 * 3
+
+
+@pytest.mark.parametrize(("on_gpu", "held", "told"), [
+    (False, {"CPU": 1, "GPU": 4}, "no machine of the cluster has 2 cores for a task, so none would ever begin"),
+    (True, {"CPU": 8}, "has 2 cores and a GPU for a task, .* or choose device=cpu"),
+])  # fmt: skip
+def test_a_cluster_on_which_no_task_would_ever_begin_is_refused(
+    monkeypatch: pytest.MonkeyPatch, on_gpu: bool, held: dict[str, float], told: str
+) -> None:
+    nodes = [{"Alive": True, "Resources": held}, {"Alive": False, "Resources": {"CPU": 64, "GPU": 8}}]
+    monkeypatch.setattr(engine, "_ray", lambda: SimpleNamespace(nodes=lambda: nodes))
+    with pytest.raises(ConfigError, match=told):
+        engine._slots(2, on_gpu=on_gpu)
+    nodes[1]["Alive"] = True
+    assert engine._slots(2, on_gpu=on_gpu) == (8 if on_gpu else 32)
 
 
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
