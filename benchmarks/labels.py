@@ -13,6 +13,8 @@ import json
 import os
 import time
 
+os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"  # said before the libraries ask
+
 import numpy as np
 
 from probekit.model.host import load_reader
@@ -46,7 +48,6 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
     reader = load_reader(options.model)
     tokens = cached(as_corpus(options.corpus)).tokenize(
         reader.tokenizer, context=128, max_tokens=options.tokens, bos_id=reader.bos_id

@@ -20,8 +20,8 @@ from probekit.run.store import read_json, write_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "planning.md"
 N_ISOTROPIC, N_SPIKES, TILE, SAMPLED = 4, 4, 4_096, 8_000
-PASSES = {"fit": 1.0, "confirm": 0.5}
-"""Tokens forwarded, as a share of all: the fit half twice, the confirm half once."""
+CALIBRATION = 50_000
+"""Tokens of the fit half that are forwarded once more, before its two passes."""
 
 
 @dataclass(frozen=True)
@@ -115,20 +115,24 @@ def plan(
     """
     n, d, depth = shape.n_neurons, shape.d_model, shape.n_layers
     fit = 0.5 * n_tokens
-    n_sites = 2 + n_twins + N_ISOTROPIC + N_SPIKES  # neurons, pre-activations, and what is random
+    # neurons, pre-activations, in a gated layer linearised neurons, and what is random
+    n_sites = 2 + shape.gated + n_twins + N_ISOTROPIC + N_SPIKES
+    n_squares = n_sites + 3 * shape.gated  # its pre-activations have two halves: twice as wide
     site_bytes = 8.0 * n * (n + n_pairs + n_concepts) + 4 * TILE * n * 3
-    forwards, n_busy = _forwards(depth, n_sites, n_sites * site_bytes, n_slots)
+    forwards, n_busy = _forwards(depth, n_sites, n_squares * site_bytes, n_slots)
+    # the fit half twice, the confirm half once; the first tokens once more for each group of layers, or each layer
+    forwarded = forwards * 1.5 * n_tokens + min(forwards, (depth + 1) / 2) * min(CALIBRATION, fit)
     per_site = fit * 2.0 * n**2 / rates.gram
-    folds = 1 + (d / n) ** 2 / n_sites
+    folds = n_squares / n_sites + (d / n) ** 2 / n_sites
     per_pairs = fit * n * (n_pairs * (n_active / n_concepts) ** 2 + n_active) / rates.additions
     twin_flops = 2.0 * d * n * (2 if shape.gated else 1) * (n_twins + N_ISOTROPIC) * 1.5 * n_tokens
     k = 16
     sampled = n_sites * n_pairs * 2 * min(SAMPLED, n_tokens) * (k + k * k / 2)
     seconds = {
-        "forward": forwards * 1.5 * n_tokens * 2 * shape.n_weights / rates.forward,
+        "forward": forwarded * 2 * shape.n_weights / rates.forward,
         "twins’ rows": depth * twin_flops / rates.gemm,
         "Gram matrices": depth * n_sites * per_site * folds,
-        "pair sums": depth * n_sites * per_pairs,
+        "pair sums": depth * (n_sites + shape.gated) * per_pairs,
         "selection": depth * n_sites * n_pairs * rates.selection * n,
         "refit and confirm": depth * sampled / rates.additions,
     }
@@ -229,7 +233,7 @@ def page() -> str:
             "cores. "
             "Default analysis: 1,000 concepts of which 10 hold at a token, 2,000 tested pairs, 20 twins, 4 isotropic "
             "twins, 4 "
-            "spike sizes; the fit half is forwarded twice, the confirm half once."
+            "spike sizes; the fit half is forwarded twice, its first 50,000 tokens three times, the confirm half once."
         ),
         "",
         (

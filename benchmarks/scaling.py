@@ -120,7 +120,7 @@ def _tokens(quick: bool) -> list[Line]:
 
 
 def _neurons(quick: bool) -> list[Line]:
-    sizes = (512, 1_024, 2_048, 4_096) if quick else (512, 1_024, 2_048, 4_096, 8_192)
+    sizes = (256, 512, 1_024, 2_048, 4_096) if quick else (256, 512, 1_024, 2_048, 4_096, 8_192)
     fold, lists = np.zeros(4_096, np.int64), (np.zeros(4, np.int64), np.zeros(0, np.int32))
     gram, product = [], []
     for n in sizes:
@@ -136,7 +136,7 @@ def _neurons(quick: bool) -> list[Line]:
         gram.append(seconds["gram"].each)
         product.append(seconds["product"].each)
     by_strips = exponent(sizes, [n * (n + STRIP) for n in sizes])
-    narrower = (256, *sizes[:4])
+    narrower = sizes[:5]
     held = {n: _stream(8_192, n)().freeze() for n in narrower}
     selection = _timed({n: lambda f=f: forward_select(f, K) for n, f in held.items()}, quick)
     return [

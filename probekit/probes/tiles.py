@@ -171,9 +171,9 @@ def column_sums(rows: torch.Tensor) -> Float64[torch.Tensor, " neuron"]:
 
 @numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"}, inline="always")
 @no_type_check
-def _add_list(rows, held, e, last, part, sums, f, s):  # pragma: no cover - compiled
-    """Add the fp32 sum of the rows held[e:last], at least one, to sums[f, s]."""
-    n, n_neurons = last - e, rows.shape[1]
+def _add_list(rows, held, e, last, part, sums, f, s, low, high):  # pragma: no cover - compiled
+    """Add the fp32 sum of the rows held[e:last], at least one, to sums[f, s], in columns low to high."""
+    n = last - e
     # four rows at a time: one load and store of the sum for four additions; what is left over comes first
     first = n % 4 if n % 4 else 4
     t0, t1, t2, t3 = (
@@ -183,36 +183,40 @@ def _add_list(rows, held, e, last, part, sums, f, s):  # pragma: no cover - comp
         held[min(e + 3, last - 1)],
     )
     if n == 1:
-        for i in range(n_neurons):
+        for i in range(low, high):
             sums[f, s, i] += rows[t0, i]
     elif n == 2:
-        for i in range(n_neurons):
+        for i in range(low, high):
             sums[f, s, i] += rows[t0, i] + rows[t1, i]
     elif n == 3:
-        for i in range(n_neurons):
+        for i in range(low, high):
             sums[f, s, i] += rows[t0, i] + rows[t1, i] + rows[t2, i]
     elif n == 4:
-        for i in range(n_neurons):
+        for i in range(low, high):
             sums[f, s, i] += (rows[t0, i] + rows[t1, i]) + (rows[t2, i] + rows[t3, i])
     else:
         if first == 1:
-            for i in range(n_neurons):
+            for i in range(low, high):
                 part[i] = rows[t0, i]
         elif first == 2:
-            for i in range(n_neurons):
+            for i in range(low, high):
                 part[i] = rows[t0, i] + rows[t1, i]
         elif first == 3:
-            for i in range(n_neurons):
+            for i in range(low, high):
                 part[i] = rows[t0, i] + rows[t1, i] + rows[t2, i]
         else:
-            for i in range(n_neurons):
+            for i in range(low, high):
                 part[i] = (rows[t0, i] + rows[t1, i]) + (rows[t2, i] + rows[t3, i])
         for entry in range(e + first, last, 4):
             t0, t1, t2, t3 = held[entry], held[entry + 1], held[entry + 2], held[entry + 3]
-            for i in range(n_neurons):
+            for i in range(low, high):
                 part[i] += (rows[t0, i] + rows[t1, i]) + (rows[t2, i] + rows[t3, i])
-        for i in range(n_neurons):
+        for i in range(low, high):
             sums[f, s, i] += part[i]
+
+
+COLUMNS = 1_024
+"""Columns of a tile that pair sums are taken over at a time: as many as stay in the cache that the cores share."""
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
@@ -227,20 +231,23 @@ def add_segments(rows, fold, ptr, tokens, sums):  # pragma: no cover - compiled
         tokens: tile-local token indices [entry].
         sums: fp64 [fold, segment, neuron], added to.
     """
-    n_folds = sums.shape[0]
-    for s in numba.prange(len(ptr) - 1):
-        if ptr[s + 1] == ptr[s]:
-            continue
-        part = np.empty(rows.shape[1], np.float32)
-        if n_folds == 1:
-            _add_list(rows, tokens, ptr[s], ptr[s + 1], part, sums, 0, s)
-            continue
-        held = np.empty(ptr[s + 1] - ptr[s], tokens.dtype)
-        for f in range(n_folds):
-            n = 0
-            for e in range(ptr[s], ptr[s + 1]):
-                if fold[tokens[e]] == f:
-                    held[n] = tokens[e]
-                    n += 1
-            if n:
-                _add_list(rows, held, 0, n, part, sums, f, s)
+    n_folds, n_neurons = sums.shape[0], rows.shape[1]
+    for first in range(0, n_neurons, COLUMNS):
+        # unsigned: a signed index is looked at for being negative each time
+        low, high = np.uint64(first), np.uint64(min(first + COLUMNS, n_neurons))
+        for s in numba.prange(len(ptr) - 1):
+            if ptr[s + 1] == ptr[s]:
+                continue
+            part = np.empty(n_neurons, np.float32)
+            if n_folds == 1:
+                _add_list(rows, tokens, ptr[s], ptr[s + 1], part, sums, 0, s, low, high)
+                continue
+            held = np.empty(ptr[s + 1] - ptr[s], tokens.dtype)
+            for f in range(n_folds):
+                n = 0
+                for e in range(ptr[s], ptr[s + 1]):
+                    if fold[tokens[e]] == f:
+                        held[n] = tokens[e]
+                        n += 1
+                if n:
+                    _add_list(rows, held, 0, n, part, sums, f, s, low, high)

@@ -27,7 +27,7 @@ from probekit.run.measure import LayerMeasure, measure_layers
 from probekit.run.planned import Study
 from probekit.run.result import Run
 from probekit.run.results import keep_layer, write_results
-from probekit.run.sites import N_CONTROL
+from probekit.run.sites import N_CONTROL, N_FOLDS
 from probekit.run.stages import STAGES, Stage, digest_of_inputs
 from probekit.run.study import PlannedStudy
 from probekit.run.subject import Subject
@@ -222,14 +222,19 @@ def _too_large(subject: Subject, error: BaseException) -> OutOfMemoryError:
 
 def _layer_bytes(study: Study, subject: Subject) -> int:
     n_pairs = len(study.pairs)
-    n_sites = 4 + study.n_twins + len(study.controls) * min(N_CONTROL, study.n_twins)
+    weights = subject.source.weights(subject.layers[0])
+    n_controls = len(study.controls) * min(N_CONTROL, study.n_twins)
+    n_sites = 4 + study.n_twins + n_controls
+    # of neurons and inputs every fold is kept apart; the two halves of a gated layer's pre-activations make it twice as wide
+    n_squares = 2 * N_FOLDS + (5 if weights is not None and weights.gated else 1) + n_controls
+    n_squares += study.n_twins * (N_FOLDS if 0 in study.twin_ks else 1)
     n_concepts, n_neurons = subject.planned.tested.n_concepts, subject.n_neurons
     moments = 8 * n_neurons * (n_neurons + n_pairs + n_concepts)
     confirm = n_pairs * (64 * 4 * 2 * 4 + 16 * 4 * 16 * 4 + 16 * 16 * 8)
-    own = 4 * len(study.confirm.sample.token) * 5 + n_pairs * 64 * 64 * 8 + 2 * moments
+    own = 4 * len(study.confirm.sample.token) * 5 + n_pairs * 64 * 64 * 8
     # a spiked site holds as large a Gram matrix and few pairs
     spiked = len(study.spikes) * 8 * n_neurons * (n_neurons + n_concepts + len(study.spiked_at))
-    return n_sites * (moments + confirm) + own + spiked
+    return n_squares * moments + n_sites * confirm + own + spiked
 
 
 def _group_size(planned: PlannedStudy, subject: Subject) -> int:

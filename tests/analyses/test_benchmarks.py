@@ -23,8 +23,10 @@ def test_time_grows_with_what_the_formulas_say() -> None:
     small = plan.MODELS[0]
     base = plan.plan(small, 1e6, RATES)
     longer = plan.plan(small, 1e7, RATES)
-    for stage in ("forward", "twins’ rows", "Gram matrices", "pair sums"):
+    for stage in ("twins’ rows", "Gram matrices", "pair sums"):
         assert longer.seconds[stage] == pytest.approx(10 * base.seconds[stage])
+    # the first 50,000 tokens are forwarded once more, whatever comes after them
+    assert longer.seconds["forward"] / base.seconds["forward"] == pytest.approx(15.05 / 1.55)
     for stage in ("selection", "refit and confirm"):
         assert longer.seconds[stage] == base.seconds[stage]
     assert longer.site_bytes == base.site_bytes
@@ -46,15 +48,25 @@ def test_every_task_pays_for_its_forward() -> None:
     n_sites = 30
     few, many = (plan.plan(shape, 1e6, RATES, n_slots=n) for n in (12, 1_000_000))
     # layers 1 to 12 of 12: 6.5 models; every site of every layer for itself: thirty times that
-    one_model = 1.5 * 1e6 * 2 * shape.n_weights / RATES.forward
+    one_token = 2 * shape.n_weights / RATES.forward
+    one_model = (1.5e6 + 5e4) * one_token
     assert few.seconds["forward"] == pytest.approx(6.5 * one_model)
-    assert many.seconds["forward"] == pytest.approx(n_sites * 6.5 * one_model)
+    assert many.seconds["forward"] == pytest.approx(6.5 * (n_sites * 1.5e6 + 5e4) * one_token)
     assert (few.n_busy, many.n_busy) == (12, 12 * n_sites)
     assert many.seconds["Gram matrices"] == few.seconds["Gram matrices"]
     # a narrow model is read all at once by one process, a wide one layer by layer
     assert plan.plan(shape, 1e6, RATES).seconds["forward"] == pytest.approx(6.5 * one_model)
     narrow = replace(shape, n_neurons=16)
     assert plan.plan(narrow, 1e6, RATES, n_pairs=10).seconds["forward"] == pytest.approx(one_model)
+
+
+def test_a_gated_layer_has_one_site_more_and_twice_as_wide_pre_activations() -> None:
+    plain = plan.plan(plan.MODELS[0], 1e6, RATES)
+    gated = plan.plan(replace(plan.MODELS[0], gated=True), 1e6, RATES)
+    # 30 squares become 34, 30 sites of pair sums 32 columns' worth; the input's matrix is 1/16
+    squares = gated.seconds["Gram matrices"] / plain.seconds["Gram matrices"]
+    assert squares == pytest.approx((34 + 1 / 16) / (30 + 1 / 16))
+    assert gated.seconds["pair sums"] / plain.seconds["pair sums"] == pytest.approx(32 / 30)
 
 
 def test_the_pages_are_those_of_the_kept_results() -> None:
