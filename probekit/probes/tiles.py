@@ -239,15 +239,15 @@ def add_segments(rows, fold, ptr, tokens, sums):  # pragma: no cover - compiled
             if ptr[s + 1] == ptr[s]:
                 continue
             part = np.empty(n_neurons, np.float32)
-            if n_folds == 1:
-                _add_list(rows, tokens, ptr[s], ptr[s + 1], part, sums, 0, s, low, high)
-                continue
-            held = np.empty(ptr[s + 1] - ptr[s], tokens.dtype)
+            own, e, last = tokens, ptr[s], ptr[s + 1]
+            if n_folds > 1:
+                own = np.empty(last - e, tokens.dtype)
             for f in range(n_folds):
-                n = 0
-                for e in range(ptr[s], ptr[s + 1]):
-                    if fold[tokens[e]] == f:
-                        held[n] = tokens[e]
-                        n += 1
-                if n:
-                    _add_list(rows, held, 0, n, part, sums, f, s, low, high)
+                if n_folds > 1:
+                    e, last = 0, 0
+                    for entry in range(ptr[s], ptr[s + 1]):
+                        if fold[tokens[entry]] == f:
+                            own[last] = tokens[entry]
+                            last += 1
+                if last > e:
+                    _add_list(rows, own, e, last, part, sums, f, s, low, high)
