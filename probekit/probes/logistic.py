@@ -29,8 +29,10 @@ FLOOR = 0.01
 MAX_STEP = 4.0
 """Largest change of a coefficient (in standard deviations of its neuron) in one Newton step: separable targets."""
 MAX_STEPS = 30
-TOLERANCE = 1e-6
+TOLERANCE = 1e-4
 """Newton ends when no coefficient moves by more: quadratic convergence, so what is left is far below."""
+ROUGHLY = 0.05
+"""The same for the pilot: it only says which tokens to keep, and their weights make good what it is off by."""
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -55,7 +57,7 @@ def _solve(matrix, vector, n):  # pragma: no cover - compiled
 
 @numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 @no_type_check
-def _newton(x, y, weight, penalty, coefficients, n_rows):  # pragma: no cover - compiled
+def _newton(x, y, weight, penalty, coefficients, n_rows, tolerance):  # pragma: no cover - compiled
     """Newton's method on Σ weight·log-loss + ½ Σ penalty·w²; x is [column row], `coefficients` start and end."""
     n = len(coefficients)
     hessian, step = np.empty((n, n)), np.empty(n)
@@ -103,7 +105,7 @@ def _newton(x, y, weight, penalty, coefficients, n_rows):  # pragma: no cover - 
         shrink = min(1.0, MAX_STEP / max(largest, 1e-300))
         for i in range(n):
             coefficients[i] += shrink * step[i]
-        if largest < TOLERANCE:
+        if largest < tolerance:
             break
 
 
@@ -162,7 +164,7 @@ def _refit(
                 first = r < n_first
                 weight[r] = n_positive / n_first if first else (n_tokens - n_positive) / (n_rows - n_first)
             if n_rows > n_first:
-                _fit_rows(columns, mean, sd, truth, taken, weight, used, penalty, beta, n_rows, n)
+                _fit_rows(columns, mean, sd, truth, taken, weight, used, penalty, beta, n_rows, n, ROUGHLY)
             score = np.full(n_tokens, np.float32(beta[0]))
             for i in range(n_used):
                 c, slope = used[i], np.float32(beta[i + 1] / sd[used[i]])
@@ -190,7 +192,7 @@ def _refit(
                 weight[t] = 1.0
             n_rows = n_tokens
         n_kept[p] = n_rows
-        _fit_rows(columns, mean, sd, truth, taken, weight, used, penalty, beta, n_rows, n)
+        _fit_rows(columns, mean, sd, truth, taken, weight, used, penalty, beta, n_rows, n, TOLERANCE)
         place = 0
         coefficients[p, k] = beta[0]
         for i in range(k):
@@ -204,7 +206,7 @@ def _refit(
 @numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _fit_rows(
-    columns, mean, sd, truth, taken, weight, used, penalty, beta, n_rows, n
+    columns, mean, sd, truth, taken, weight, used, penalty, beta, n_rows, n, tolerance
 ):  # pragma: no cover - compiled
     x, y = np.empty((n, n_rows)), np.empty(n_rows)
     for r in range(n_rows):
@@ -214,7 +216,7 @@ def _fit_rows(
         c = used[i]
         for r in range(n_rows):
             x[i + 1, r] = (columns[c, taken[r]] - mean[c]) / sd[c]
-    _newton(x, y, weight, penalty[:n], beta, n_rows)
+    _newton(x, y, weight, penalty[:n], beta, n_rows, tolerance)
 
 
 def logistic_refit(
