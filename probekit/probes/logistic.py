@@ -22,8 +22,7 @@ PILOT = 1_000
 """Negatives, shared by all targets, and positives at most that the pilot is fitted on."""
 OVERSAMPLE = 50.0
 """A token is kept with this many times the pilot's error, at most 1: one that the pilot gives 2 % or more is always
-kept. The pilot takes most of the time, so a larger sample is nearly free; at 5 it lost 0.008 of F1 (96 ANDs of a dense
-layer), at 50 nothing that could be measured."""
+kept. At 5 the sample was smaller and lost 0.008 of F1 on a dense layer (`benchmarks/README.md`, one probe)."""
 FLOOR = 0.01
 """The least probability: bounds the weight of a token on which the pilot is wrong."""
 MAX_STEP = 4.0
