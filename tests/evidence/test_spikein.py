@@ -36,6 +36,7 @@ def test_a_tenth_of_the_pairs_at_most_is_spiked() -> None:
         assert (np.diff(at) > 0).all()
 
 
+@pytest.mark.sweep
 def test_recall_rises_with_the_amplitude_and_is_nothing_without() -> None:
     scene = make_scene(0, n_tokens=16_000, n_concepts=N_CONCEPTS, n_active=3)
     weights = random_layer(0, N_NEURONS, N_CONCEPTS)

@@ -49,6 +49,7 @@ def assert_alike(*all_made: Digests) -> int:
     return len(runs)
 
 
+@pytest.mark.sweep
 @pytest.mark.usefixtures("undrawn")
 def test_rows_a_block_hash_seed_order_of_folders_threads_and_a_stop_change_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path

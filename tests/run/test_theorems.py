@@ -226,6 +226,7 @@ def random_in_place(seed: int, n_draws: int, *, twins: int) -> tuple[float, int]
     return float(np.mean(holds)), n_computed
 
 
+@pytest.mark.sweep
 def test_random_layers_have_no_excess_small() -> None:
     holds, _ = random_in_place(30, 4, twins=8)
     # 95 % each: fewer than 3 of 4 has probability 1.4 %
