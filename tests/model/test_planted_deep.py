@@ -95,7 +95,7 @@ def test_a_layer_without_activation_takes_twice_its_neurons(activation: str) -> 
     assert planted.truth == []
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_gates_of_both_layers_are_computed() -> None:
     # ANDs of ORs: the second layer's inputs are on often enough to be tested
     first = [("or", c, c + 1) for c in range(0, 24, 2)]
