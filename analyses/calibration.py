@@ -6,7 +6,7 @@ that avoids the loud directions of its inputs, readers of single concepts); twin
 place, each with fresh twins of its own (any pair flagged is an error); random layers in its place (does the interval of
 the excess hold 0?).
 
-    python analyses/calibration.py                        # about 15 minutes of one core; --draws 300 --random 100: 50
+    python analyses/calibration.py --draws 300 --random 100    # what is kept: 50 minutes of one core
     python analyses/calibration.py --draws 20 --out -     # a quick look, printed
 """
 

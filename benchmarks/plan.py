@@ -123,7 +123,7 @@ def plan(
     # the fit half twice, the confirm half once; the first tokens once more for each group of layers, or each layer
     forwarded = forwards * 1.5 * n_tokens + min(forwards, (depth + 1) / 2) * min(CALIBRATION, fit)
     per_site = fit * 2.0 * n**2 / rates.gram
-    folds = n_squares / n_sites + (d / n) ** 2 / n_sites
+    squares = n_squares + (d / n) ** 2  # the input's is smaller
     per_pairs = fit * n * (n_pairs * (n_active / n_concepts) ** 2 + n_active) / rates.additions
     twin_flops = 2.0 * d * n * (2 if shape.gated else 1) * (n_twins + N_ISOTROPIC) * 1.5 * n_tokens
     k = 16
@@ -131,7 +131,7 @@ def plan(
     seconds = {
         "forward": forwarded * 2 * shape.n_weights / rates.forward,
         "twins’ rows": depth * twin_flops / rates.gemm,
-        "Gram matrices": depth * n_sites * per_site * folds,
+        "Gram matrices": depth * per_site * squares,
         "pair sums": depth * (n_sites + shape.gated) * per_pairs,
         "selection": depth * n_sites * n_pairs * rates.selection * n,
         "refit and confirm": depth * sampled / rates.additions,

@@ -15,8 +15,11 @@ from probekit.probes.logistic import OVERSAMPLE, logistic_refit
 from probekit.probes.select import forward_select, least_squares_weights
 
 N_JUDGED = 200
+"""Targets that ours is judged on."""
 N_FEW = 96
+"""Targets that are refitted on all tokens as well."""
 SMALLER = 5.0
+"""An `oversample` to compare the default with."""
 
 
 def run(*, quick: bool) -> Table:

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import probekit as pk
-from probekit.errors import ConfigError, InputError
+from probekit.errors import ConfigError, InputError, NonFiniteError
 from probekit.probes.tiles import retile
 from probekit.run import engine, measure
 from probekit.run.measure import assemble, calibrate_layer, measure_layers, measure_sites
@@ -84,19 +84,25 @@ def test_nothing_of_a_tile_is_used_after_it(monkeypatch: pytest.MonkeyPatch) -> 
     study = plan(scene, Settings(twins=4, min_support=20, controls=("isotropic", "shuffle"), spikes=(1.0,)))
     source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, study.rows)
     whole = next(measure_layers(source, [0], study.study))
-    spoilt = 0
+    too_early = False
+
+    def spoil(tile: tuple[torch.Tensor, ...]) -> None:
+        for part in tile:
+            part.fill_(torch.nan)
 
     def poisoned(blocks: Iterable[tuple[torch.Tensor, ...]], n_tokens: int):
-        nonlocal spoilt
         for start, tile in retile(blocks, n_tokens):
+            if too_early:
+                spoil(tile)
             yield start, tile
-            for part in tile:
-                part.fill_(torch.nan)
-            spoilt += 1
+            spoil(tile)
 
     monkeypatch.setattr(measure, "retile", poisoned)
     assert require_same(whole, next(measure_layers(source, [0], study.study))) > 100
-    assert spoilt == 6
+    # the control: what is read after its memory is gone is seen
+    too_early = True
+    with pytest.raises(NonFiniteError, match=r"layer 0, neurons: .* values are NaN or infinite"):
+        next(measure_layers(source, [0], study.study))
 
 
 def test_where_arrays_lie_in_memory_does_not_matter() -> None:
