@@ -14,10 +14,11 @@ import torch
 from benchmarks.selection import K
 from benchmarks.table import Goal, Table, digits
 from probekit.probes.device import DeviceSums, list_sums
+from probekit.probes.lists import token_lists
 from probekit.probes.moments import Moments
 from probekit.probes.pairs import LabelColumns
 from probekit.probes.select import forward_select
-from probekit.probes.tiles import TILE, segments
+from probekit.probes.tiles import TILE
 
 N_LAYERS = 12
 FULL = {"n_neurons": 3_072, "n_tokens": 1_000_000, "n_concepts": 1_000, "n_active": 10}
@@ -54,17 +55,17 @@ def run(*, quick: bool) -> Table:
     rows = torch.randn((TILE, n), device=device, generator=generator).relu()
     truth = rng.random((TILE, n_concepts)) < size["n_active"] / n_concepts
     moments = Moments(n, n_concepts)
-    lists = segments(LabelColumns.from_dense(truth), moments.pairs)
-    fold, n_tiles = np.zeros(TILE, np.int64), n_tokens // TILE
+    lists = token_lists(LabelColumns.from_dense(truth), moments.pairs)
+    n_tiles = n_tokens // TILE
     if device.type == "cpu":
         moments._there = DeviceSums(moments._gram, moments._total, moments._sums, device)
         moments._add_here = moments._there.add  # the accelerator's code, here
-    moments.add_tile(rows, fold, *lists)  # compiles, and takes the memory
-    whole = _seconds(lambda: [moments.add_tile(rows, fold, *lists) for _ in range(n_tiles)], device)
+    moments.add_tile(rows, lists)  # compiles, and takes the memory
+    whole = _seconds(lambda: [moments.add_tile(rows, lists) for _ in range(n_tiles)], device)
     gemm = _seconds(lambda: [rows.T @ rows for _ in range(20)], device) / 20
-    ones = np.ones(len(lists[1]), np.float32)
-    list_sums(rows, *lists, ones)
-    pair_sums = _seconds(lambda: [list_sums(rows, *lists, ones) for _ in range(5)], device) / 5
+    own = lists.of_fold(0)
+    list_sums(rows, *own)
+    pair_sums = _seconds(lambda: [list_sums(rows, *own) for _ in range(5)], device) / 5
     square = torch.empty(2**26 if not quick else 2**20, device=device)
     copy = _seconds(lambda: [square.clone() for _ in range(20)], device) / 20
     bandwidth = 2 * 4 * square.numel() / copy
@@ -73,7 +74,7 @@ def run(*, quick: bool) -> Table:
     selection = _seconds(lambda: forward_select(frozen, K, device=device), device)
     agree = float((forward_select(frozen, K, device=device) == forward_select(frozen, K)).all(1).mean())
     seconds = N_LAYERS * (whole + selection)
-    read = 4.0 * n * len(lists[1]) + 16.0 * n * (len(lists[0]) - 1)
+    read = 4.0 * n * len(own[1]) + 16.0 * n * (len(own[0]) - 1)
     table = Table(
         "gpu",
         "The exhaustive job on an accelerator",

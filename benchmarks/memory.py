@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np, torch
 from probekit.probes.moments import Moments
 from probekit.probes.pairs import LabelColumns, all_pairs
-from probekit.probes.tiles import TILE, segments
+from probekit.probes.lists import token_lists
+from probekit.probes.tiles import TILE
 n_tokens, width, m, n_pairs, folds = map(int, sys.argv[1:])
 rng = np.random.default_rng(0)
 rows = torch.from_numpy(rng.standard_normal((TILE, width), dtype=np.float32))
@@ -24,11 +25,12 @@ def stream(n):
     for start in range(0, n, TILE):
         k = min(TILE, n - start)
         labels = LabelColumns.from_dense(rng.random((k, m)) < 6 / m)
-        moments.add_tile(rows[:k], (start + np.arange(k)) // 50 % folds, *segments(labels, pairs))
+        fold = (start + np.arange(k)) // 50 % folds
+        moments.add_tile(rows[:k], token_lists(labels, pairs, fold, folds))
     return moments
 small = Moments(64, m, pairs=pairs, n_folds=folds)
-lists = segments(LabelColumns.from_dense(np.ones((100, m), bool)), pairs)
-small.add_tile(rows[:100, :64].contiguous(), np.arange(100) % folds, *lists)
+lists = token_lists(LabelColumns.from_dense(np.ones((100, m), bool)), pairs, np.arange(100) % folds, folds)
+small.add_tile(rows[:100, :64].contiguous(), lists)
 def peak():
     # of this program alone: getrusage tells the peak of the process that started it where that was higher
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text()).group(1))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from probekit.probes.lists import segments
 from probekit.probes.pairs import LabelColumns, all_pairs
-from probekit.probes.tiles import segments
 
 DOC_LEN = 50
 

@@ -8,10 +8,12 @@ import torch
 from benchmarks.selection import K
 from benchmarks.table import Table, digits
 from benchmarks.timing import in_turns
+from probekit.probes.lists import token_lists
 from probekit.probes.moments import Moments
 from probekit.probes.pairs import LabelColumns, all_pairs
 from probekit.probes.select import forward_select
-from probekit.probes.tiles import TILE, add_segments, segments
+from probekit.probes.sums import ListSums
+from probekit.probes.tiles import TILE
 
 N_NEURONS, N_CONCEPTS, N_ACTIVE, N_PAIRS = 3_072, 200, 6, 1_000
 
@@ -22,18 +24,17 @@ def run(*, quick: bool) -> Table:
     rows = torch.from_numpy(rng.standard_normal((TILE, N_NEURONS), dtype=np.float32)).relu()
     pairs = all_pairs(N_CONCEPTS)[rng.choice(N_CONCEPTS * (N_CONCEPTS - 1) // 2, N_PAIRS, replace=False)]
     labels = LabelColumns.from_dense(rng.random((TILE, N_CONCEPTS)) < N_ACTIVE / N_CONCEPTS)
-    fold = np.zeros(TILE, np.int64)
     stream = Moments(N_NEURONS, N_CONCEPTS, pairs=pairs)
-    no_lists = np.zeros(N_PAIRS + N_CONCEPTS + 1, np.int64), np.zeros(0, np.int32)
-    lists = segments(labels, pairs)
-    sums = np.zeros((1, N_PAIRS + N_CONCEPTS, N_NEURONS))
-    stream.add_tile(rows, fold, *lists)
+    lists = token_lists(labels, pairs)
+    none = token_lists(LabelColumns.from_dense(np.zeros((TILE, N_CONCEPTS), bool)), pairs)
+    sums = ListSums(1, N_PAIRS + N_CONCEPTS, N_NEURONS)
+    stream.add_tile(rows, lists)
     frozen = stream.freeze()
     times = in_turns(
         {
             "product": (lambda: rows.T @ rows, 1),
-            "gram": (lambda: stream.add_tile(rows, fold, *no_lists), 1),
-            "pairs": (lambda: add_segments(rows.numpy(), fold, *segments(labels, pairs), sums), 1),
+            "gram": (lambda: stream.add_tile(rows, none), 1),
+            "pairs": (lambda: sums.add(rows.numpy(), token_lists(labels, pairs)), 1),
             "selection": (lambda: forward_select(frozen, K), N_PAIRS),
         },
         n_rounds=1 if quick else 3,
@@ -50,7 +51,7 @@ def run(*, quick: bool) -> Table:
     table.rates = {
         "product_flops": square / times["product"].each,
         "gram_flops": square / times["gram"].each,
-        "pair_additions": len(lists[1]) * N_NEURONS / times["pairs"].each,
+        "pair_additions": len(lists.tokens) * N_NEURONS / times["pairs"].each,
         "selection_seconds": times["selection"].each / N_NEURONS,
     }
     table.rows = [

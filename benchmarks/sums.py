@@ -7,9 +7,11 @@ import torch
 
 from benchmarks.table import Goal, Table, digits
 from benchmarks.timing import in_turns
+from probekit.probes.lists import token_lists
 from probekit.probes.moments import Moments
 from probekit.probes.pairs import LabelColumns, all_pairs
-from probekit.probes.tiles import TILE, add_gram, add_segments, segments
+from probekit.probes.sums import ListSums
+from probekit.probes.tiles import TILE, add_gram
 
 N_TOKENS = 2 * TILE
 
@@ -43,12 +45,12 @@ def _pair_sums(table: Table, n_neurons: int, n_active: int, n_rounds: int) -> No
     dense = torch.from_numpy(truth.astype(np.float32))
     block = dense[:, pairs[:n_block, 0]] * dense[:, pairs[:n_block, 1]]
     held = [np.flatnonzero(column) for column in truth.T]
-    sums = np.zeros((1, len(pairs) + n_concepts, n_neurons))
-    fold = np.zeros(TILE, np.int64)
+    sums = ListSums(1, len(pairs) + n_concepts, n_neurons)
 
     def ours() -> None:
         for index, labels in enumerate(tiles):
-            add_segments(x[index * TILE : (index + 1) * TILE], fold, *segments(labels, pairs), sums)
+            sums.add(x[index * TILE : (index + 1) * TILE], token_lists(labels, pairs))
+        assert len(sums.strips) == 1  # all tiles are added when they are asked for
 
     def gathered() -> None:
         for concept, tokens in enumerate(held):
@@ -57,7 +59,7 @@ def _pair_sums(table: Table, n_neurons: int, n_active: int, n_rounds: int) -> No
 
     def once() -> None:
         for _ in tiles:
-            np.add(sums, 1.0, out=sums)
+            np.add(sums.strips, 1.0, out=sums.strips)
 
     times = in_turns(
         {
@@ -67,7 +69,7 @@ def _pair_sums(table: Table, n_neurons: int, n_active: int, n_rounds: int) -> No
     )  # fmt: skip
     dense_seconds = times["dense"].each * len(pairs) / n_block
     base = times["ours"].each
-    n_added = int(sum(segments(labels, pairs)[0][-1] for labels in tiles)) * n_neurons
+    n_added = int(sum(len(token_lists(labels, pairs).tokens) for labels in tiles)) * n_neurons
     for told, seconds in (
         ("**token lists, summed**", base),
         ("for comparison: 1 added to every fp64 sum, once a tile", times["once"].each),
@@ -107,15 +109,15 @@ def gram(*, quick: bool) -> Table:
         rows = torch.from_numpy(np.random.default_rng(0).standard_normal((TILE, n_neurons), dtype=np.float32))
         square = torch.zeros((n_neurons, n_neurons), dtype=torch.float64)
         streams = {folds: Moments(n_neurons, 2, n_folds=folds) for folds in (1, 5)}
-        lists = segments(LabelColumns.from_dense(np.zeros((TILE, 2), bool)), all_pairs(2))
+        whole = token_lists(LabelColumns.from_dense(np.zeros((TILE, 2), bool)), all_pairs(2))
         ways = {
             "product": (lambda rows=rows: rows.T @ rows, 1),
             "sums of products": (lambda rows=rows, square=square: add_gram(rows, square), 1),
         }
         for folds, stream in streams.items():
-            fold = np.arange(TILE) // 64 % folds
+            lists = whole if folds == 1 else whole.by_fold(np.arange(TILE) // 64 % folds, folds)
             ways[f"whole tile, {folds} fold{'s' * (folds > 1)}"] = (
-                lambda stream=stream, rows=rows, fold=fold: stream.add_tile(rows, fold, *lists), 1,
+                lambda stream=stream, rows=rows, lists=lists: stream.add_tile(rows, lists), 1,
             )  # fmt: skip
         times = in_turns(ways, n_rounds=3 if quick else 9)
         square_flop, needed = 2 * TILE * n_neurons**2, TILE * n_neurons * (n_neurons + 1)

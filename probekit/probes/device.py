@@ -13,8 +13,10 @@ from collections.abc import Generator
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Float64, Int
 
+from probekit.probes.lists import TokenLists
+from probekit.probes.sums import ListSums
 from probekit.probes.tiles import add_gram, column_sums
 
 COLLINEAR = 1e-5
@@ -38,12 +40,11 @@ def list_sums(
     rows: Float32[torch.Tensor, "token neuron"],
     ptr: Int[np.ndarray, " segments_and_one"],
     tokens: Int[np.ndarray, " entry"],
-    held: Float32[np.ndarray, " entry"],
 ) -> Float32[torch.Tensor, "segment neuron"]:
-    """Σ held·row over each list: one product with a sparse matrix of as many rows as there are lists."""
+    """Σ row over each list: one product with a sparse 0/1 matrix of as many rows as there are lists."""
     n_segments = len(ptr) - 1
-    parts = (torch.from_numpy(np.ascontiguousarray(part)) for part in (ptr, tokens.astype(np.int64), held))
-    start, column, value = (part.to(rows.device) for part in parts)
+    start, column = (torch.from_numpy(part.astype(np.int64)).to(rows.device) for part in (ptr, tokens))
+    value = torch.ones(len(tokens), device=rows.device)
     with _without_beta_warning():
         # lists ascend and hold a token once: nothing to check
         matrix = torch.sparse_csr_tensor(
@@ -67,36 +68,40 @@ class DeviceSums:
     Args:
         gram: fp64 [fold neuron neuron] summed so far, upper triangles.
         total: fp64 [fold neuron].
-        sums: fp64 [fold segment neuron].
+        sums: those of the lists.
         device: where to go on.
     """
 
-    def __init__(self, gram: np.ndarray, total: np.ndarray, sums: np.ndarray, device: torch.device) -> None:
+    def __init__(self, gram: np.ndarray, total: np.ndarray, sums: ListSums, device: torch.device) -> None:
         self.device = device
-        self._gram, self._total, self._sums = (
-            torch.from_numpy(part).to(device, copy=True) for part in (gram, total, sums)
-        )
+        self._gram, self._total = (torch.from_numpy(part).to(device, copy=True) for part in (gram, total))
+        each = [sums.over(chosen) for chosen in np.eye(len(gram), dtype=bool)]
+        self._sums = [torch.from_numpy(part).to(device, copy=True) for part in each]
 
-    def add(
-        self,
-        shifted: Float32[torch.Tensor, "token neuron"],
-        fold: Int[np.ndarray, " token"],
-        ptr: Int[np.ndarray, " segments_and_one"],
-        tokens: Int[np.ndarray, " entry"],
-    ) -> None:
-        """Add one tile about the shift."""
-        n_folds = len(self._gram)
+    def add(self, shifted: Float32[torch.Tensor, "token neuron"], lists: TokenLists) -> None:
+        """Add one tile about the shift, its rows in the order of the lists."""
         with full_precision():
-            for f in range(n_folds):
-                part = shifted if n_folds == 1 else shifted[torch.from_numpy(fold == f).to(shifted.device)]
+            for f in range(lists.n_folds):
+                part = shifted[lists.bounds[f] : lists.bounds[f + 1]]
                 add_gram(part, self._gram[f])
                 self._total[f] += column_sums(part)
-                self._sums[f] += list_sums(shifted, ptr, tokens, (fold[tokens] == f).astype(np.float32))
+                self._sums[f] += list_sums(part, *lists.of_fold(f))
 
-    def fetch(self, gram: np.ndarray, total: np.ndarray, sums: np.ndarray) -> None:
-        """Bring the sums over."""
-        for there, here in ((self._gram, gram), (self._total, total), (self._sums, sums)):
+    def fetch(self, gram: np.ndarray, total: np.ndarray, sums: ListSums | None = None) -> None:
+        """Bring the sums over; those of the lists where they are asked for."""
+        for there, here in ((self._gram, gram), (self._total, total)):
             np.copyto(here, there.cpu().numpy())
+        if sums is not None:
+            for f, there in enumerate(self._sums):
+                sums.put(f, there.cpu().numpy())
+
+    def over(self, folds: Bool[np.ndarray, " fold"]) -> Float64[np.ndarray, "segment neuron"]:
+        """The sums of the lists over the chosen folds, added in order and brought over."""
+        first, *rest = np.flatnonzero(folds)
+        sums = self._sums[first].clone()
+        for fold in rest:
+            sums += self._sums[fold]
+        return sums.cpu().numpy()
 
 
 def paths_on(

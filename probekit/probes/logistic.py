@@ -236,7 +236,7 @@ def logistic_refit(
     Args:
         columns: fp32 activations, neuron-major.
         positives: start of each target's list, and the ascending tokens at which it holds
-            (`probekit.probes.tiles.segments` gives both).
+            (`probekit.probes.lists.segments` gives both).
         support: neurons of each target, −1 where unused.
         rng: draws the shared negatives of the pilot and decides which tokens are kept.
         ridge: strength of the penalty.

@@ -19,8 +19,10 @@ from jaxtyping import Bool, Float, Float32, Int, Integer
 
 from probekit.errors import DegenerateError, InputError, NonFiniteError, ShapeError, guarded, shown
 from probekit.probes.device import DeviceSums
+from probekit.probes.lists import TokenLists, token_lists
 from probekit.probes.pairs import LabelColumns, all_pairs, splitmix64
-from probekit.probes.tiles import TILE, add_gram, add_segments, column_sums, mirrored, segments
+from probekit.probes.sums import ListSums
+from probekit.probes.tiles import TILE, add_gram, column_sums, mirrored
 
 Array = np.ndarray | torch.Tensor
 Pairs = np.ndarray | torch.Tensor | Sequence[tuple[int, int]]
@@ -137,7 +139,7 @@ class Moments:
         self._there: DeviceSums | None = None
         self._gram = np.zeros((n_folds, n_neurons, n_neurons))
         self._total = np.zeros((n_folds, n_neurons))
-        self._sums = np.zeros((n_folds, n_segments, n_neurons))
+        self._sums = ListSums(n_folds, n_segments, n_neurons)
         self._n_tokens = np.zeros(n_folds, np.int64)
         self._n_segment = np.zeros((n_folds, n_segments), np.int64)
         self._rows: list[torch.Tensor] = []
@@ -198,46 +200,36 @@ class Moments:
     def _flush(self) -> None:
         columns = LabelColumns.from_dense(np.concatenate(self._labels))
         fold = fold_of(np.concatenate(self._docs), self.n_folds)
-        self.add_tile(torch.cat(self._rows), fold, *segments(columns, self.pairs))
+        self.add_tile(torch.cat(self._rows), token_lists(columns, self.pairs, fold, self.n_folds))
         self._rows, self._labels, self._docs = [], [], []
         self._n_waiting = 0
 
-    def add_tile(
-        self,
-        rows: Float32[torch.Tensor, "token neuron"],
-        fold: Int[np.ndarray, " token"],
-        ptr: Int[np.ndarray, " segments_and_one"],
-        tokens: Int[np.ndarray, " entry"],
-    ) -> None:
-        """Add one tile whose token lists are known (`probekit.probes.tiles.segments`)."""
+    def add_tile(self, rows: Float32[torch.Tensor, "token neuron"], lists: TokenLists) -> None:
+        """Add one tile whose token lists are known (`probekit.probes.lists.token_lists`)."""
         if self._shift is None:
             self._shift = rows.mean(0)
         self._shift = self._shift.to(rows.device)  # a restored one comes from the processor
+        # the tokens of a fold side by side: one copy of the tile, and every fold a slice of it
+        if self.n_folds > 1:
+            shifted = rows[torch.from_numpy(lists.order).to(rows.device)].sub_(self.shift)
+        else:
+            shifted = rows - self.shift
         if rows.device.type == "cpu":
-            self._add_here(rows, fold, ptr, tokens)
+            self._add_here(shifted, lists)
         else:
             if self._there is None:
                 self._there = DeviceSums(self._gram, self._total, self._sums, rows.device)
-            self._there.add(rows - self._shift, fold, ptr, tokens)
-        self._n_tokens += np.bincount(fold, minlength=self.n_folds)
-        n_segments = len(ptr) - 1
-        of_segment = np.repeat(np.arange(n_segments), np.diff(ptr))
-        held = np.bincount(fold[tokens] * n_segments + of_segment, minlength=self.n_folds * n_segments)
-        self._n_segment += held.reshape(self.n_folds, n_segments)
+            self._there.add(shifted, lists)
+        self._n_tokens += lists.n_tokens
+        self._n_segment += lists.n_held
 
-    def _add_here(self, rows: torch.Tensor, fold: np.ndarray, ptr: np.ndarray, tokens: np.ndarray) -> None:
+    def _add_here(self, shifted: torch.Tensor, lists: TokenLists) -> None:
         self._fetch()
-        # the tokens of a fold side by side, in their order: one copy of the tile, and every fold a slice of it
-        order = np.argsort(fold, kind="stable")
-        shifted = rows[torch.from_numpy(order)].sub_(self.shift) if self.n_folds > 1 else rows - self.shift
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        bounds = np.searchsorted(fold[order], np.arange(self.n_folds + 1))
         for f in range(self.n_folds):
-            part = shifted[bounds[f] : bounds[f + 1]]
+            part = shifted[lists.bounds[f] : lists.bounds[f + 1]]
             add_gram(part, torch.from_numpy(self._gram[f]))
             self._total[f] += column_sums(part).numpy()
-        add_segments(shifted.numpy(), fold[order], ptr, place[tokens], self._sums)
+        self._sums.add(shifted.numpy(), lists)
 
     def _fetch(self, *, leave: bool = True) -> None:
         """Bring over what was summed on an accelerator."""
@@ -254,14 +246,16 @@ class Moments:
         """
         if self._n_waiting:
             self._flush()
-        self._fetch(leave=False)
+        if self._there is not None:
+            self._there.fetch(self._gram, self._total)
         chosen = np.ones(self.n_folds, bool) if folds is None else folds
         n_tokens = int(self._n_tokens[chosen].sum())
         if n_tokens == 0 or self._shift is None:
             raise DegenerateError(NOTHING_SEEN)
         offset = self._total[chosen].sum(0) / n_tokens
         n_segment = self._n_segment[chosen].sum(0)
-        sums, gram = (_added(part, chosen) for part in (self._sums, self._gram))
+        gram = _added(self._gram, chosen)
+        sums = (self._there or self._sums).over(chosen)
         sums -= n_segment[:, None] * offset
         n_pairs = len(self.pairs)
         return FrozenMoments(
@@ -283,15 +277,15 @@ class Moments:
         """
         self._fetch(leave=False)
         return {
-            "shift": self.shift.cpu().numpy(), "gram": self._gram, "total": self._total, "sums": self._sums,
+            "shift": self.shift.cpu().numpy(), "gram": self._gram, "total": self._total, "sums": self._sums.strips,
             "n_tokens": self._n_tokens, "n_segment": self._n_segment,
         }  # fmt: skip
 
     @property
     def n_bytes(self) -> int:
         """Bytes of `state`, without bringing it over from an accelerator."""
-        held = (self._gram, self._total, self._sums, self._n_tokens, self._n_segment)
-        return 4 * self.n_neurons + sum(part.nbytes for part in held)
+        held = (self._gram, self._total, self._n_tokens, self._n_segment)
+        return 4 * self.n_neurons + self._sums.n_bytes + sum(part.nbytes for part in held)
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a state kept earlier, bit for bit."""

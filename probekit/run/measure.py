@@ -17,9 +17,10 @@ from torch import Tensor
 
 from probekit.evidence.contrast import Contrast
 from probekit.evidence.spread import Spread
+from probekit.probes.lists import token_lists
 from probekit.probes.moments import fold_of, require_finite
 from probekit.probes.refit import Readouts
-from probekit.probes.tiles import TILE, retile, segments
+from probekit.probes.tiles import TILE, retile
 from probekit.run.checkpoint import Keeper, Pass
 from probekit.run.planned import DECIDING_K, HalfPlan, Study
 from probekit.run.sites import CONTROLS, N_FOLDS, Arrays, Layer, Site, below, under
@@ -192,15 +193,15 @@ def _pass_a(
     n_done = kept.resume(todo.values()) if todo else study.fit.labels.n_tokens
     for start, n_rows, tile in _tiles(source, list(todo), study.fit, "moments", progress, n_done):
         labels = study.fit.labels.between(start, start + n_rows)
-        lists = [segments(labels, part.pairs) for part in _parts(study)]
+        whole = [token_lists(labels, part.pairs) for part in _parts(study)]
         folds = fold_of(study.fit.doc_key[start : start + n_rows], N_FOLDS)
-        whole = np.zeros(n_rows, np.int64)
+        dealt = [lists.by_fold(folds, N_FOLDS) for lists in whole]
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
             for name, rows in todo[layer].rows(inputs, neurons, labels):
                 site = todo[layer].sites[name]
                 moments = site.open_moments(rows.shape[1], _seen(site, study))
-                moments.add_tile(rows, folds if moments.n_folds > 1 else whole, *lists[site.spiked])
+                moments.add_tile(rows, (dealt if moments.n_folds > 1 else whole)[site.spiked])
         kept.pause(list(todo.values()), start + n_rows)
     for index, layer in todo.items():
         left: dict[str, np.ndarray] = {}

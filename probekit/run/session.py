@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from probekit.errors import InputError, ModelError, OutOfMemoryError
+from probekit.probes.sums import bytes_waiting
 from probekit.run import directory, identity, progress, store
 from probekit.run.checkpoint import Keeper
 from probekit.run.engine import Engine, measure_on_ray
@@ -230,11 +231,14 @@ def _layer_bytes(study: Study, subject: Subject) -> int:
     n_squares += study.n_twins * (N_FOLDS if 0 in study.twin_ks else 1)
     n_concepts, n_neurons = subject.planned.tested.n_concepts, subject.n_neurons
     moments = 8 * n_neurons * (n_neurons + n_pairs + n_concepts)
+    n_dealt = 2 + (study.n_twins if 0 in study.twin_ks else 0)
+    waiting = n_dealt * bytes_waiting(N_FOLDS, n_pairs + n_concepts, n_neurons)
+    waiting += (n_sites - n_dealt) * bytes_waiting(1, n_pairs + n_concepts, n_neurons)
     confirm = n_pairs * (64 * 4 * 2 * 4 + 16 * 4 * 16 * 4 + 16 * 16 * 8)
     own = 4 * len(study.confirm.sample.token) * 5 + n_pairs * 64 * 64 * 8
     # a spiked site holds as large a Gram matrix and few pairs
     spiked = len(study.spikes) * 8 * n_neurons * (n_neurons + n_concepts + len(study.spiked_at))
-    return n_squares * moments + n_sites * confirm + own + spiked
+    return n_squares * moments + n_sites * confirm + own + spiked + waiting
 
 
 def _group_size(planned: PlannedStudy, subject: Subject) -> int:

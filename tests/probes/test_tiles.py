@@ -1,25 +1,14 @@
-"""Whatever blocks arrive, the same tiles leave; segment sums against plain sums."""
+"""Whatever blocks arrive, the same tiles leave; Gram matrices and column sums against plain ones."""
 
 from __future__ import annotations
 
 import weakref
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from probekit.probes.pairs import LabelColumns, all_pairs
-from probekit.probes.tiles import (
-    STRIP,
-    TILE,
-    add_gram,
-    add_segments,
-    column_sums,
-    mirrored,
-    retile,
-    segments,
-)
+from probekit.probes.tiles import STRIP, TILE, add_gram, column_sums, mirrored, retile
 
 
 def blocks(x: torch.Tensor, n_tokens: int):
@@ -62,45 +51,6 @@ def test_empty_blocks_and_streams() -> None:
     assert start == 0
     assert torch.equal(rows, x)
     assert TILE == 4_096
-
-
-def test_segments_are_the_tokens_of_pairs_then_concepts() -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.random((300, 5)) < [0.5, 0.3, 0.0, 1.0, 0.1]
-    pairs = all_pairs(5)
-    ptr, tokens = segments(LabelColumns.from_dense(labels), pairs)
-    lists = [tokens[a:b].tolist() for a, b in pairwise(ptr)]
-    both = [np.flatnonzero(labels[:, a] & labels[:, b]).tolist() for a, b in pairs]
-    assert lists == both + [np.flatnonzero(column).tolist() for column in labels.T]
-
-
-def test_segment_sums_are_plain_sums_by_fold() -> None:
-    rng = np.random.default_rng(1)
-    rows = rng.standard_normal((1_000, 9)).astype(np.float32)
-    fold = rng.integers(0, 3, 1_000)
-    labels = rng.random((1_000, 4)) < 0.4
-    pairs = all_pairs(4)
-    sums = np.ones((3, 10, 9))
-    add_segments(rows, fold, *segments(LabelColumns.from_dense(labels), pairs), sums)
-    held = np.concatenate([labels[:, pairs[:, 0]] & labels[:, pairs[:, 1]], labels], axis=1)
-    for f in range(3):
-        expected = 1 + (held & (fold == f)[:, None]).T.astype(float) @ rows.astype(float)
-        # at most 400 fp32 additions of numbers of order 1: 400·2⁻²⁴·√400 ≈ 5e-4 at worst, ~1e-5 typically
-        np.testing.assert_allclose(sums[f], expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("share", [0.05, 0.6])
-def test_both_ways_to_intersect_give_the_same_lists(share: float) -> None:
-    """Token by token where few concepts hold, pair by pair where many do or a pair is asked for twice."""
-    rng = np.random.default_rng(2)
-    labels = LabelColumns.from_dense(rng.random((500, 12)) < share)
-    pairs = all_pairs(12)[:, ::-1][rng.permutation(66)[:40]].astype(np.int32)
-    held = labels.dense() > 0
-    for asked in (pairs, pairs[:3], np.concatenate([pairs, pairs[:1, ::-1]])):
-        ptr, tokens = segments(labels, asked)
-        for p, (a, b) in enumerate(asked.tolist()):
-            assert tokens[ptr[p] : ptr[p + 1]].tolist() == np.flatnonzero(held[:, a] & held[:, b]).tolist()
-        assert ptr[len(asked)] == sum((held[:, a] & held[:, b]).sum() for a, b in asked.tolist())
 
 
 @pytest.mark.parametrize("n_neurons", [3, STRIP, 2 * STRIP + 7])

@@ -13,6 +13,7 @@ import torch
 
 from probekit.evidence.contrast import ConfirmPlan, ConfirmSums, NeuronSums
 from probekit.model.weights import MlpWeights
+from probekit.probes.lists import token_lists
 from probekit.probes.moments import Moments
 from probekit.probes.pairs import LabelColumns, TokenSample, all_pairs, sample_tokens, splitmix64
 from probekit.probes.refit import BalancedMoments, Readouts
@@ -43,10 +44,8 @@ READOUTS = Readouts(SUPPORT, RNG.standard_normal(SUPPORT.shape) * 0.2, np.zeros(
 
 
 def add_moments(m: Moments, start: int, stop: int) -> None:
-    from probekit.probes.tiles import segments
-
-    ptr, tokens = segments(LabelColumns.from_dense(LABELS[start:stop]), m.pairs)
-    m.add_tile(torch.from_numpy(ROWS[start:stop]), DOC[start:stop] % 2, ptr, tokens)
+    lists = token_lists(LabelColumns.from_dense(LABELS[start:stop]), m.pairs, DOC[start:stop] % 2, 2)
+    m.add_tile(torch.from_numpy(ROWS[start:stop]), lists)
 
 
 def add_sampled(stream: Any, start: int, stop: int) -> None:
