@@ -142,22 +142,46 @@ def _pair_of(pairs, n_concepts):  # pragma: no cover - compiled
 
 @numba.njit(cache=True, error_model="numpy")
 @no_type_check
-def _concept_major(columns, tokens, starts, concepts, place, ptr, out, writes):  # pragma: no cover - compiled
-    """Each concept's tokens, and at each of them the concepts after it: what is counted for one concept lies together."""
+def _by_token(indptr, tokens, n_tokens):  # pragma: no cover - compiled
+    """Start of each token's concepts, and the concepts, ascending."""
+    starts = np.zeros(n_tokens + 1, np.int64)
+    for e in range(len(tokens)):
+        starts[tokens[e] + 1] += 1
+    for t in range(n_tokens):
+        starts[t + 1] += starts[t]
+    free, concepts = starts[:-1].copy(), np.empty(len(tokens), np.int32)
+    for c in range(len(indptr) - 1):
+        for e in range(indptr[c], indptr[c + 1]):
+            concepts[free[tokens[e]]] = c
+            free[tokens[e]] += 1
+    return starts, concepts
+
+
+@numba.njit(cache=True, error_model="numpy")
+@no_type_check
+def _meet(indptr, tokens, starts, concepts, place, n_met, ptr):  # pragma: no cover - compiled
+    """Tokens of every pair asked for: each concept's tokens, and at each of them the concepts after it."""
     after = starts[:-1].copy()
-    for c in range(len(columns) - 1):
+    pair, token = np.empty(n_met, np.int32), np.empty(n_met, np.int32)
+    n = 0
+    for c in range(len(indptr) - 1):
         row = place[c]
-        for e in range(columns[c], columns[c + 1]):
+        for e in range(indptr[c], indptr[c + 1]):
             t = tokens[e]
             after[t] += 1
             for b in range(after[t], starts[t + 1]):
                 p = row[concepts[b]]
                 if p >= 0:
-                    if writes:
-                        out[ptr[p]] = t
-                        ptr[p] += 1
-                    else:
-                        ptr[p + 1] += 1
+                    pair[n], token[n] = p, t
+                    ptr[p + 1] += 1
+                    n += 1
+    for p in range(len(ptr) - 1):
+        ptr[p + 1] += ptr[p]
+    free, both = ptr[:-1].copy(), np.empty(n, np.int32)
+    for e in range(n):
+        both[free[pair[e]]] = token[e]
+        free[pair[e]] += 1
+    return both
 
 
 def segments(
@@ -169,11 +193,10 @@ def segments(
         Start of each list (pairs first, then concepts) and the token indices.
     """
     ptr = np.zeros(len(pairs) + 1, np.int64)
-    lengths = np.diff(labels.indptr)
-    matrix = labels.matrix()
-    held = np.diff(matrix.indptr).astype(np.int64)
+    starts, concepts = _by_token(labels.indptr, labels.tokens, labels.n_tokens)
+    held = np.diff(starts)
     # concepts met at a token against lists merged pair by pair: both costs are known beforehand
-    n_met, n_merged = int((held * (held - 1) // 2).sum()), int(lengths[pairs].sum())
+    n_met, n_merged = int((held * (held - 1) // 2).sum()), int(np.diff(labels.indptr)[pairs].sum())
     place, twice = _pair_of(pairs, labels.n_concepts) if n_met < n_merged else (None, True)
     if twice:
         _intersect(labels.indptr, labels.tokens, pairs, ptr, labels.tokens, False)
@@ -181,12 +204,5 @@ def segments(
         both = np.empty(ptr[-1], np.int32)
         _intersect(labels.indptr, labels.tokens, pairs, ptr, both, True)
     else:
-        _concept_major(
-            labels.indptr, labels.tokens, matrix.indptr, matrix.indices, place, ptr, labels.tokens, False
-        )
-        np.cumsum(ptr, out=ptr)
-        both = np.empty(ptr[-1], np.int32)
-        _concept_major(
-            labels.indptr, labels.tokens, matrix.indptr, matrix.indices, place, ptr[:-1].copy(), both, True
-        )
+        both = _meet(labels.indptr, labels.tokens, starts, concepts, place, n_met, ptr)
     return np.concatenate([ptr, ptr[-1] + labels.indptr[1:]]), np.concatenate([both, labels.tokens])
