@@ -14,10 +14,11 @@ from benchmarks.table import RESULTS, Goal, Table, digits
 from benchmarks.timing import in_turns
 from probekit.model.harvest import harvest
 from probekit.model.host import load_host
+from probekit.probes.lists import token_lists
 from probekit.probes.moments import Moments
-from probekit.probes.pairs import all_pairs
+from probekit.probes.pairs import LabelColumns, all_pairs
 from probekit.probes.select import forward_select
-from probekit.probes.tiles import STRIP
+from probekit.probes.tiles import STRIP, TILE
 from probekit.report.canvas import ACCENT, INK, TWIN, to_svg
 from probekit.run.store import write_text
 from probekit.text.tokens import Tokens
@@ -121,14 +122,14 @@ def _tokens(quick: bool) -> list[Line]:
 
 def _neurons(quick: bool) -> list[Line]:
     sizes = (256, 512, 1_024, 2_048, 4_096) if quick else (256, 512, 1_024, 2_048, 4_096, 8_192)
-    fold, lists = np.zeros(4_096, np.int64), (np.zeros(4, np.int64), np.zeros(0, np.int32))
+    none = token_lists(LabelColumns.from_dense(np.zeros((TILE, 2), bool)), all_pairs(2))
     gram, product = [], []
     for n in sizes:
         few = Moments(n, 2, pairs=all_pairs(2))
-        rows = torch.from_numpy(np.random.default_rng(0).standard_normal((4_096, n), dtype=np.float32))
+        rows = torch.from_numpy(np.random.default_rng(0).standard_normal((TILE, n), dtype=np.float32))
         seconds = in_turns(
             {
-                "gram": (lambda f=few, r=rows: f.add_tile(r, fold, *lists), 1),
+                "gram": (lambda f=few, r=rows: f.add_tile(r, none), 1),
                 "product": (lambda r=rows: r.T @ r, 1),
             },
             n_rounds=1 if quick else 3,
