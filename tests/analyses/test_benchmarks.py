@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -110,3 +111,13 @@ def test_quality_measures_what_it_says() -> None:
     held.add(problem, pair, support, -weights)
     assert held.found[0] == 1.0
     assert held.auc[1] > 0.9 > 0.1 > held.auc[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*(path.stem for path in KEPT), "gpu"])
+def test_every_table_can_still_be_made(name: str) -> None:
+    command = [sys.executable, "-m", "benchmarks", name, "--quick"]
+    found = subprocess.run(command, check=False, capture_output=True, text=True, cwd=RESULTS.parents[1])
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("## ")
+    assert "| goal |" in found.stdout or name in ("gpu", "rates", "twins")
