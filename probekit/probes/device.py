@@ -98,10 +98,10 @@ class DeviceSums:
     def over(self, folds: Bool[np.ndarray, " fold"]) -> Float64[np.ndarray, "segment neuron"]:
         """The sums of the lists over the chosen folds, added in order and brought over."""
         first, *rest = np.flatnonzero(folds)
-        sums = self._sums[first].clone()
+        sums = self._sums[first].to("cpu", copy=True)
         for fold in rest:
-            sums += self._sums[fold]
-        return sums.cpu().numpy()
+            sums += self._sums[fold].cpu()
+        return sums.numpy()
 
 
 def paths_on(

@@ -44,6 +44,8 @@ def test_sums_are_those_of_the_processor(planted, n_folds: int) -> None:
     np.testing.assert_array_equal(one.n_pair, two.n_pair)
     np.testing.assert_array_equal(here.n_tokens_of_folds, there.n_tokens_of_folds)
     np.testing.assert_array_equal(forward_select(one, 8), forward_select(two, 8))
+    # what was brought over is a copy: asked again, the sums are the same
+    np.testing.assert_array_equal(there.freeze().pair_sums, two.pair_sums)
 
 
 def test_what_was_summed_there_can_be_kept_and_gone_on_with(planted) -> None:
