@@ -1,7 +1,7 @@
 """Sums over token lists, in strips of 64 columns.
 
-What limits such sums is memory, not arithmetic: a pair holds on a few tokens of a tile, so for every two or three rows
-read, one fp64 sum is read and written. Hence three things.
+What limits such sums is memory, not arithmetic: a pair holds on a few tokens of a tile, so every few rows read cost an fp64
+sum read and written (`python -m benchmarks pair_sums` times both). Hence three things.
 
 * Tile and sums are cut into strips of `WIDTH` columns, each in one piece: a tile's strip (1 MB) stays in a core's own
   cache while every list walks over it, and the sums of a strip are read and written in one stream.

@@ -114,9 +114,9 @@ def _passes(
 
 def _calibrate(source: Source, held: dict[int, Layer], kept: Pass) -> str:
     """Draw the twins on the first inputs of the fit half, or take over those drawn earlier."""
-    todo = _take(held, kept, lambda layer, left: layer.take_calibrated(left))
-    samples, n_tokens = _first_inputs(source, list(todo))
-    for index, layer in todo.items():
+    pending = _take(held, kept, lambda layer, left: layer.take_calibrated(left))
+    samples, n_tokens = _first_inputs(source, list(pending))
+    for index, layer in pending.items():
         kept.leave(index, layer.calibrate(samples.pop(index)), n_tokens)
     return kept.close()
 
@@ -139,14 +139,14 @@ def _take(
     held: dict[int, Layer], kept: Pass, take: Callable[[Layer, dict[str, np.ndarray]], None]
 ) -> dict[int, Layer]:
     """Take over what the pass has left for some layers; returns the others."""
-    todo: dict[int, Layer] = {}
+    pending: dict[int, Layer] = {}
     for index, layer in held.items():
         left = kept.left(index)
         if left is None:
-            todo[index] = layer
+            pending[index] = layer
         else:
             take(layer, left)
-    return todo
+    return pending
 
 
 def _tiles(
@@ -189,21 +189,21 @@ def _pass_a(
         for name, site in layer.sites.items():
             site.take_selected(below(name, left), _seen(site, study))
 
-    todo = _take(held, kept, take)
-    n_done = kept.resume(todo.values()) if todo else study.fit.labels.n_tokens
-    for start, n_rows, tile in _tiles(source, list(todo), study.fit, "moments", progress, n_done):
+    pending = _take(held, kept, take)
+    n_done = kept.resume(pending.values()) if pending else study.fit.labels.n_tokens
+    for start, n_rows, tile in _tiles(source, list(pending), study.fit, "moments", progress, n_done):
         labels = study.fit.labels.between(start, start + n_rows)
         whole = [token_lists(labels, part.pairs) for part in _parts(study)]
         folds = fold_of(study.fit.doc_key[start : start + n_rows], N_FOLDS)
         dealt = [lists.by_fold(folds, N_FOLDS) for lists in whole]
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
-            for name, rows in todo[layer].rows(inputs, neurons, labels):
-                site = todo[layer].sites[name]
+            for name, rows in pending[layer].rows(inputs, neurons, labels):
+                site = pending[layer].sites[name]
                 moments = site.open_moments(rows.shape[1], _seen(site, study))
                 moments.add_tile(rows, (dealt if moments.n_folds > 1 else whole)[site.spiked])
-        kept.pause(list(todo.values()), start + n_rows)
-    for index, layer in todo.items():
+        kept.pause(list(pending.values()), start + n_rows)
+    for index, layer in pending.items():
         left: dict[str, np.ndarray] = {}
         for name, site in layer.sites.items():
             left |= under(name, site.select(_seen(site, study), f"layer {index}, {name}"))
@@ -222,18 +222,18 @@ def _pass_b(
         for name, site in layer.sites.items():
             site.take_refitted(below(name, left))
 
-    todo = _take(held, kept, take)
-    n_done = kept.resume(todo.values()) if todo else study.fit.labels.n_tokens
-    for start, n_rows, tile in _tiles(source, list(todo), study.fit, "refit", progress, n_done):
+    pending = _take(held, kept, take)
+    n_done = kept.resume(pending.values()) if pending else study.fit.labels.n_tokens
+    for start, n_rows, tile in _tiles(source, list(pending), study.fit, "refit", progress, n_done):
         labels = study.fit.labels.between(start, start + n_rows)
         bounds = [part.fit.sample.between(start, start + n_rows) for part in _parts(study)]
         for layer, (inputs, neurons) in tile.items():
-            for name, rows in todo[layer].rows(inputs, neurons, labels, sparse_only=True):
-                site = todo[layer].sites[name]
+            for name, rows in pending[layer].rows(inputs, neurons, labels, sparse_only=True):
+                site = pending[layer].sites[name]
                 if site.balanced is not None:
                     site.balanced.add_tile(_contiguous(rows), start, *bounds[site.spiked])
-        kept.pause(list(todo.values()), start + n_rows)
-    for index, layer in todo.items():
+        kept.pause(list(pending.values()), start + n_rows)
+    for index, layer in pending.items():
         left: dict[str, np.ndarray] = {}
         for name, site in layer.sites.items():
             left |= under(name, site.refit())

@@ -149,20 +149,20 @@ def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, 
     inputs = digest_of_inputs((job.record["identity"], subject.fingerprint(), *map(str, subject.layers)))
     stage = Stage(folder / STAGES / directory.RESULT, inputs)
     if stage.committed() is None:
-        todo = [layer for layer in subject.layers if not stage.has(layer)]
+        pending = [layer for layer in subject.layers if not stage.has(layer)]
         size = _group_size(subject.planned, subject)
         if job.engine == "local":
-            progress.say(report, _foreseen(subject, todo, size))
-        while todo:
+            progress.say(report, _foreseen(subject, pending, size))
+        while pending:
             if job.engine == "ray":
-                _measure_group(subject, stage, _on_ray(todo, job, subject, report))
+                _measure_group(subject, stage, _on_ray(pending, job, subject, report))
                 break
             # windows over all layers, finished ones included: a continued run finds its groups again
-            at = subject.layers.index(todo[0]) // size * size
+            at = subject.layers.index(pending[0]) // size * size
             window = subject.layers[at : at + size]
             keep = Keeper(folder, inputs, window) if keeps else Keeper()
             try:
-                group = [layer for layer in window if layer in todo]
+                group = [layer for layer in window if layer in pending]
                 measured = measure_layers(subject.source, group, subject.planned.study, report, keep)
                 _measure_group(subject, stage, measured)
             except (OutOfMemoryError, torch.OutOfMemoryError, MemoryError) as error:
@@ -171,7 +171,7 @@ def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, 
                     raise _too_large(subject, error) from error
                 size = (n_together + 1) // 2  # fewer layers together: the same numbers
             keep.clear()
-            todo = [layer for layer in todo if not stage.has(layer)]
+            pending = [layer for layer in pending if not stage.has(layer)]
         stage.commit()
     write_results(folder, stage, subject)
     for path in sorted((folder / STAGES).glob("layers-*")):

@@ -6,9 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
 from probekit.probes import sums as of_lists
 from probekit.probes.lists import TokenLists, segments, token_lists
+from probekit.probes.moments import Moments
 from probekit.probes.pairs import LabelColumns, all_pairs
 from probekit.probes.strips import WIDTH, aligned
 from probekit.probes.sums import ListSums, bytes_waiting
@@ -27,7 +29,7 @@ def test_segments_are_the_tokens_of_pairs_then_concepts() -> None:
 
 @pytest.mark.parametrize("share", [0.05, 0.6])
 def test_both_ways_to_intersect_give_the_same_lists(share: float) -> None:
-    """Token by token where few concepts hold, pair by pair where many do or a pair is asked for twice."""
+    """At each token where few concepts hold, pair by pair where many do or a pair is asked for twice."""
     rng = np.random.default_rng(2)
     labels = LabelColumns.from_dense(rng.random((500, 12)) < share)
     pairs = all_pairs(12)[:, ::-1][rng.permutation(66)[:40]].astype(np.int32)
@@ -112,6 +114,28 @@ def test_a_tile_that_waits_for_the_next_changes_no_bit(n_tiles: int, monkeypatch
     assert len(waiting._waiting) == n_tiles % 2
     assert at_once.strips.tobytes() == waiting.strips.tobytes() == broken_off.strips.tobytes()
     assert np.abs(at_once.strips).max() > 1
+
+
+@pytest.mark.parametrize("n_folds", [1, 2])
+def test_what_waits_is_a_copy_of_the_tile(n_folds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory of a tile is filled again; sums that kept the tile itself would be those of the next one."""
+    monkeypatch.setattr(of_lists, "SMALL", 0)
+    rng = np.random.default_rng(6)
+    tiles = [torch.from_numpy(rng.standard_normal((60, 9)).astype(np.float32)) for _ in range(2)]
+    lists = [drawn(60, 5, 0.2, n_folds, seed=tile)[1] for tile in range(2)]
+    kept, reused = Moments(9, 5, n_folds=n_folds), Moments(9, 5, n_folds=n_folds)
+    naive, memory = ListSums(n_folds, 15, 9), torch.empty(60, 9)
+    for rows, own in zip(tiles, lists, strict=True):
+        kept.add_tile(rows, own)
+        memory.copy_(rows)
+        reused.add_tile(memory, own)
+        naive.add(memory.numpy(), own)
+    assert reused._sums.strips.tobytes() == kept._sums.strips.tobytes()
+    # the control: without the copy the first tile's lists are summed over the second tile's rows
+    apart = ListSums(n_folds, 15, 9)
+    for rows, own in zip(tiles, lists, strict=True):
+        apart.add(rows.numpy(), own)
+    assert naive.strips.tobytes() != apart.strips.tobytes()
 
 
 def test_long_lists_and_small_sums_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
