@@ -24,7 +24,9 @@ from probekit.evidence.spread import Classes, Spread
 RUNGS = (
     "significant_raw",
     "represented",
-    "beyond_input",
+    "beyond_linear",
+    "above_plain",
+    "relayed",
     "above_twins",
     "computed",
     "distributed",
@@ -37,17 +39,25 @@ EFFECT_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 def rung_counts(decision: Decision, spread: Spread | None, classes: Classes | None) -> dict[str, int | None]:
     """Number of pairs on every rung; None where the rung was not measured."""
+    flags = rung_flags(decision, spread, classes)
+    return {name: None if held is None else int(held.sum()) for name, held in flags.items()}
+
+
+def rung_flags(
+    decision: Decision, spread: Spread | None, classes: Classes | None
+) -> dict[str, Bool[np.ndarray, " pair"] | None]:
+    """Which pairs stand on every rung; None where the rung was not measured."""
     computed = decision.computed
     return {
-        "significant_raw": int(decision.raw.sum()),
-        "represented": int(decision.represented.sum()),
-        "beyond_input": None if decision.beyond_input is None else int(decision.beyond_input.sum()),
-        "above_twins": None if decision.above_twins is None else int(decision.above_twins.sum()),
-        "computed": None if computed is None else int(computed.sum()),
-        "distributed": None
-        if computed is None or spread is None
-        else int((computed & spread.distributed).sum()),
-        "superposed": None if classes is None else int(classes.superposed.sum()),
+        "significant_raw": decision.raw,
+        "represented": decision.represented,
+        "beyond_linear": decision.beyond_linear,
+        "above_plain": decision.above_plain,
+        "relayed": decision.relayed,
+        "above_twins": decision.above_twins,
+        "computed": computed,
+        "distributed": None if computed is None or spread is None else computed & spread.distributed,
+        "superposed": None if classes is None else classes.superposed,
     }
 
 
@@ -149,17 +159,7 @@ def group_counts(
 ) -> dict[str, dict[str, int | None]]:
     """Number of pairs of each group on every rung; None where the rung was not measured."""
     labels = np.asarray(group)
-    flags: dict[str, np.ndarray | None] = {
-        "significant_raw": decision.raw,
-        "represented": decision.represented,
-        "beyond_input": decision.beyond_input,
-        "above_twins": decision.above_twins,
-        "computed": decision.computed,
-        "distributed": None
-        if decision.computed is None or spread is None
-        else decision.computed & spread.distributed,
-        "superposed": None if classes is None else classes.superposed,
-    }
+    flags = rung_flags(decision, spread, classes)
     return {
         name: {
             f"n_{rung}": None if held is None else int(held[labels == name].sum())
@@ -186,9 +186,10 @@ def statement(row: dict[str, Any]) -> str:
     parts = [
         (
             f"{row['n_significant_raw']:,} have a significant interaction (random twins: "
-            f"{row['twins']['n_significant_raw']['mean']:,.0f}), {row['n_above_twins']:,} stand above their twins, "
-            f"{row['n_computed']:,} are computed pair-specifically (twins in its place: {twins['mean']:.2f} on average, at "
-            f"most {twins['high']:.0f})."
+            f"{row['twins']['n_significant_raw']['mean']:,.0f}). {row['n_above_plain']:,} stand above plain twins; of these "
+            f"{row['n_relayed']:,} no longer do once what the input already holds of the pair is taken out (relayed). "
+            f"{row['n_above_twins']:,} stand above their twins without it, and {row['n_computed']:,} are computed "
+            f"pair-specifically (twins in the layer's place: {twins['mean']:.2f} on average, at most {twins['high']:.0f})."
         )
     ]
     low, high = row["excess_low"], row["excess_high"]

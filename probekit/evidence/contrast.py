@@ -173,6 +173,8 @@ class Contrast:
     """Exact test that some quadrant has P(|error| < ¼) ≤ 0.95; 1 where undecidable."""
     decidable: Bool[np.ndarray, " pair"]
     """Whether every quadrant has documents enough for the exact test."""
+    d_relay: Float[np.ndarray, " pair"] | None = None
+    """d′ with relays removed along the pair's interaction directions; None where it was not measured."""
 
     @property
     def p_raw(self) -> Float[np.ndarray, " pair"]:

@@ -1,16 +1,25 @@
-"""The decision on each pair: above its twins, beyond what is linear, and specific to the pair.
+"""The decision on each pair: above its null layers, with and without what is only relayed, and specific to the pair.
 
-`p_twin` asks whether the pair's d′ is beyond what random twins of the layer show for that pair; `p_pair` the same after
-removing what each concept brings by itself; `p_lin` whether the neurons read the pair better than the pre-activations
-and the MLP input do. *Above twins* is Benjamini–Hochberg on max(p_twin, p_lin), *computed* on max(p_twin, p_pair,
-p_lin); both run over all tested pairs and nothing is filtered afterwards. A twin put in the layer's place goes through
-the same function; its p_lin leaves the twin's own pre-activations out, which can only let more of its pairs pass, so
-that the layer's excess over its twins is not flattered. Axes: pair twin.
+`p_twin` asks whether the pair's d′ is beyond what random null layers (twins) show for that pair; `p_relay` the same with
+relays removed from the layer and from every twin alike (`probekit.probes.removal`); `p_pair` the same as `p_relay` after
+taking out what the pair's two concepts bring to all of their other pairs. Benjamini–Hochberg runs over all tested pairs:
+
+* *above plain twins*: on p_twin. What stands above them may be computed here or only relayed over a threshold;
+* *above twins*: on p_relay. What stands above them is not merely relayed along the pair's interaction directions;
+* *relayed*: above plain twins and not above twins;
+* *computed*: on max(p_relay, p_pair).
+
+A twin put in the layer's place goes through the same function. Linear readouts at matched budgets (as many
+pre-activations as neurons; the whole input against all neurons) are shown beside and decide nothing: 16 neurons that must
+beat a ridge on hundreds of input coordinates find nothing on a real model, and a threshold makes neurons beat every linear
+site with what they only relay. Axes: pair twin.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -18,15 +27,8 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from probekit.evidence.contrast import Contrast, p_not_above
-from probekit.evidence.nulls import (
-    MIN_TWINS,
-    Standardised,
-    compress,
-    leave_one_out,
-    pair_specific,
-    pooled_p,
-    support_strata,
-)
+from probekit.evidence.mixed import PairGraph
+from probekit.evidence.nulls import MIN_TWINS, Standardised, compress, leave_one_out, pair_specific, pooled_p
 
 Fdr = Literal["bh", "by", "storey"]
 """Control of the false discovery rate: Benjamini–Hochberg, Benjamini–Yekutieli, Storey."""
@@ -49,6 +51,11 @@ class Tested:
     fdr: Fdr = "bh"
     """How it is controlled."""
 
+    @cached_property
+    def graph(self) -> PairGraph:
+        """The pairs as a graph over concepts."""
+        return PairGraph(self.pairs, self.n_concepts)
+
     def adjusted(self, p: Float[np.ndarray, " pair"]) -> Float[np.ndarray, " pair"]:
         """Adjusted p-values, to be compared with q."""
         return adjusted(p, self.fdr)
@@ -56,30 +63,43 @@ class Tested:
 
 @dataclass(frozen=True)
 class Decision:
-    """p-values, adjusted values and flags of every tested pair; None where no twin or no linear site was measured."""
+    """p-values, adjusted values and flags of every tested pair; None where what they need was not measured."""
 
     z: Standardised | None
-    """Standardised values against the twins."""
+    """Standardised values against the twins, relays removed where that was measured."""
     p_twin: Float[np.ndarray, " pair"] | None
-    """Beyond the pair's twins."""
+    """Beyond the pair's plain twins."""
+    p_relay: Float[np.ndarray, " pair"] | None
+    """Beyond its twins with relays removed on both sides."""
     p_pair: Float[np.ndarray, " pair"] | None
-    """Beyond the twins after concept effects are removed."""
+    """Beyond what its concepts' other pairs predict, relays removed."""
+    p_decision: Float[np.ndarray, " pair"] | None
+    """The larger of p_relay and p_pair: what *computed* is decided on."""
     p_lin: Float[np.ndarray, " pair"] | None
-    """Not above the linear sites."""
+    """Not above a linear readout of the same budget; decides nothing."""
     q_above: Float[np.ndarray, " pair"] | None
-    """Adjusted max(p_twin, p_lin)."""
+    """Adjusted p_relay."""
     q_computed: Float[np.ndarray, " pair"] | None
-    """Adjusted max(p_twin, p_pair, p_lin)."""
+    """Adjusted p_decision."""
     raw: Bool[np.ndarray, " pair"]
     """BH on κ/se alone: what a naive count would report."""
     represented: Bool[np.ndarray, " pair"]
     """ε-represented in the plain sense of Hänni et al., computed or not."""
-    beyond_input: Bool[np.ndarray, " pair"] | None
+    beyond_linear: Bool[np.ndarray, " pair"] | None
     """BH on p_lin."""
+    above_plain: Bool[np.ndarray, " pair"] | None
+    """BH on p_twin."""
     above_twins: Bool[np.ndarray, " pair"] | None
-    """BH on max(p_twin, p_lin)."""
+    """BH on p_relay."""
     computed: Bool[np.ndarray, " pair"] | None
-    """BH on max(p_twin, p_pair, p_lin)."""
+    """BH on p_decision."""
+
+    @property
+    def relayed(self) -> Bool[np.ndarray, " pair"] | None:
+        """Above plain twins, and not once relays are removed."""
+        if self.above_plain is None or self.above_twins is None:
+            return None
+        return self.above_plain & ~self.above_twins
 
 
 def adjusted(p: Float[np.ndarray, " pair"], method: Fdr = "bh") -> Float[np.ndarray, " pair"]:
@@ -104,41 +124,52 @@ def adjusted(p: Float[np.ndarray, " pair"], method: Fdr = "bh") -> Float[np.ndar
 def twin_p_values(
     d_layer: Float[np.ndarray, " pair"], d_twins: Float[np.ndarray, "twin pair"], tested: Tested
 ) -> tuple[Standardised, Float[np.ndarray, " pair"], Float[np.ndarray, " pair"]]:
-    """Standardised values, p_twin and p_pair of one layer's d′ against its twins' d′."""
+    """Standardised values, p against the twins and pair-specific p of one layer's d′, of whichever kind."""
     z = leave_one_out(*compress(d_layer, d_twins))
-    strata = support_strata(tested.n11)
-    specific = pair_specific(z, tested.pairs, tested.n_concepts)
-    return z, pooled_p(z, strata), pooled_p(specific, strata)
+    specific = pair_specific(z, tested.graph)
+    return z, pooled_p(z, tested.n11), pooled_p(specific, tested.n11)
 
 
-def decide(neurons: Contrast, twins: list[Contrast], linear: list[Contrast], tested: Tested) -> Decision:
+def decide(
+    neurons: Contrast, twins: list[Contrast], matched: Sequence[tuple[Contrast, Contrast]], tested: Tested
+) -> Decision:
     """Decide every pair of one layer (or of a twin in its place).
 
     Args:
         neurons: the deciding readouts at the neurons.
         twins: the same readouts on each twin; empty when none was run.
-        linear: the same pairs at the linear sites (pre-activations, input); where none is known nothing is said about
-            computation.
+        matched: (readouts at the neurons, linear readouts of the same budget); shown, deciding nothing.
         tested: pairs and level.
     """
-    p_lin = p_not_above(neurons, linear) if linear else None
     raw = tested.adjusted(neurons.p_raw) <= tested.q
     represented = tested.adjusted(neurons.p_epsilon) <= tested.q
+    p_lin = np.max([p_not_above(ours, [rival]) for ours, rival in matched], axis=0) if matched else None
     beyond = None if p_lin is None else tested.adjusted(p_lin) <= tested.q
-    if not twins or p_lin is None:
-        return Decision(None, None, None, p_lin, None, None, raw, represented, beyond, None, None)
-    z, p_twin, p_pair = twin_p_values(neurons.d_prime, np.stack([t.d_prime for t in twins]), tested)
-    q_above = tested.adjusted(np.maximum(p_twin, p_lin))
-    q_computed = tested.adjusted(np.maximum(np.maximum(p_twin, p_pair), p_lin))
+    z = p_twin = p_relay = p_pair = p_decision = None
+    if twins:
+        z = leave_one_out(*compress(neurons.d_prime, np.stack([twin.d_prime for twin in twins])))
+        p_twin = pooled_p(z, tested.n11)
+    without = [twin.d_relay for twin in twins if twin.d_relay is not None]
+    if neurons.d_relay is not None and twins and len(without) == len(twins):
+        z, p_relay, p_pair = twin_p_values(neurons.d_relay, np.stack(without), tested)
+        p_decision = np.maximum(p_relay, p_pair)
+
+    def adjusted_or_none(p: np.ndarray | None) -> np.ndarray | None:
+        return None if p is None else tested.adjusted(p)
+
+    def at_level(p: np.ndarray | None) -> np.ndarray | None:
+        return None if p is None else p <= tested.q
+
+    q_plain, q_above, q_computed = (adjusted_or_none(p) for p in (p_twin, p_relay, p_decision))
     return Decision(
-        z, p_twin, p_pair, p_lin, q_above, q_computed, raw, represented, beyond, q_above <= tested.q,
-        q_computed <= tested.q,
+        z=z, p_twin=p_twin, p_relay=p_relay, p_pair=p_pair, p_decision=p_decision, p_lin=p_lin, q_above=q_above,
+        q_computed=q_computed, raw=raw, represented=represented, beyond_linear=beyond, above_plain=at_level(q_plain),
+        above_twins=at_level(q_above), computed=at_level(q_computed),
     )  # fmt: skip
 
 
-def decide_twins(twins: list[Contrast], input_site: Contrast | None, tested: Tested) -> list[Decision]:
+def decide_twins(twins: list[Contrast], tested: Tested) -> list[Decision]:
     """The decision on each twin in the layer's place, with the other twins as its twins."""
     if len(twins) < MIN_TWINS:
         return []
-    linear = [] if input_site is None else [input_site]
-    return [decide(twin, twins[:r] + twins[r + 1 :], linear, tested) for r, twin in enumerate(twins)]
+    return [decide(twin, twins[:r] + twins[r + 1 :], [], tested) for r, twin in enumerate(twins)]

@@ -3,8 +3,8 @@
 A twin is a random layer that sees the same inputs with the same pre-activation covariance. Pairs differ far more than
 layers do, so each pair is standardised by its own twin values; with few twins the standard deviation is shrunk across
 pairs (the moderated variance of limma, Smyth 2004). Every twin is standardised by all the others in turn and the layer
-by equally many, which makes the layer exchangeable with its twins when it computes nothing. Removing what each concept
-brings by itself is done by median polish: least squares lets the true pairs leak into their concepts' effects.
+by equally many, which makes the layer exchangeable with its twins when it computes nothing. What each concept brings by
+itself is taken out by leave-one-out prediction (`probekit.evidence.mixed`).
 Axes: twin pair concept.
 """
 
@@ -15,14 +15,20 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
-from probekit.evidence.robust import polish
+from probekit.evidence.mixed import PairGraph
 
 MIN_TWINS = 4
 """Fewest twins that leave two to standardise by when one twin takes the layer's place and another is left out."""
-PAIRS_PER_STRATUM = 500
-MAX_STRATA = 4
+MIN_PAIRS_SCALED = 30
+"""Fewest pairs from which the scatter's dependence on support is fitted."""
+TAIL_SHARE = 0.03
+"""Share of the pooled twin values that makes up the fitted tail."""
+MOST_HEAVY = 0.9
+"""Largest shape of the tail: beyond it the fitted distribution has no mean."""
+MIN_TAIL = 30
+"""Fewest values a tail is fitted to, and fewest that must reach a value for its p to be counted and not fitted."""
 
 
 def variance_prior(variance: Float[np.ndarray, " pair"], df: int) -> tuple[float, float]:
@@ -97,57 +103,65 @@ def compress(
     return np.arcsinh(layer / scale), np.arcsinh(twins / scale)
 
 
-def median_polish(
-    values: Float[np.ndarray, " pair"], pairs: Int[np.ndarray, "pair 2"], n_concepts: int
+def pair_specific(z: Standardised, graph: PairGraph) -> Standardised:
+    """Leave-one-out residuals of the standardised values: what a pair shows beyond its two concepts.
+
+    The layer's residuals are measured in units that are never below the twins' usual one: a layer whose values are smooth
+    must not look pair-specific.
+    """
+    twins = [graph.residuals(twin) for twin in z.twins]
+    usual = float(np.median([one.scale for one in twins]))
+    return Standardised(graph.residuals(z.layer, usual).t, np.stack([one.t for one in twins]))
+
+
+def support_scale(
+    twins: Float[np.ndarray, "twin pair"], n11: Int[np.ndarray, " pair"]
 ) -> Float[np.ndarray, " pair"]:
-    """What is left of z_ij = level + a_i + a_j + rest when each concept's effect is its median (Tukey 1977).
+    """How the twins' values scatter with the tokens of quadrant 11: a power of n11, fitted to all pairs.
 
-    The rounds of medians start from the least-squares fit (rounds of means): alone they stop wherever half of a concept's
-    pairs agree, which additive effects can bring about without being removed. A concept tested in one pair only takes
-    all of that pair's value with it: such a pair can never be pair-specific.
+    One stratum of all pairs can then serve as everyone's null, where strata of like support would each be small.
     """
-    # 30 rounds of each kind: the effects of sparse pair graphs settle to 1e-3 of a standard unit well before
-    return polish(np.ascontiguousarray(values, float), pairs, n_concepts, 30, 1e-3)
+    spread = np.sqrt((twins**2).mean(0))
+    usable = spread > 0
+    support = np.log(np.maximum(n11, 1).astype(float))
+    if usable.sum() < MIN_PAIRS_SCALED or np.ptp(support[usable]) == 0:
+        return np.ones(len(n11))
+    slope = np.polyfit(support[usable], np.log(spread[usable]), 1)[0]
+    return np.exp(slope * (support - support[usable].mean()))
 
 
-def lower_half_mad(values: Float[np.ndarray, " pair"]) -> float:
-    """Median distance below the median: a scale that real (upper-tail) finds do not inflate."""
-    middle = np.median(values)
-    below = middle - values[values < middle]
-    return float(np.median(below)) if len(below) else 0.0
+def pooled_p(z: Standardised, n11: Int[np.ndarray, " pair"], tail: bool = True) -> Float[np.ndarray, " pair"]:
+    """One-sided p-value of each pair against the pooled leave-one-out values of all twins and pairs.
 
+    Where enough of the B pooled values reach the pair's, (b + 1)/(B + 1) with b their number; beyond, a generalised Pareto
+    distribution fitted to the uppermost `TAIL_SHARE` of them by probability-weighted moments (Hosking & Wallis 1987; for
+    permutation p-values Knijnenburg et al. 2009), so that a pair far beyond every twin is not held up by how many twins
+    there are. The shape is not taken below 0 (no upper end is claimed that the twins did not show), and one standard error
+    is added to it: where the tail is extrapolated, p errs upwards.
 
-def pair_specific(z: Standardised, pairs: Int[np.ndarray, "pair 2"], n_concepts: int) -> Standardised:
-    """The standardised values after concept effects are removed alike from the layer and from every twin.
-
-    The layer's rest is divided by its lower-half MAD over the twins' (their median) where that ratio exceeds 1: a layer
-    whose values are rough for reasons of single concepts must not look pair-specific.
+    Args:
+        z: standardised values, or their pair-specific residuals.
+        n11: tokens of quadrant 11; the scatter's dependence on it is taken out.
+        tail: False leaves the counts as they are.
     """
-    layer = median_polish(z.layer, pairs, n_concepts)
-    twins = np.stack([median_polish(twin, pairs, n_concepts) for twin in z.twins])
-    usual = float(np.median([lower_half_mad(twin) for twin in twins]))
-    ratio = lower_half_mad(layer) / usual if usual > 0 else 1.0
-    return Standardised(layer / max(ratio, 1.0), twins)
-
-
-def support_strata(n11: Int[np.ndarray, " pair"]) -> Int[np.ndarray, " pair"]:
-    """Strata of similar support, of at least `PAIRS_PER_STRATUM` pairs, at most `MAX_STRATA`.
-
-    Cut by rank, ties in the order of the pairs: many pairs of equal support would leave a stratum nearly empty, and a
-    pair alone with its own twins could never be found.
-    """
-    n_strata = int(np.clip(len(n11) // PAIRS_PER_STRATUM, 1, MAX_STRATA))
-    rank = np.empty(len(n11), np.int64)
-    rank[np.argsort(n11, kind="stable")] = np.arange(len(n11))
-    return rank * n_strata // max(len(n11), 1)
-
-
-def pooled_p(z: Standardised, strata: Int[np.ndarray, " pair"]) -> Float[np.ndarray, " pair"]:
-    """(b + 1)/(B + 1): b of the B leave-one-out twin values of the pair's stratum reach the layer's value."""
-    p = np.ones(len(z.layer))
-    for stratum in np.unique(strata):
-        inside = strata == stratum
-        null = np.sort(z.twins[:, inside].ravel())
-        reached = len(null) - np.searchsorted(null, z.layer[inside], side="left")
-        p[inside] = (reached + 1) / (len(null) + 1)
-    return p
+    scale = support_scale(z.twins, n11)
+    layer, null = z.layer / scale, np.sort((z.twins / scale).ravel())
+    reached = len(null) - np.searchsorted(null, layer, side="left")
+    p = (reached + 1) / (len(null) + 1)
+    n_tail = int(TAIL_SHARE * len(null))
+    if not tail or n_tail < MIN_TAIL:
+        return p
+    threshold = null[-n_tail - 1]
+    excess = null[-n_tail:] - threshold
+    mean = excess.mean()
+    if mean <= 0:
+        return p
+    first = (np.arange(n_tail) / (n_tail - 1) * excess).mean()
+    # with α₁ = E[X(1 − F)] = mean − first: shape and scale of Hosking & Wallis, in the sign where a heavy tail is positive
+    heavy = max(2 - mean / (mean - 2 * (mean - first)), 0.0)
+    heavy = min(heavy + (1 + heavy) / np.sqrt(n_tail), MOST_HEAVY)
+    size = mean * (1 - heavy)
+    above = (reached < MIN_TAIL) & (layer > threshold)
+    share = n_tail / len(null)
+    p[above] = share * stats.genpareto.sf(layer[above] - threshold, heavy, scale=size)
+    return np.maximum(p, np.finfo(float).tiny)

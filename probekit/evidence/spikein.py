@@ -20,7 +20,6 @@ from jaxtyping import Float, Int
 from probekit.evidence.contrast import Contrast
 from probekit.evidence.decide import Tested, decide
 from probekit.evidence.estimate import clopper_pearson
-from probekit.evidence.nulls import support_strata
 
 AMPLITUDES = (0.5, 1.0, 2.0, 4.0)
 """Sizes in standard deviations of the neuron."""
@@ -30,6 +29,8 @@ MOST_SPIKES = 100
 SHARE = 0.1
 """At most this share of the tested pairs is spiked, so that the others still show what is usual."""
 RECALLS = (0.5, 0.9)
+PAIRS_PER_STRATUM = 500
+MAX_STRATA = 4
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,17 @@ class Spikes:
         return cls(pairs, pattern)
 
 
+def support_strata(n11: Int[np.ndarray, " pair"]) -> Int[np.ndarray, " pair"]:
+    """Strata of similar support, of at least `PAIRS_PER_STRATUM` pairs, at most `MAX_STRATA`; recall is shown for each.
+
+    Cut by rank, ties in the order of the pairs.
+    """
+    n_strata = int(np.clip(len(n11) // PAIRS_PER_STRATUM, 1, MAX_STRATA))
+    rank = np.empty(len(n11), np.int64)
+    rank[np.argsort(n11, kind="stable")] = np.arange(len(n11))
+    return rank * n_strata // max(len(n11), 1)
+
+
 def spiked_pairs(n_tested: int, rng: np.random.Generator) -> Int[np.ndarray, " spike"]:
     """Which of the tested pairs are spiked, ascending."""
     n_spikes = min(MOST_SPIKES, int(SHARE * n_tested))
@@ -86,7 +98,6 @@ def sensitivity(
     spiked: Mapping[float, Contrast],
     at: Int[np.ndarray, " spike"],
     twins: list[Contrast],
-    linear: list[Contrast],
     tested: Tested,
 ) -> dict[str, Any] | None:
     """The recall curve of one layer.
@@ -96,20 +107,19 @@ def sensitivity(
         spiked: the spiked pairs at each amplitude.
         at: their places among the tested pairs.
         twins: the layer's twins.
-        linear: its linear sites.
         tested: pairs and level.
 
     Returns:
         For each amplitude (0: as it is) and rung the share found with its exact interval, overall and by stratum of
         support, and the amplitude at which half and nine tenths are found; None without twins or spikes.
     """
-    if not twins or not spiked or not linear:
+    if not twins or not spiked or neurons.d_relay is None:
         return None
     strata = support_strata(tested.n11)[at]
     rows: list[dict[str, Any]] = []
     for amplitude in (0.0, *sorted(spiked)):
         layer = spliced(neurons, spiked[amplitude], at) if amplitude else neurons
-        decision = decide(layer, twins, linear, tested)
+        decision = decide(layer, twins, [], tested)
         assert decision.computed is not None
         assert decision.above_twins is not None
         found = {"above_twins": decision.above_twins[at], "computed": decision.computed[at]}

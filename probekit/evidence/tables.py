@@ -17,18 +17,18 @@ from probekit.evidence.decide import Decision, Tested
 from probekit.evidence.spread import Classes, Spread
 from probekit.probes.refit import Readouts
 
-SCHEMA = "probekit.summary/1"
+SCHEMA = "probekit.summary/2"
 PAIR_COLUMNS = (
     "layer", "a", "b", "n11", "n10", "n01", "n00", "k", "neurons", "weights", "kappa", "kappa_se", "d_prime",
     "d_prime_input", "eps95", "mean11", "mean10", "mean01", "mean00", "best_neuron_d_prime", "participation", "shape",
-    "p_twin", "p_pair", "p_lin", "q_above", "q", "above_twins", "computed", "represented", "distributed", "superposed",
-    "inclusion", "kind", "z", "d_balanced", "d_prime_pre", "d_prime_linear", "d_prime_twins", "dedicated", "conjunctive",
-    "offset", "decidable", "overlap",
+    "p_twin", "p_relay", "p_pair", "p_decision", "p_lin", "q_above", "q", "above_plain", "relayed", "above_twins",
+    "computed", "represented", "distributed", "superposed", "inclusion", "kind", "z", "d_balanced", "d_prime_pre",
+    "d_prime_linear", "d_prime_twins", "d_prime_relay", "d_prime_relay_twins", "dedicated", "conjunctive", "offset",
+    "decidable", "overlap",
 )  # fmt: skip
 PATH_COLUMNS = (
-    "layer", "a", "b", "k", "kappa", "kappa_se", "d_prime", "d_balanced", "eps95", "mean11", "mean10", "mean01", "mean00",
-    "sd11", "sd10", "sd01", "sd00", "significant_raw", "represented", "beyond_input", "p_twin", "p_pair", "above_twins",
-    "computed",
+    "layer", "a", "b", "k", "kappa", "kappa_se", "d_prime", "d_balanced", "eps95", "mean11", "mean10", "mean01",
+    "mean00", "sd11", "sd10", "sd01", "sd00", "significant_raw", "represented", "p_twin", "above_plain",
 )  # fmt: skip
 
 
@@ -57,6 +57,7 @@ def pair_table(
     n_pairs = len(tested.pairs)
     nothing = np.full(n_pairs, np.nan)
     used = [row >= 0 for row in readouts.neurons]
+    without = [twin.d_relay for twin in twins if twin.d_relay is not None]
 
     def flag(values: np.ndarray | None) -> object:
         return pd.array([pd.NA] * n_pairs if values is None else values, dtype="boolean")
@@ -79,10 +80,14 @@ def pair_table(
         "participation": spread.participation,
         "shape": spread.shape,
         "p_twin": nothing if decision.p_twin is None else decision.p_twin,
+        "p_relay": nothing if decision.p_relay is None else decision.p_relay,
         "p_pair": nothing if decision.p_pair is None else decision.p_pair,
+        "p_decision": nothing if decision.p_decision is None else decision.p_decision,
         "p_lin": nothing if decision.p_lin is None else decision.p_lin,
         "q_above": nothing if decision.q_above is None else decision.q_above,
         "q": nothing if decision.q_computed is None else decision.q_computed,
+        "above_plain": flag(decision.above_plain),
+        "relayed": flag(decision.relayed),
         "above_twins": flag(decision.above_twins),
         "computed": flag(decision.computed),
         "represented": flag(decision.represented),
@@ -95,6 +100,8 @@ def pair_table(
         "d_prime_pre": nothing if pre is None else pre.d_prime,
         "d_prime_linear": nothing if linear is None else linear.d_prime,
         "d_prime_twins": np.stack([t.d_prime for t in twins]).mean(0) if twins else nothing,
+        "d_prime_relay": nothing if neurons.d_relay is None else neurons.d_relay,
+        "d_prime_relay_twins": np.stack(without).mean(0) if without else nothing,
         "dedicated": flag(None if classes is None else classes.dedicated & (decision.computed == True)),  # noqa: E712
         "conjunctive": flag(spread.conjunctive),
         "offset": readouts.offset,
@@ -104,10 +111,24 @@ def pair_table(
     return pd.DataFrame(columns)[list(PAIR_COLUMNS)]
 
 
+RANKING = {"p_decision": True, "z": False, "d_prime": False, "a": True, "b": True}
+"""Columns that rank pairs, strongest first, and whether each ascends."""
+
+
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """Pairs, strongest first: the one order in which tables, cards and `Run.top` name them.
+
+    By what is decided on, then by how far a pair stands out from its twins; pairs of a run without twins by d′.
+    """
+    return table.sort_values(
+        list(RANKING), ascending=list(RANKING.values()), kind="stable", na_position="last"
+    )
+
+
 def path_rows(
     *, layer: int, names: Sequence[str], tested: Tested, k: int, contrast: Contrast, decision: Decision
 ) -> pd.DataFrame:
-    """One row a pair for a readout of another size, with its own decisions."""
+    """One row a pair for a readout of another size, with its own decisions; relays are removed at the deciding size only."""
     n_pairs = len(tested.pairs)
     nothing = np.full(n_pairs, np.nan)
 
@@ -128,11 +149,8 @@ def path_rows(
         **{f"sd{q}": contrast.sd[:, i] for i, q in enumerate(("11", "10", "01", "00"))},
         "significant_raw": decision.raw,
         "represented": decision.represented,
-        "beyond_input": flag(decision.beyond_input),
         "p_twin": nothing if decision.p_twin is None else decision.p_twin,
-        "p_pair": nothing if decision.p_pair is None else decision.p_pair,
-        "above_twins": flag(decision.above_twins),
-        "computed": flag(decision.computed),
+        "above_plain": flag(decision.above_plain),
     }
     return pd.DataFrame(columns)[list(PATH_COLUMNS)]
 

@@ -90,12 +90,19 @@ class PcSignTwins:
         self, inputs: Float[Tensor, "token input"], which: Sequence[int] | None = None
     ) -> Iterator[Float[Tensor, "token neuron"]]:
         """Neurons of each twin in turn, or of some of them; the rotation into the frame is shared by all."""
+        return (neurons for _, neurons in self.activations(inputs, which))
+
+    def activations(
+        self, inputs: Float[Tensor, "token input"], which: Sequence[int] | None = None
+    ) -> Iterator[tuple[Float[Tensor, "token half"], Float[Tensor, "token neuron"]]]:
+        """Pre-activations and neurons of each twin in turn, or of some of them."""
         frame, weights = self.frame, self.weights
         rotated = (inputs - frame.mean) @ frame.directions
         into_frame = frame.directions.T @ weights.weight.T
         bias = weights.weight @ frame.mean + weights.bias
         for sign in self.signs if which is None else self.signs[list(which)]:
-            yield weights.activate((rotated * sign) @ into_frame + bias)
+            pre = (rotated * sign) @ into_frame + bias
+            yield pre, weights.activate(pre)
 
 
 def isotropic_twin(

@@ -22,6 +22,8 @@ SIGNS = np.array([1.0, -1.0, -1.0, 1.0])
 """Sign of each quadrant mean in the interaction contrast κ = μ11 − μ10 − μ01 + μ00."""
 SAMPLE = 2_000
 """Tokens a quadrant and pair, at most."""
+RELAY_SAMPLE = 800
+"""The same where relays are removed: a pair's d′ hangs on its rarest quadrant, which seldom holds more."""
 MIN_DOCS = 20
 """Documents that each quadrant must come from."""
 

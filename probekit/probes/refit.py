@@ -109,6 +109,20 @@ class BalancedMoments:
         self._means = np.zeros((n_pairs, 4, k))
         self._outer = np.zeros((n_pairs, k, k))
 
+    @classmethod
+    def of_sums(
+        cls,
+        support: Int[np.ndarray, "pair k"],
+        shift: Float[np.ndarray, " neuron"],
+        sample: TokenSample,
+        means: Float[np.ndarray, "pair quadrant k"],
+        outer: Float[np.ndarray, "pair k k"],
+    ) -> BalancedMoments:
+        """Moments that were summed elsewhere: sums about the shift by quadrant, balanced sums of products."""
+        moments = cls(support, torch.from_numpy(shift), sample)
+        moments._means, moments._outer = means, outer
+        return moments
+
     def add_tile(
         self, rows: Float[np.ndarray, "token neuron"], start: int, low: np.ndarray, high: np.ndarray
     ) -> None:

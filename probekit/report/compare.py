@@ -17,7 +17,7 @@ from probekit.report import tables, words
 from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, to_svg
 from probekit.report.page import Figure, environment
 
-RUNGS = ("n_significant_raw", "n_beyond_input", "n_above_twins", "n_computed")
+RUNGS = ("n_significant_raw", "n_above_plain", "n_relayed", "n_above_twins", "n_computed")
 """The rungs drawn; the table holds all of them."""
 TAIL = 0.01
 """The level at which the two tails of the p-values are compared."""

@@ -50,18 +50,29 @@ def methods(summary: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tup
             "Judgement",
             (
                 "On the confirm half κ gets a standard error clustered by document, "
-                "and d′ = κ divided by the readout’s noise. The same is done at the MLP input and at the "
-                "pre-activations, which must be beaten."
+                "and d′ = κ divided by the readout’s noise. The same is done at linear sites at matched budgets (as many "
+                "pre-activations as neurons, the whole input against all neurons); these are shown and decide nothing."
             ),
         ),
         ("Twins", _twins(n_twins)),
         (
+            "Relays",
+            (
+                "A layer may only pass on an AND that already lies in its input. For each pair the directions of the "
+                "input are found along which the two concepts interact (the mean interaction and the leading "
+                "eigenvectors of the interaction of the covariances, on the fit half). What the readout’s neurons read "
+                "along them is replaced, in the layer and in every twin alike, by what they would read of an input with "
+                "scrambled principal components; the readout is fitted and judged again."
+            ),
+        ),
+        (
             "Decision",
             (
-                "Every pair’s d′ is compared with its own twins’, once as it stands and once after "
-                "removing what each of its two concepts brings to all of its pairs (median polish). "
-                f"Benjamini–Hochberg{rate} over all testable pairs gives “above twins” and “computed”. Each "
-                "twin is put in the layer’s place by the same rule, which gives the grey numbers."
+                "Every pair’s d′ is compared with its own twins’, as it stands (above plain twins) and with relays removed "
+                "(above twins); what passes only the first is called relayed. A pair is computed when its d′ without "
+                "relays is moreover higher than the other pairs of its two concepts predict (mixed model, leave-one-out). "
+                f"Benjamini–Hochberg{rate} runs over all tested pairs. Each twin is put in the layer’s place by the "
+                "same rule, which gives the grey numbers."
             ),
         ),
         (
@@ -111,7 +122,7 @@ def limits(summary: Mapping[str, Any]) -> list[str]:
             "only; the column “shape” names the pattern that the readout’s neurons show."
         ),
         (
-            "ANDs that a concept shares with all its partners are taken out with the concept, so the "
+            "ANDs that a concept shares with all its partners are predicted by its other pairs, so the "
             "count of “computed” cannot see them."
         ),
         *_intervals(n_twins),

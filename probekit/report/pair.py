@@ -186,9 +186,10 @@ def layer_table(layers: pd.DataFrame) -> Table:
             "Input d′",
             "Pre-act. d′",
             "ε95",
+            "d′ without relay\n(twins’)",
             "p twin",
+            "p relay",
             "p pair",
-            "p linear",
             "q",
         ),
         tuple(
@@ -201,7 +202,8 @@ def layer_table(layers: pd.DataFrame) -> Table:
                 words.real(row["d_prime_input"]),
                 words.real(row["d_prime_pre"]),
                 words.real(row["eps95"]),
-                *(words.probability(row[p]) for p in ("p_twin", "p_pair", "p_lin", "q")),
+                f"{words.real(row['d_prime_relay'])}\n({words.real(row['d_prime_relay_twins'])})",
+                *(words.probability(row[p]) for p in ("p_twin", "p_relay", "p_pair", "q")),
             )
             for row in layers.to_dict("records")
         ),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from probekit.evidence.tables import ranked
 from probekit.report import words
 from probekit.report.tables import Table
 
@@ -16,15 +17,6 @@ N_SEARCHABLE = 1_000
 """Pairs in the searchable table, over all layers; the whole tables are the run's parquet files."""
 
 
-def _ranked(table: pd.DataFrame) -> pd.DataFrame:
-    """Finds first, then by q, then by effect; ties in the order of names."""
-    return table.sort_values(
-        ["computed", "q", "q_above", "d_prime", "a", "b"],
-        ascending=[False, True, True, False, True, True],
-        kind="stable",
-    )
-
-
 _PAIR_COLUMNS = (
     "A",
     "B",
@@ -32,7 +24,8 @@ _PAIR_COLUMNS = (
     "Shape",
     "κ ± s.e.",
     "d′",
-    "d′ input",
+    "d′ without relay",
+    "Twins’",
     "q",
     "q twins",
     "Effective neurons",
@@ -47,7 +40,8 @@ def _pair_cells(pair: Mapping[Any, Any]) -> tuple[str, ...]:
         str(pair["shape"] or words.NONE),
         f"{words.real(pair['kappa'])} ± {words.real(pair['kappa_se'])}",
         words.real(pair["d_prime"]),
-        words.real(pair["d_prime_input"]),
+        words.real(pair["d_prime_relay"]),
+        words.real(pair["d_prime_relay_twins"]),
         words.probability(pair["q"]),
         words.probability(pair["q_above"]),
         words.real(pair["participation"], 1),
@@ -65,6 +59,8 @@ def verdict(pair: Mapping[Any, Any]) -> str:
         return f"computed, {spread}"
     if _holds(pair["above_twins"]):
         return "above twins"
+    if _holds(pair["relayed"]):
+        return "relayed"
     return "ε-represented" if _holds(pair["represented"]) else "none"
 
 
@@ -81,7 +77,7 @@ def strongest_table(row: words.Row, table: pd.DataFrame) -> tuple[str, Table]:
         kind = f"{words.plural(row['n_computed'], 'pair')} computed"
     else:
         kind = "no pair is computed; these came nearest and are not finds"
-    head = _ranked(table).head(N_STRONGEST)
+    head = ranked(table).head(N_STRONGEST)
     return (
         f"Layer {row['layer']}: {kind}",
         Table(
@@ -95,10 +91,10 @@ def strongest_table(row: words.Row, table: pd.DataFrame) -> tuple[str, Table]:
 
 def searchable_table(pairs: Mapping[int, pd.DataFrame]) -> Table:
     """The first pairs over all layers."""
-    heads = [_ranked(table).head(N_SEARCHABLE) for _, table in sorted(pairs.items())]
-    best = _ranked(pd.concat(heads, ignore_index=True)).head(N_SEARCHABLE) if heads else pd.DataFrame()
+    heads = [ranked(table).head(N_SEARCHABLE) for _, table in sorted(pairs.items())]
+    best = ranked(pd.concat(heads, ignore_index=True)).head(N_SEARCHABLE) if heads else pd.DataFrame()
     return Table(
-        f"The first {len(best)} pairs over all layers, by q.",
+        f"The first {len(best)} pairs over all layers, by p.",
         ("Layer", *_PAIR_COLUMNS),
         tuple((str(pair["layer"]), *_pair_cells(pair)) for pair in best.to_dict("records")),
         n_text=5,

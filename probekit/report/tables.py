@@ -179,16 +179,16 @@ def other_k_table(rows: Sequence[words.Row], paths: Mapping[int, pd.DataFrame] |
     told = [(row["layer"], entry) for row in rows for entry in row.get("by_k") or []]
     if told:
         return Table(
-            "Pairs above twins and computed by number of neurons k, on the pooled and on the balanced d′; "
-            "k = 16 with the pooled d′ decides, the others are shown beside it.",
-            ("Layer", "k", "d′", "Above twins", "Computed", "p_pair ≤ 0.01", "p_pair ≥ 0.99"),
+            "Pairs above plain twins, and more than their concepts' other pairs predict, by number of neurons k, on the "
+            "pooled and on the balanced d′. Relays are not removed here, so nothing is called computed.",
+            ("Layer", "k", "d′", "Above plain twins", "Pair-specific", "p ≤ 0.01", "p ≥ 0.99"),
             tuple(
                 (
                     str(layer),
                     str(entry["k"]),
                     str(entry["form"]),
-                    words.count(entry["n_above_twins"]),
-                    words.count(entry["n_computed"]),
+                    words.count(entry["n_above_plain"]),
+                    words.count(entry["n_specific_plain"]),
                     words.percent(entry["share_low_p"], 2),
                     words.percent(entry["share_high_p"], 2),
                 )
@@ -202,7 +202,7 @@ def other_k_table(rows: Sequence[words.Row], paths: Mapping[int, pd.DataFrame] |
 def _paths_table(paths: Mapping[int, pd.DataFrame] | None) -> Table | None:
     wanted = {
         "d_prime": "Median d′", "d_balanced": "Median balanced d′", "represented": "ε-represented",
-        "beyond_input": "Beyond the input", "above_twins": "Above twins", "computed": "Computed",
+        "above_plain": "Above plain twins",
     }  # fmt: skip
     held = {layer: table for layer, table in (paths or {}).items() if len(table) and "k" in table}
     shown = [column for column in wanted if any(column in table for table in held.values())]

@@ -33,9 +33,19 @@ RUNGS: tuple[tuple[str, str, str], ...] = (
         "ε-represented",
         "read off to within ¼ in every quadrant on 95 % of documents, computed here or not",
     ),
-    ("n_beyond_input", "Beyond the input", "read better from the neurons than from what enters them"),
-    ("n_above_twins", "Above twins", "and read better than from random twins of the layer"),
-    ("n_computed", "Computed", "and still so after removing what each of the two concepts brings by itself"),
+    (
+        "n_beyond_linear",
+        "Beyond linear",
+        "read better from the neurons than linearly from as many pre-activations, and from the whole input; decides nothing",
+    ),
+    ("n_above_plain", "Above plain twins", "read better than from random layers that see the same inputs"),
+    (
+        "n_relayed",
+        "Relayed",
+        "above plain twins only until what the input already holds of the pair is taken out of both",
+    ),
+    ("n_above_twins", "Above twins", "read better than from random layers with relays removed on both sides"),
+    ("n_computed", "Computed", "and more so than the two concepts' other pairs predict"),
     ("n_superposed", "In superposition", "and spread over neurons that carry other computed pairs too"),
 )
 """The rungs of the ladder: key in the layer rows, label, meaning."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from probekit.evidence import census
 from probekit.evidence.audit import audit
-from probekit.evidence.contrast import Contrast, p_not_above
+from probekit.evidence.contrast import Contrast
 from probekit.evidence.decide import Decision, decide, decide_twins, twin_p_values
 from probekit.evidence.nonnull import non_null
 from probekit.evidence.nulls import MIN_TWINS
@@ -53,8 +53,7 @@ def judge(
     tested = planned.tested
     neurons = measure.by_k[DECIDING_K]
     twins = measure.twins.get(DECIDING_K, [])
-    linear = [site for site in (measure.pre, measure.input_site) if site is not None]
-    decision = decide(neurons, twins, linear, tested)
+    decision = decide(neurons, twins, _matched(measure), tested)
     computed = decision.computed
     classes = (
         None
@@ -73,7 +72,7 @@ def judge(
     paths = [
         path_rows(
             layer=measure.layer, names=names, tested=tested, k=k if k else measure.n_neurons, contrast=contrast,
-            decision=decide(contrast, measure.twins.get(k, []), linear, tested),
+            decision=decide(contrast, measure.twins.get(k, []), [], tested),
         )
         for k, contrast in measure.by_k.items()
         if k != DECIDING_K
@@ -94,7 +93,7 @@ def judge(
         if computed is None
         else coherence(measure.readouts, computed & ~_duplicates(planned), measure.n_neurons),
         **{
-            f"n_above_{name}": _above(measure.controls[kind], measure, decision, planned)
+            f"n_above_{name}": _above(measure.controls[kind], neurons, planned)
             for kind, name in CONTROL_NAMES
         },
         "effect_levels": list(census.EFFECT_LEVELS),
@@ -113,7 +112,7 @@ def judge(
         },
         "by_k": _by_k(measure, planned),
         "total": None if computed is None else census.in_all(computed, planned.inclusion, planned.n_testable),
-        "sensitivity": sensitivity(neurons, measure.spiked, planned.study.spiked_at, twins, linear, tested),
+        "sensitivity": sensitivity(neurons, measure.spiked, planned.study.spiked_at, twins, tested),
     }
     row |= _against_twins(measure, planned, decision, kinds)
     row["groups"] = _groups(
@@ -140,15 +139,22 @@ def _groups(
     ]
 
 
-def _above(
-    controls: list[Contrast], measure: LayerMeasure, decision: Decision, planned: PlannedStudy
-) -> int | None:
-    """Pairs above twins of another kind, by the rule of the rung above twins; None where too few were run."""
-    if len(controls) < MIN_TWINS or decision.p_lin is None:
+def _matched(measure: LayerMeasure) -> list[tuple[Contrast, Contrast]]:
+    """Readouts at the neurons beside linear readouts of the same budget: as many coordinates, or all of them."""
+    held: list[tuple[Contrast, Contrast]] = []
+    if measure.pre is not None:
+        held.append((measure.by_k[DECIDING_K], measure.pre))
+    if measure.input_site is not None:
+        held.append((measure.by_k[0], measure.input_site))
+    return held
+
+
+def _above(controls: list[Contrast], neurons: Contrast, planned: PlannedStudy) -> int | None:
+    """Pairs above twins of another kind, by the rule of the rung above plain twins; None where too few were run."""
+    if len(controls) < MIN_TWINS:
         return None
-    d_twins = np.stack([t.d_prime for t in controls])
-    _, p, _ = twin_p_values(measure.by_k[DECIDING_K].d_prime, d_twins, planned.tested)
-    return int((planned.tested.adjusted(np.maximum(p, decision.p_lin)) <= planned.tested.q).sum())
+    _, p, _ = twin_p_values(neurons.d_prime, np.stack([t.d_prime for t in controls]), planned.tested)
+    return int((planned.tested.adjusted(p) <= planned.tested.q).sum())
 
 
 def _duplicates(planned: PlannedStudy) -> np.ndarray:
@@ -165,12 +171,12 @@ def _against_twins(
 ) -> dict[str, Any]:
     """Everything that sets the layer beside its twins; nulls where none ran."""
     twins = measure.twins.get(DECIDING_K, [])
-    if not twins or decision.z is None or decision.p_pair is None:
+    if decision.z is None or decision.p_decision is None:
         nothing = (
             "twin_rate", "n_excess", "excess_low", "excess_high", "share_low_p", "share_high_p", "n_nonnull_low", "nonnull",
         )  # fmt: skip
         return {"twins": None, "groups": [], "tails": [], **dict.fromkeys(nothing)}
-    in_place = decide_twins(twins, measure.input_site, planned.tested)
+    in_place = decide_twins(twins, planned.tested)
     counts: list[dict[str, int | None]] = []
     for twin, spread, readouts in zip(in_place, measure.twin_spreads, measure.twin_readouts, strict=True):
         assert twin.computed is not None
@@ -182,9 +188,9 @@ def _against_twins(
     n_tested = len(planned.tested.pairs)
     assert decision.computed is not None
     excess, low, high = census.excess_interval(int(decision.computed.sum()), twin_computed)
-    twin_p = [t.p_pair for t in in_place if t.p_pair is not None]
-    tails = census.tail_table(decision.p_pair, twin_p)
-    nonnull = non_null(decision.p_pair, twin_p)
+    twin_p = [t.p_decision for t in in_place if t.p_decision is not None]
+    tails = census.tail_table(decision.p_decision, twin_p)
+    nonnull = non_null(decision.p_decision, twin_p)
     shown = next(row for row in tails if row["t"] == census.TAIL_SHOWN)
     return {
         "twins": census.twin_ladder(counts),
@@ -202,31 +208,26 @@ def _against_twins(
 
 
 def _by_k(measure: LayerMeasure, planned: PlannedStudy) -> list[dict[str, Any]]:
-    """Decisions at every size for which twins were confirmed, on the pooled and on the balanced d′."""
-    rows: list[dict[str, Any]] = []
-    linear = [site for site in (measure.pre, measure.input_site) if site is not None]
-    for k, twins in measure.twins.items():
-        for form in ("pooled", "balanced"):
-            rows.append(
-                {"k": k or "all", "form": form, **_counts(measure.by_k[k], twins, linear, planned, form)}
-            )
-    return rows
+    """Counts against plain twins at every size for which twins were confirmed, on the pooled and on the balanced d′.
+
+    Relays are removed at the deciding size only, so nothing is called computed here.
+    """
+    return [
+        {"k": k or "all", "form": form, **_counts(measure.by_k[k], twins, planned, form)}
+        for k, twins in measure.twins.items()
+        for form in ("pooled", "balanced")
+    ]
 
 
-def _counts(
-    neurons: Contrast, twins: list[Contrast], linear: list[Contrast], planned: PlannedStudy, form: str
-) -> dict[str, Any]:
+def _counts(neurons: Contrast, twins: list[Contrast], planned: PlannedStudy, form: str) -> dict[str, Any]:
     def values(contrast: Contrast) -> np.ndarray:
         return contrast.d_prime if form == "pooled" else contrast.d_balanced
 
     tested = planned.tested
     _, p_twin, p_pair = twin_p_values(values(neurons), np.stack([values(t) for t in twins]), tested)
-    p_lin = p_not_above(neurons, linear)
-    above = tested.adjusted(np.maximum(p_twin, p_lin)) <= tested.q
-    computed = tested.adjusted(np.maximum(np.maximum(p_twin, p_pair), p_lin)) <= tested.q
     return {
-        "n_above_twins": int(above.sum()),
-        "n_computed": int(computed.sum()),
+        "n_above_plain": int((tested.adjusted(p_twin) <= tested.q).sum()),
+        "n_specific_plain": int((tested.adjusted(np.maximum(p_twin, p_pair)) <= tested.q).sum()),
         "share_low_p_twin": float((p_twin <= census.TAIL_SHOWN).mean()),
         "share_high_p_twin": float((p_twin >= 1 - census.TAIL_SHOWN).mean()),
         "share_low_p": float((p_pair <= census.TAIL_SHOWN).mean()),

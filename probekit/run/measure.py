@@ -20,6 +20,7 @@ from probekit.evidence.spread import Spread
 from probekit.probes.lists import token_lists
 from probekit.probes.moments import fold_of, require_finite
 from probekit.probes.refit import Readouts
+from probekit.probes.removal import Rows
 from probekit.probes.tiles import TILE, retile
 from probekit.run.checkpoint import Keeper, Pass
 from probekit.run.planned import DECIDING_K, HalfPlan, Study
@@ -198,7 +199,7 @@ def _pass_a(
         dealt = [lists.by_fold(folds, N_FOLDS) for lists in whole]
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
-            for name, rows in pending[layer].rows(inputs, neurons, labels):
+            for name, rows, _ in pending[layer].rows(inputs, neurons, labels):
                 site = pending[layer].sites[name]
                 moments = site.open_moments(rows.shape[1], _seen(site, study))
                 moments.add_tile(rows, (dealt if moments.n_folds > 1 else whole)[site.spiked])
@@ -215,6 +216,12 @@ def _contiguous(rows: Tensor) -> np.ndarray:
     return rows.to("cpu", torch.float32).contiguous().numpy()
 
 
+def _removable(layer: Layer, neurons: np.ndarray, pre: Tensor | None) -> Rows:
+    assert pre is not None
+    assert layer.weights is not None
+    return Rows(neurons, _contiguous(pre), layer.weights.activation)
+
+
 def _pass_b(
     source: Source, held: dict[int, Layer], study: Study, kept: Pass, progress: Progress | None
 ) -> str:
@@ -223,15 +230,24 @@ def _pass_b(
             site.take_refitted(below(name, left))
 
     pending = _take(held, kept, take)
+    for layer in pending.values():
+        layer.open_removed(study.fit)
     n_done = kept.resume(pending.values()) if pending else study.fit.labels.n_tokens
     for start, n_rows, tile in _tiles(source, list(pending), study.fit, "refit", progress, n_done):
         labels = study.fit.labels.between(start, start + n_rows)
         bounds = [part.fit.sample.between(start, start + n_rows) for part in _parts(study)]
         for layer, (inputs, neurons) in tile.items():
-            for name, rows in pending[layer].rows(inputs, neurons, labels, sparse_only=True):
+            changes = pending[layer].changes(inputs, start, study.fit)
+            for name, rows, pre in pending[layer].rows(inputs, neurons, labels, sparse_only=True):
                 site = pending[layer].sites[name]
-                if site.balanced is not None:
-                    site.balanced.add_tile(_contiguous(rows), start, *bounds[site.spiked])
+                if site.balanced is None:
+                    continue
+                values = _contiguous(rows)
+                site.balanced.add_tile(values, start, *bounds[site.spiked])
+                if site.removed is not None:
+                    site.removed.add_tile(
+                        _removable(pending[layer], values, pre), start, changes[site.spiked]
+                    )
         kept.pause(list(pending.values()), start + n_rows)
     for index, layer in pending.items():
         left: dict[str, np.ndarray] = {}
@@ -248,15 +264,22 @@ def _pass_c(
     for layer in held.values():
         for site in layer.sites.values():
             site.open_sums(_seen(site, study))
+        layer.open_removed(study.confirm)
     n_done = kept.resume(held.values())
     for start, n_rows, tile in _tiles(source, list(held), study.confirm, "confirm", progress, n_done):
         labels = study.confirm.labels.between(start, start + n_rows)
         bounds = [part.confirm.sample.between(start, start + n_rows) for part in _parts(study)]
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
-            for name, rows in held[layer].rows(inputs, neurons, labels):
+            changes = held[layer].changes(inputs, start, study.confirm)
+            for name, rows, pre in held[layer].rows(inputs, neurons, labels):
                 site = held[layer].sites[name]
-                site.add_confirm(_contiguous(rows), start, *bounds[site.spiked], scratch)
+                values = _contiguous(rows)
+                site.add_confirm(values, start, *bounds[site.spiked], scratch)
+                if site.removed_sums is not None:
+                    site.removed_sums.add_tile(
+                        _removable(held[layer], values, pre), start, changes[site.spiked]
+                    )
         kept.pause(list(held.values()), start + n_rows)
 
 
@@ -280,7 +303,7 @@ def _site_results(layer: Layer) -> dict[str, SiteResult]:
     return {
         name: SiteResult(
             site.readouts,
-            {k: sums.freeze() for k, sums in site.sums.items()},
+            site.contrasts(),
             site.measured_spread() if site.spread else None,
             site.sums[DECIDING_K].values if site.keeps_values else None,
             0 if site.dense_fit is None else site.dense_fit.weights.shape[1],

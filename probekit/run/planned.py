@@ -31,6 +31,13 @@ class HalfPlan:
     """Hash of each token's document, uint64 [token]."""
     sample: TokenSample
     """Sampled tokens of each pair."""
+    relay_sample: TokenSample | None = None
+    """Fewer of them, on which relays are removed; None where no null layer is measured."""
+
+    def of_pairs(self, chosen: Int[np.ndarray, " chosen"]) -> HalfPlan:
+        """The same half for some of the pairs."""
+        relay = None if self.relay_sample is None else self.relay_sample.take(chosen)
+        return replace(self, sample=self.sample.take(chosen), relay_sample=relay)
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,8 @@ class Study:
         return replace(
             self,
             pairs=self.pairs[at],
-            fit=replace(self.fit, sample=self.fit.sample.take(at)),
-            confirm=replace(self.confirm, sample=self.confirm.sample.take(at)),
+            fit=self.fit.of_pairs(at),
+            confirm=self.confirm.of_pairs(at),
             plan=self.plan.take(at),
             spikes=(),
         )

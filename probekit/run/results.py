@@ -26,7 +26,20 @@ from probekit.run.planned import DECIDING_K
 from probekit.run.stages import Stage
 from probekit.run.subject import Subject
 
-NUMBERS = ("kappa", "kappa_se", "d_prime", "d_balanced", "z", "p_twin", "p_pair", "p_lin", "q_above", "q")
+NUMBERS = (
+    "kappa",
+    "kappa_se",
+    "d_prime",
+    "d_balanced",
+    "z",
+    "p_twin",
+    "p_relay",
+    "p_pair",
+    "p_decision",
+    "p_lin",
+    "q_above",
+    "q",
+)
 """Columns of the pair table that the part also holds as plain arrays, NaN where nothing was measured."""
 
 

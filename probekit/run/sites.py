@@ -7,7 +7,7 @@ code, and each can be written down between two tiles and taken up again bit for 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -28,11 +28,13 @@ from probekit.model.twins import (
     linearised,
 )
 from probekit.model.weights import MlpWeights
+from probekit.probes.interaction import interaction_directions
 from probekit.probes.moments import Moments
 from probekit.probes.pairs import LabelColumns
 from probekit.probes.refit import BalancedMoments, DenseReadouts, Readouts, dense_readouts
+from probekit.probes.removal import SCRAMBLES, Removal, RemovedMoments, RemovedSums, TileChange
 from probekit.probes.select import forward_select
-from probekit.run.planned import DECIDING_K, KS, Study
+from probekit.run.planned import DECIDING_K, KS, HalfPlan, Study
 
 N_FOLDS = 3
 """Document folds that choose the strength of the dense readouts."""
@@ -69,6 +71,8 @@ class Site:
     """Whether the readouts' values are kept."""
     spiked: bool = False
     """Whether it is read for the spiked pairs alone."""
+    relay: bool = False
+    """Whether it is also read with relays removed."""
     moments: Moments | None = None
     shift: np.ndarray | None = None
     balanced: BalancedMoments | None = None
@@ -79,6 +83,10 @@ class Site:
     sums: dict[int, ConfirmSums] = field(default_factory=dict)
     best_sums: ConfirmSums | None = None
     neuron_sums: NeuronSums | None = None
+    reads: np.ndarray | None = None
+    removed: RemovedMoments | None = None
+    removed_readouts: list[Readouts] = field(default_factory=list)
+    removed_sums: RemovedSums | None = None
 
     # -------------------------------------------------------------------------- pass A
 
@@ -123,6 +131,31 @@ class Site:
 
     # -------------------------------------------------------------------------- pass B
 
+    def open_removed(self, reads: np.ndarray, half: HalfPlan) -> None:
+        """The sums with relays removed of passes B and C.
+
+        Args:
+            reads: [pair direction half_k], how strongly the support reads along each direction.
+            half: the half that is about to be read.
+        """
+        assert half.relay_sample is not None
+        self.reads = reads
+        if self.balanced is not None:
+            assert self.shift is not None
+            support = self._deciding(self.balanced.support)
+            self.removed = RemovedMoments(support, self.shift, reads, half.relay_sample, SCRAMBLES)
+        else:
+            self.removed_sums = RemovedSums(self.removed_readouts, reads, half.relay_sample)
+
+    def deciding_support(self) -> np.ndarray:
+        """Neurons of the deciding readouts [pair k]."""
+        held = self.readouts[DECIDING_K].neurons if self.balanced is None else self.balanced.support
+        return self._deciding(held)
+
+    @staticmethod
+    def _deciding(support: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(support[:, :DECIDING_K])
+
     def refit(self) -> Arrays:
         """End pass B; returns what it leaves beyond what pass A left."""
         if self.balanced is None:
@@ -135,12 +168,16 @@ class Site:
             best = self.balanced.best_neuron(DECIDING_K)
             left |= {"best/neurons": best.neurons, "best/weights": best.weights, "best/offset": best.offset}
             left["deviations"] = self.balanced.deviations()
+        if self.removed is not None:
+            fitted = self.removed.fit()
+            left["relay/weights"] = np.stack([readouts.weights for readouts in fitted])
+            left["relay/offset"] = np.stack([readouts.offset for readouts in fitted])
         self.take_refitted(left)
         return left
 
     def take_refitted(self, left: Mapping[str, np.ndarray]) -> None:
         """Take over what pass B left."""
-        self.balanced = None
+        self.balanced = self.removed = None
         if not left:
             return
         for k in self.ks:
@@ -149,6 +186,10 @@ class Site:
         if self.spread:
             self.best = Readouts(left["best/neurons"], left["best/weights"], left["best/offset"])
             self.deviations = left["deviations"]
+        if "relay/weights" in left:
+            support = self.deciding_support()
+            scrambles = zip(left["relay/weights"], left["relay/offset"], strict=True)
+            self.removed_readouts = [Readouts(support, weights, offset) for weights, offset in scrambles]
 
     # -------------------------------------------------------------------------- pass C
 
@@ -173,6 +214,13 @@ class Site:
         if self.neuron_sums is not None:
             self.neuron_sums.add_tile(rows, start, low, high)
 
+    def contrasts(self) -> dict[int, Contrast]:
+        """The readouts on the confirm half by size, the deciding one with its d′ with relays removed beside it."""
+        found = {k: sums.freeze() for k, sums in self.sums.items()}
+        if self.removed_sums is not None:
+            found[DECIDING_K] = replace(found[DECIDING_K], d_relay=self.removed_sums.d_prime())
+        return found
+
     def measured_spread(self) -> tuple[Spread, Contrast]:
         """How the deciding readouts are spread, and the best single neurons."""
         assert self.best_sums is not None
@@ -186,9 +234,12 @@ class Site:
 
     # -------------------------------------------------------------------------- between two tiles
 
-    def _streams(self) -> dict[str, Moments | BalancedMoments | ConfirmSums | NeuronSums]:
+    def _streams(
+        self,
+    ) -> dict[str, Moments | BalancedMoments | ConfirmSums | NeuronSums | RemovedMoments | RemovedSums]:
         held = {
             "moments": self.moments, "balanced": self.balanced, "best": self.best_sums, "neurons": self.neuron_sums,
+            "removed": self.removed, "removed_sums": self.removed_sums,
             **{f"sums{k}": sums for k, sums in self.sums.items()},
         }  # fmt: skip
         return {name: stream for name, stream in held.items() if stream is not None}
@@ -244,6 +295,7 @@ class Layer:
         self.spikes: Spikes | None = None
         self.overlap: np.ndarray | None = None
         self.linear: LinearLayer | None = None
+        self.removals: tuple[Removal, ...] = ()
         sites = _sites(weights, study, has_inputs=has_inputs)
         self.sites = {name: site for name, site in sites.items() if only is None or name in only}
 
@@ -262,6 +314,12 @@ class Layer:
             twins = PcSignTwins.draw(weights, frame, study.n_twins, rng)
             left |= {"frame/mean": _held(frame.mean), "frame/directions": _held(frame.directions)}
             left |= {"frame/variance": _held(frame.variance), "signs": _held(twins.signs)}
+            if study.fit.relay_sample is not None:
+                rng = np.random.default_rng([study.seed, self.layer, 5])
+                rotated = (sample - frame.mean) @ frame.directions
+                left["relay/directions"] = interaction_directions(rotated, study.fit.relay_sample, rng)
+                signs = PcSignTwins.draw(weights, frame, SCRAMBLES, rng).signs
+                left["relay/signs"] = _held(signs)
         for r in range(self._n_controls("isotropic")):
             rng = np.random.default_rng([study.seed, self.layer, 2, r])
             left |= under(f"isotropic:{r}", _weight_arrays(isotropic_twin(weights, sample, rng)))
@@ -302,6 +360,9 @@ class Layer:
         if "signs" in left:
             frame = InputFrame(there("frame/mean"), there("frame/directions"), there("frame/variance"))
             self.pc_twins = PcSignTwins(weights, frame, there("signs"))
+        if "relay/directions" in left:
+            removal = Removal(np.array(left["relay/directions"]), np.array(left["relay/signs"]))
+            self.removals = (removal, removal.take(self.study.spiked_at))
         if "spikes/pattern" in left:
             self.spikes = Spikes(self.study.spiked.pairs, left["spikes/pattern"])
         for name in self.sites:
@@ -316,10 +377,43 @@ class Layer:
                     there(f"{name}/w_in"), there(f"{name}/b_in"), *gate, weights.activation, weights.bits
                 )
 
+    def open_removed(self, half: HalfPlan) -> None:
+        """Open the sums with relays removed, for the half that is about to be read."""
+        if not self.removals:
+            return
+        assert self.weights is not None
+        assert self.pc_twins is not None
+        weight = np.ascontiguousarray(_held(self.weights.weight @ self.pc_twins.frame.directions))
+        signs = _held(self.pc_twins.signs)
+        for name, site in self.sites.items():
+            if not site.relay:
+                continue
+            kind, _, index = name.partition(":")
+            sign = signs[int(index)] if kind == "twin" else np.ones_like(signs[0])
+            part = half.of_pairs(self.study.spiked_at) if site.spiked else half
+            support = site.deciding_support()
+            reads = self.removals[site.spiked].reads(weight, sign, support, 1 + self.weights.gated)
+            site.open_removed(reads, part)
+
+    def changes(self, inputs: Tensor | None, start: int, half: HalfPlan) -> tuple[TileChange, ...]:
+        """What the scrambled inputs change on one tile, for the tested pairs and for the spiked ones."""
+        if not self.removals or inputs is None:
+            return ()
+        assert self.pc_twins is not None
+        assert half.relay_sample is not None
+        frame, stop = self.pc_twins.frame, start + len(inputs)
+        rotated = np.ascontiguousarray(_held(((inputs - frame.mean) @ frame.directions).float()))
+        change = self.removals[0].change(rotated, start, stop, half.relay_sample)
+        if not any(site.spiked for site in self.sites.values()):
+            return (change,)
+        spiked = half.of_pairs(self.study.spiked_at).relay_sample
+        assert spiked is not None
+        return change, self.removals[1].change(rotated, start, stop, spiked)
+
     def rows(
         self, inputs: Tensor | None, neurons: Tensor, labels: LabelColumns, *, sparse_only: bool = False
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Activations of every site on one tile, one at a time.
+    ) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+        """Activations of every site on one tile, one at a time, with the pre-activations where relays are removed.
 
         Args:
             inputs: MLP inputs of the tile, where they are known.
@@ -328,37 +422,46 @@ class Layer:
             sparse_only: leave out the sites that have no sparse readouts.
         """
         sites = self.sites
+        wants_pre = "pre" in sites or any(
+            site.relay for name, site in sites.items() if not name.startswith("twin:")
+        )
+        pre = (
+            self.weights.pre(inputs)
+            if wants_pre and self.weights is not None and inputs is not None
+            else None
+        )
         if "neurons" in sites:
-            yield "neurons", neurons
+            yield "neurons", neurons, pre
         if inputs is None:
             return
         if not sparse_only and "input" in sites:
-            yield "input", inputs
+            yield "input", inputs, None
         if self.weights is None:
             return
         if "pre" in sites:
-            yield "pre", self.weights.pre(inputs)
+            assert pre is not None
+            yield "pre", pre, None
         if self.linear is not None and "linear" in sites:
-            yield "linear", self.linear.neurons(inputs)
+            yield "linear", self.linear.neurons(inputs), None
         twins = [int(name.partition(":")[2]) for name in sites if name.startswith("twin:")]
         if self.pc_twins is not None and twins:
-            for r, rows in zip(twins, self.pc_twins.neurons(inputs, twins), strict=True):
-                yield f"twin:{r}", rows
+            for r, (before, rows) in zip(twins, self.pc_twins.activations(inputs, twins), strict=True):
+                yield f"twin:{r}", rows, before
         for name, weights in self.isotropic.items():
-            yield name, weights.neurons(inputs)
+            yield name, weights.neurons(inputs), None
         spiked = [name for name, site in sites.items() if site.spiked]
         if not self.shuffled and not spiked:
             return
         held = self._held_labels(labels)
         for name, twin in self.shuffled.items():
-            yield name, twin.neurons(inputs, held)
+            yield name, twin.neurons(inputs, held), None
         if self.spikes is not None and spiked:
             a, b = torch.from_numpy(self.spikes.pairs.T.astype(np.int64)).to(held.device)
             added = (held[:, a] * held[:, b]) @ _tensor(self.spikes.pattern).to(held.device)
             for amplitude in self.study.spikes:
                 name = f"spike:{amplitude:g}"
                 if name in sites:
-                    yield name, neurons + amplitude * added
+                    yield name, neurons + amplitude * added, pre
 
     def states(self) -> Iterator[tuple[str, Arrays]]:
         """What each site has summed so far."""
@@ -368,7 +471,8 @@ class Layer:
 
 def _sites(weights: MlpWeights | None, study: Study, *, has_inputs: bool) -> dict[str, Site]:
     """All sites of a layer, in their order."""
-    sites: dict[str, Site] = {"neurons": Site(KS, dense=True, spread=True, keeps_values=True)}
+    relay = has_inputs and weights is not None and study.n_twins > 0 and study.fit.relay_sample is not None
+    sites: dict[str, Site] = {"neurons": Site(KS, dense=True, spread=True, keeps_values=True, relay=relay)}
     if has_inputs:
         sites["input"] = Site((), dense=True)
     if weights is None or not has_inputs:
@@ -379,13 +483,13 @@ def _sites(weights: MlpWeights | None, study: Study, *, has_inputs: bool) -> dic
         sites["linear"] = Site((DECIDING_K,))
     sparse = tuple(sorted({k for k in study.twin_ks if k} | {DECIDING_K}))
     for r in range(study.n_twins):
-        sites[f"twin:{r}"] = Site(sparse, dense=0 in study.twin_ks, spread=True)
+        sites[f"twin:{r}"] = Site(sparse, dense=0 in study.twin_ks, spread=True, relay=relay)
     for kind in study.controls:
         for r in range(min(N_CONTROL, study.n_twins)):
             sites[f"{kind}:{r}"] = Site((DECIDING_K,))
     if study.n_twins and len(study.spiked_at):
         for amplitude in study.spikes:
-            sites[f"spike:{amplitude:g}"] = Site((DECIDING_K,), spiked=True)
+            sites[f"spike:{amplitude:g}"] = Site((DECIDING_K,), spiked=True, relay=relay)
     return sites
 
 

@@ -15,6 +15,8 @@ from probekit.evidence.decide import Fdr, Tested
 from probekit.evidence.spikein import AMPLITUDES
 from probekit.probes.pairs import (
     MIN_DOCS,
+    RELAY_SAMPLE,
+    SAMPLE,
     LabelColumns,
     QuadrantCounts,
     all_pairs,
@@ -241,9 +243,11 @@ def plan_study(
     for half, mask in masks.items():
         key = doc_key[doc[mask]]
         token_hash = splitmix64(key ^ splitmix64(pos[mask].astype(np.uint64)))
-        plans[half] = HalfPlan(
-            half, parts[half], key, sample_tokens(parts[half], pairs, doc[mask], token_hash)
-        )
+        sampled = [
+            sample_tokens(parts[half], pairs, doc[mask], token_hash, limit=limit)
+            for limit in (SAMPLE, RELAY_SAMPLE)
+        ]
+        plans[half] = HalfPlan(half, parts[half], key, *sampled)
     # shifted bits: the low ones already chose the half
     batch = (splitmix64(plans["confirm"].doc_key >> np.uint64(1)) % np.uint64(N_BATCHES)).astype(np.int64)
     study = Study(
