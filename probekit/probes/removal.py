@@ -36,7 +36,29 @@ ACTIVATION_CODES = {"relu": 0, "relu2": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
 """Numbers of the activations that the compiled code knows; those of `probekit.model.weights.ACTIVATIONS`."""
 
 
-@numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"}, inline="always")
+_FAST = {"cache": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+
+
+@numba.njit(inline="always", **_FAST)
+@no_type_check
+def _exp(x):  # pragma: no cover - compiled
+    """exp in float32 to some 2e-7 of its value, without a call: the compiler makes vectors of it."""
+    scaled = min(max(x, np.float32(-87)), np.float32(88)) * np.float32(1.4426950408889634)
+    whole = math.floor(scaled + np.float32(0.5))
+    f = np.float32(scaled - whole)
+    # 2^f on [−½, ½], Chebyshev fit of degree 6: 3e-9 of the value before rounding
+    value = np.float32(0.00015469732170458883)
+    value = value * f + np.float32(0.0013400432653725147)
+    value = value * f + np.float32(0.00961802527308464)
+    value = value * f + np.float32(0.05550327152013779)
+    value = value * f + np.float32(0.24022650718688965)
+    value = value * f + np.float32(0.6931471824645996)
+    value = value * f + np.float32(1)
+    power = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return value * power
+
+
+@numba.njit(inline="always", **_FAST)
 @no_type_check
 def _act(x, code):  # pragma: no cover - compiled
     if code == 0:
@@ -44,12 +66,20 @@ def _act(x, code):  # pragma: no cover - compiled
     if code == 1:
         held = max(x, np.float32(0))
         return held * held
-    if code == 2:
-        return np.float32(0.5) * x * (np.float32(1) + math.erf(x * np.float32(0.7071067811865476)))
+    if code == 2:  # erf by Abramowitz & Stegun 7.1.26, to 1.5e-7
+        z = abs(x) * np.float32(0.7071067811865476)
+        t = np.float32(1) / (np.float32(1) + np.float32(0.3275911) * z)
+        series = np.float32(1.061405429)
+        series = series * t + np.float32(-1.453152027)
+        series = series * t + np.float32(1.421413741)
+        series = series * t + np.float32(-0.284496736)
+        series = series * t + np.float32(0.254829592)
+        erf = np.float32(1) - series * t * _exp(-z * z)
+        return np.float32(0.5) * (x + abs(x) * erf)
     if code == 3:
-        inner = np.float32(0.7978845608028654) * (x + np.float32(0.044715) * x * x * x)
-        return x / (np.float32(1) + math.exp(np.float32(-2) * inner))
-    return x / (np.float32(1) + math.exp(-x))
+        inner = np.float32(1.5957691216057308) * (x + np.float32(0.044715) * x * x * x)
+        return x / (np.float32(1) + _exp(-inner))
+    return x / (np.float32(1) + _exp(-x))
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
@@ -101,38 +131,42 @@ def _reads(weight, sign, support, directions, n_halves, reads):  # pragma: no co
                     reads[p, c, half * k + i] = total
 
 
-@numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@numba.njit(**_FAST)
 @no_type_check
-def _changed(
-    rows, pre, code, gated, tokens, start, column, n_held, change, j, n_scrambles, at_rest, out
+def _gather(
+    rows, pre, code, gated, tokens, start, column, n_held, middle, gate, linear, rest
 ):  # pragma: no cover - compiled
-    """Neurons [entry, neuron] of some entries after the removal by scramble j; `at_rest` is what act(p) gave."""
-    k = len(column)
+    """Pre-activations of some entries, and what of their neurons (less `middle`) the activation does not give."""
     n_neurons = rows.shape[1]
     for e in range(len(tokens)):
         t = tokens[e] - start
         for i in range(n_held):
-            c = column[i]
-            value = _act(pre[t, c] + change[e * n_scrambles + j, i], code)
-            if gated:
-                value *= pre[t, n_neurons + c] + change[e * n_scrambles + j, k + i]
-            out[e, i] = rows[t, c] + value - at_rest[e, i]
+            gate[e, i] = pre[t, column[i]]
+            rest[e, i] = rows[t, column[i]] - middle[i]
+        if gated:
+            for i in range(n_held):
+                linear[e, i] = pre[t, n_neurons + column[i]]
+    for e in range(len(tokens)):
+        for i in range(len(middle)):
+            rest[e, i] -= _act(gate[e, i], code) * linear[e, i]
 
 
-@numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@numba.njit(**_FAST)
 @no_type_check
-def _unchanged(rows, pre, code, gated, tokens, start, column, n_held, at_rest):  # pragma: no cover - compiled
-    n_neurons = rows.shape[1]
-    for e in range(len(tokens)):
-        t = tokens[e] - start
-        for i in range(n_held):
-            value = _act(pre[t, column[i]], code)
-            if gated:
-                value *= pre[t, n_neurons + column[i]]
-            at_rest[e, i] = value
+def _changed(code, gated, gate, linear, rest, change, j, n_scrambles, n, out):  # pragma: no cover - compiled
+    """Neurons [entry, neuron] of n entries after the removal by scramble j."""
+    k = gate.shape[1]
+    for e in range(n):
+        line = change[e * n_scrambles + j]
+        if gated:
+            for i in range(k):
+                out[e, i] = rest[e, i] + _act(gate[e, i] + line[i], code) * (linear[e, i] + line[k + i])
+        else:
+            for i in range(k):
+                out[e, i] = rest[e, i] + _act(gate[e, i] + line[i], code)
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@numba.njit(parallel=True, **_FAST)
 @no_type_check
 def _removed_moments(
     rows,
@@ -155,93 +189,89 @@ def _removed_moments(
 ):  # pragma: no cover - compiled
     k = support.shape[1]
     for p in numba.prange(len(support)):
-        column = np.zeros(k, np.int64)
-        middle = np.zeros(k, np.float32)
+        column, middle = np.zeros(k, np.int64), np.zeros(k, np.float32)
         n_held = 0
         while n_held < k and support[p, n_held] >= 0:
             column[n_held] = support[p, n_held]
             middle[n_held] = shift[support[p, n_held]]
             n_held += 1
-        x, at_rest = np.zeros((CHUNK, k), np.float32), np.zeros((CHUNK, k), np.float32)
+        gate, linear = np.zeros((CHUNK, k), np.float32), np.ones((CHUNK, k), np.float32)
+        rest, x = np.zeros((CHUNK, k), np.float32), np.zeros((CHUNK, k), np.float32)
         change = np.zeros((n_scrambles * CHUNK, reads.shape[2]), np.float32)
-        square = np.zeros((k, k), np.float32)
+        square, line = np.zeros((k, k), np.float32), np.zeros(k, np.float32)
         for q in range(4):
             g = 4 * p + q
             for begin in range(low[g], high[g], CHUNK):
                 n = min(CHUNK, high[g] - begin)
-                at = first[g] + begin - low[g]
-                tokens = token[begin : begin + n]
-                _unchanged(rows, pre, code, gated, tokens, start, column, n_held, at_rest)
-                np.dot(moved[n_scrambles * at : n_scrambles * (at + n)], reads[p], change[: n_scrambles * n])
+                at = n_scrambles * (first[g] + begin - low[g])
+                _gather(
+                    rows,
+                    pre,
+                    code,
+                    gated,
+                    token[begin : begin + n],
+                    start,
+                    column,
+                    n_held,
+                    middle,
+                    gate,
+                    linear,
+                    rest,
+                )
+                np.dot(moved[at : at + n_scrambles * n], reads[p], change[: n_scrambles * n])
                 for j in range(n_scrambles):
-                    _changed(
-                        rows,
-                        pre,
-                        code,
-                        gated,
-                        tokens,
-                        start,
-                        column,
-                        n_held,
-                        change,
-                        j,
-                        n_scrambles,
-                        at_rest,
-                        x,
-                    )
-                    for i in range(n_held):
-                        line = np.float32(0)
-                        for e in range(n):
-                            x[e, i] -= middle[i]
-                            line += x[e, i]
-                        means[j, p, q, i] += line
+                    _changed(code, gated, gate, linear, rest, change, j, n_scrambles, n, x)
+                    line[:] = 0
+                    for e in range(n):
+                        for i in range(k):
+                            line[i] += x[e, i]
                     np.dot(x[:n].T, x[:n], square)
                     for i in range(n_held):
+                        means[j, p, q, i] += line[i]
                         for l in range(n_held):
                             outer[j, p, i, l] += weight[p, q] * square[i, l]
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@numba.njit(parallel=True, **_FAST)
 @no_type_check
 def _removed_values(
     rows, pre, code, gated, start, low, high, first, token, support, reads, moved, weights, offset, sums
 ):  # pragma: no cover - compiled
     n_scrambles, k = len(weights), support.shape[1]
     for p in numba.prange(len(support)):
-        column = np.zeros(k, np.int64)
+        column, middle = np.zeros(k, np.int64), np.zeros(k, np.float32)
         n_held = 0
         while n_held < k and support[p, n_held] >= 0:
             column[n_held] = support[p, n_held]
             n_held += 1
-        x, at_rest = np.zeros((CHUNK, k), np.float32), np.zeros((CHUNK, k), np.float32)
+        gate, linear = np.zeros((CHUNK, k), np.float32), np.ones((CHUNK, k), np.float32)
+        rest, x = np.zeros((CHUNK, k), np.float32), np.zeros((CHUNK, k), np.float32)
         change = np.zeros((n_scrambles * CHUNK, reads.shape[2]), np.float32)
         for q in range(4):
             g = 4 * p + q
             for begin in range(low[g], high[g], CHUNK):
                 n = min(CHUNK, high[g] - begin)
-                at = first[g] + begin - low[g]
-                tokens = token[begin : begin + n]
-                _unchanged(rows, pre, code, gated, tokens, start, column, n_held, at_rest)
-                np.dot(moved[n_scrambles * at : n_scrambles * (at + n)], reads[p], change[: n_scrambles * n])
+                at = n_scrambles * (first[g] + begin - low[g])
+                _gather(
+                    rows,
+                    pre,
+                    code,
+                    gated,
+                    token[begin : begin + n],
+                    start,
+                    column,
+                    n_held,
+                    middle,
+                    gate,
+                    linear,
+                    rest,
+                )
+                np.dot(moved[at : at + n_scrambles * n], reads[p], change[: n_scrambles * n])
                 for j in range(n_scrambles):
-                    _changed(
-                        rows,
-                        pre,
-                        code,
-                        gated,
-                        tokens,
-                        start,
-                        column,
-                        n_held,
-                        change,
-                        j,
-                        n_scrambles,
-                        at_rest,
-                        x,
-                    )
+                    _changed(code, gated, gate, linear, rest, change, j, n_scrambles, n, x)
                     for e in range(n):
                         value = offset[j, p]
-                        for i in range(n_held):
+                        for i in range(k):
                             value += weights[j, p, i] * x[e, i]
                         sums[j, p, q, 0] += value
                         sums[j, p, q, 1] += value * value
