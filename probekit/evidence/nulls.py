@@ -28,7 +28,7 @@ TAIL_SHARE = 0.03
 MOST_HEAVY = 0.9
 """Largest shape of the tail: beyond it the fitted distribution has no mean."""
 MIN_TAIL = 30
-"""Fewest values a tail is fitted to, and fewest that must reach a value for its p to be counted and not fitted."""
+"""Fewest values a tail is fitted to."""
 
 
 def variance_prior(variance: Float[np.ndarray, " pair"], df: int) -> tuple[float, float]:
@@ -133,11 +133,11 @@ def support_scale(
 def pooled_p(z: Standardised, n11: Int[np.ndarray, " pair"], tail: bool = True) -> Float[np.ndarray, " pair"]:
     """One-sided p-value of each pair against the pooled leave-one-out values of all twins and pairs.
 
-    Where enough of the B pooled values reach the pair's, (b + 1)/(B + 1) with b their number; beyond, a generalised Pareto
-    distribution fitted to the uppermost `TAIL_SHARE` of them by probability-weighted moments (Hosking & Wallis 1987; for
-    permutation p-values Knijnenburg et al. 2009), so that a pair far beyond every twin is not held up by how many twins
-    there are. The shape is not taken below 0 (no upper end is claimed that the twins did not show), and one standard error
-    is added to it: where the tail is extrapolated, p errs upwards.
+    (b + 1)/(B + 1) with b the number of the B pooled values that reach the pair's; beyond all of them, where that is the
+    floor 1/(B + 1), a generalised Pareto distribution fitted to the uppermost `TAIL_SHARE` of them by probability-weighted
+    moments (Hosking & Wallis 1987; for permutation p-values Knijnenburg et al. 2009), so that a pair far beyond every twin
+    is not held up by how many twins there are. The shape is not taken below 0 (no upper end is claimed that the twins did
+    not show), and one standard error is added to it: where the tail is extrapolated, p errs upwards.
 
     Args:
         z: standardised values, or their pair-specific residuals.
@@ -161,7 +161,8 @@ def pooled_p(z: Standardised, n11: Int[np.ndarray, " pair"], tail: bool = True) 
     heavy = max(2 - mean / (mean - 2 * (mean - first)), 0.0)
     heavy = min(heavy + (1 + heavy) / np.sqrt(n_tail), MOST_HEAVY)
     size = mean * (1 - heavy)
-    above = (reached < MIN_TAIL) & (layer > threshold)
+    beyond = reached == 0
     share = n_tail / len(null)
-    p[above] = share * stats.genpareto.sf(layer[above] - threshold, heavy, scale=size)
-    return np.maximum(p, np.finfo(float).tiny)
+    fitted = share * stats.genpareto.sf(layer[beyond] - threshold, heavy, scale=size)
+    p[beyond] = np.clip(fitted, np.finfo(float).tiny, p[beyond])
+    return p

@@ -49,8 +49,18 @@ def single(neurons: np.ndarray) -> Readouts:
     return Readouts(neurons.astype(np.int32)[:, None], np.ones((n, 1)), np.zeros(n))
 
 
-def made_up(d_prime: np.ndarray, *, se: float = 1.0, p_epsilon: np.ndarray | None = None) -> Contrast:
-    """A contrast of unit noise with the given d′, each with standard error `se` of its own."""
+def made_up(
+    d_prime: np.ndarray,
+    *,
+    se: float = 1.0,
+    p_epsilon: np.ndarray | None = None,
+    d_relay: np.ndarray | None = None,
+    relays: bool = True,
+) -> Contrast:
+    """A contrast of unit noise with the given d′, each with standard error `se` of its own.
+
+    With relays removed d′ is `d_relay`, the same as without where none is given; `relays=False`: it was not measured.
+    """
     d = np.asarray(d_prime, float)
     influence = np.zeros((len(d), N_BATCHES))
     influence[:, 0] = se
@@ -58,5 +68,5 @@ def made_up(d_prime: np.ndarray, *, se: float = 1.0, p_epsilon: np.ndarray | Non
     return Contrast(
         kappa=d, kappa_se=np.full(len(d), se), d_prime=d, d_balanced=d, d_influence=influence, mean=nothing,
         sd=np.ones((len(d), 4)), eps95=None, p_epsilon=np.ones(len(d)) if p_epsilon is None else p_epsilon,
-        decidable=np.ones(len(d), bool),
+        decidable=np.ones(len(d), bool), d_relay=(d if d_relay is None else d_relay) if relays else None,
     )  # fmt: skip

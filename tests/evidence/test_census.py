@@ -28,9 +28,9 @@ from probekit.evidence.spread import Classes, Spread
 def decision(flags: dict[str, np.ndarray | None]) -> Decision:
     n = 6
     p = np.ones(n)
-    names = ("raw", "represented", "beyond_input", "above_twins", "computed")
+    names = ("raw", "represented", "beyond_linear", "above_plain", "above_twins", "computed")
     held: dict[str, Any] = dict.fromkeys(names, np.zeros(n, bool))
-    return Decision(None, p, p, p, p, p, **(held | flags))
+    return Decision(None, p, p, p, p, p, p, p, **(held | flags))
 
 
 def spread_of(distributed: np.ndarray) -> Spread:
@@ -40,16 +40,18 @@ def spread_of(distributed: np.ndarray) -> Spread:
 
 def test_rungs_are_counts_and_unknown_rungs_are_none() -> None:
     mask = np.arange(6)
-    full = decision({"raw": mask < 5, "represented": mask < 1, "beyond_input": mask < 4, "above_twins": mask < 3,
-                     "computed": mask < 2})  # fmt: skip
+    full = decision({"raw": mask < 5, "represented": mask < 1, "beyond_linear": mask < 4, "above_plain": mask < 6,
+                     "above_twins": mask < 3, "computed": mask < 2})  # fmt: skip
     classes = Classes(mask < 1, mask < 0, 2, 1.5, 1.0)
     counts = rung_counts(full, spread_of(mask >= 1), classes)
     # distributed counts only computed pairs: of pairs 0, 1 only pair 1
-    assert list(counts.values()) == [5, 1, 4, 3, 2, 1, 1]
+    # relayed: above plain twins (0 to 5) and not above twins (0 to 2)
+    assert list(counts.values()) == [5, 1, 4, 6, 3, 3, 2, 1, 1]
     assert tuple(counts) == RUNGS
-    bare = rung_counts(decision({"above_twins": None, "computed": None, "beyond_input": None}), None, None)
+    unknown = ("beyond_linear", "above_plain", "above_twins", "computed")
+    bare = rung_counts(decision(dict.fromkeys(unknown)), None, None)
     assert bare["significant_raw"] == 0
-    assert [bare[r] for r in RUNGS[2:]] == [None] * 5
+    assert [bare[r] for r in RUNGS[2:]] == [None] * 7
 
 
 def test_twin_ladder_gives_mean_and_range() -> None:
@@ -142,6 +144,7 @@ def test_effect_quantiles() -> None:
 def row_of(**changed: Any) -> dict[str, Any]:
     row: dict[str, Any] = {
         "layer": 3, "n_neurons": 512, "n_tested": 1_000, "n_twins": 20, "n_significant_raw": 1_000, "n_above_twins": 40,
+        "n_above_plain": 52, "n_relayed": 17,
         "n_computed": 30, "n_excess": 29.5, "excess_low": 28.0, "excess_high": 31.0, "n_superposed": 25, "n_distinct": 30,
         "effective_rank": 22.0,
         "twins": {"n_significant_raw": {"mean": 999.0}, "n_computed": {"mean": 0.5, "low": 0.0, "high": 2.0}},
@@ -155,6 +158,7 @@ def test_statement_says_what_the_counts_allow() -> None:
     found = statement(row_of())
     assert "Layer 3" in found
     assert "30 are computed pair-specifically" in found
+    assert "52 stand above plain twins; of these 17 no longer do" in found
     assert "exceed their effective rank 22.0" in found
     assert "constant 1 assumed" in found
     assert "exceed their effective rank" not in statement(row_of(n_distinct=20))
@@ -175,5 +179,5 @@ def test_statement_says_what_the_counts_allow() -> None:
 def test_decision_without_linear_sites_leaves_its_rung_empty() -> None:
     tested = StudiedPairs(np.array([[0, 1], [0, 2], [1, 2]]), 3, np.full(3, 100), 0.05)
     counts = rung_counts(decide(made_up(np.full(3, 9.0), se=0.1), [], [], tested), None, None)
-    assert counts["beyond_input"] is None
+    assert counts["beyond_linear"] is None
     assert counts["significant_raw"] == 3

@@ -38,84 +38,91 @@ def test_adjusted_values_are_those_of_statsmodels(n: int) -> None:
     assert len(adjusted(np.array([]))) == 0
 
 
-def test_classes_are_nested_and_p_values_are_the_largest() -> None:
+def test_rungs_are_those_of_their_p_values_and_computed_lies_within_above() -> None:
     twins = twin_contrasts(12)
-    found = np.zeros(len(PAIRS), bool)
-    found[::17] = True
-    layer = made_up(twin_contrasts(1, seed=5)[0].d_prime + 6 * found, se=0.1)
-    decision = decide(layer, twins, [silent()], TESTED)
+    found, relayed = np.zeros(len(PAIRS), bool), np.zeros(len(PAIRS), bool)
+    found[::17], relayed[5::17] = True, True
+    base = twin_contrasts(1, seed=5)[0].d_prime
+    layer = made_up(base + 6 * found + 6 * relayed, se=0.1, d_relay=base + 6 * found)
+    decision = decide(layer, twins, [], TESTED)
     assert decision.p_twin is not None
+    assert decision.p_relay is not None
     assert decision.p_pair is not None
-    assert decision.p_lin is not None
-    assert decision.computed is not None
+    assert decision.above_plain is not None
     assert decision.above_twins is not None
-    worst = np.maximum(decision.p_twin, decision.p_lin)
-    np.testing.assert_array_equal(decision.above_twins, adjusted(worst) <= 0.05)
-    np.testing.assert_array_equal(decision.computed, adjusted(np.maximum(worst, decision.p_pair)) <= 0.05)
+    assert decision.relayed is not None
+    assert decision.computed is not None
+    np.testing.assert_array_equal(decision.above_plain, adjusted(decision.p_twin) <= 0.05)
+    np.testing.assert_array_equal(decision.above_twins, adjusted(decision.p_relay) <= 0.05)
+    worst = np.maximum(decision.p_relay, decision.p_pair)
+    np.testing.assert_array_equal(decision.p_decision, worst)
+    np.testing.assert_array_equal(decision.computed, adjusted(worst) <= 0.05)
+    np.testing.assert_array_equal(decision.relayed, decision.above_plain & ~decision.above_twins)
     assert not (decision.computed & ~decision.above_twins).any()
+    # what the layer reads only while the input's own interaction is left in is relayed; what it reads without is computed
+    assert decision.relayed[relayed].mean() > 0.9
+    assert not decision.computed[relayed].any()
     assert decision.computed[found].mean() > 0.9
     assert decision.computed[~found].mean() < 0.02
 
 
-def test_what_a_linear_site_reads_as_well_is_never_computed() -> None:
+def test_linear_sites_at_matched_budgets_are_shown_and_decide_nothing() -> None:
     twins = twin_contrasts(12)
     layer = made_up(twins[0].d_prime + 6.0 * (np.arange(len(PAIRS)) % 17 == 0), se=0.1)
-    as_good = decide(layer, twins, [silent(), layer], TESTED)
+    as_good = decide(layer, twins, [(layer, silent()), (layer, layer)], TESTED)
+    better = decide(layer, twins, [(layer, silent()), (layer, silent())], TESTED)
+    assert as_good.beyond_linear is not None
+    assert better.beyond_linear is not None
+    assert not as_good.beyond_linear.any()  # one rival that reads as well is enough
+    assert better.beyond_linear.any()
     assert as_good.computed is not None
-    assert as_good.beyond_input is not None
-    assert not as_good.computed.any()
-    assert not as_good.beyond_input.any()
-    assert decide(layer, twins, [silent()], TESTED).computed.any()  # pyright: ignore[reportOptionalMemberAccess]
+    assert as_good.computed.any()
+    np.testing.assert_array_equal(as_good.computed, better.computed)
 
 
-def test_without_twins_or_linear_sites_nothing_is_said() -> None:
+def test_without_twins_or_relays_nothing_is_said_of_computation() -> None:
     layer = made_up(np.full(len(PAIRS), 5.0), se=0.1)
-    alone = decide(layer, [], [silent()], TESTED)
-    assert alone.computed is None
-    assert alone.above_twins is None
-    assert alone.z is None
-    assert alone.beyond_input is not None
-    assert alone.beyond_input.all()
+    alone = decide(layer, [], [(layer, silent())], TESTED)
+    assert alone.computed is alone.above_twins is alone.above_plain is alone.relayed is alone.z is None
+    assert alone.beyond_linear is not None
+    assert alone.beyond_linear.all()
     blind = decide(layer, [], [], TESTED)
     assert blind.p_lin is None
-    assert blind.beyond_input is None
+    assert blind.beyond_linear is None
     assert blind.raw.all()
-    assert decide(layer, twin_contrasts(6), [], TESTED).computed is None
+    # twins whose relays were not removed: plain twins are answered, the rest is not
+    plain = [made_up(twin.d_prime, relays=False) for twin in twin_contrasts(6)]
+    half = decide(layer, plain, [], TESTED)
+    assert half.above_plain is not None
+    assert half.computed is half.above_twins is half.relayed is None
 
 
 def test_epsilon_decisions_use_their_own_test() -> None:
     p_epsilon = np.ones(len(PAIRS))
     p_epsilon[:10] = 1e-6
     layer = made_up(np.zeros(len(PAIRS)), p_epsilon=p_epsilon)
-    np.testing.assert_array_equal(
-        np.flatnonzero(decide(layer, [], [silent()], TESTED).represented), np.arange(10)
-    )
+    np.testing.assert_array_equal(np.flatnonzero(decide(layer, [], [], TESTED).represented), np.arange(10))
 
 
 def test_a_twin_in_the_layers_place_is_judged_by_the_others() -> None:
     twins = twin_contrasts(8)
-    assert decide_twins(twins[:3], silent(), TESTED) == []
-    decisions = decide_twins(twins, silent(), TESTED)
+    assert decide_twins(twins[:3], TESTED) == []
+    decisions = decide_twins(twins, TESTED)
     assert len(decisions) == 8
-    by_hand = decide(twins[2], twins[:2] + twins[3:], [silent()], TESTED)
+    by_hand = decide(twins[2], twins[:2] + twins[3:], [], TESTED)
     np.testing.assert_array_equal(decisions[2].p_twin, by_hand.p_twin)
     np.testing.assert_array_equal(decisions[2].q_computed, by_hand.q_computed)
-    # a rival less can only let more pass
-    stricter = decide(twins[2], twins[:2] + twins[3:], [silent(), twins[5]], TESTED)
-    assert by_hand.p_lin is not None
-    assert stricter.p_lin is not None
-    assert (by_hand.p_lin <= stricter.p_lin).all()
 
 
 def test_layers_that_are_one_more_twin_are_rarely_flagged() -> None:
     n_draws, flagged, found = 60, 0, 0
     for draw in range(n_draws):
         contrasts = twin_contrasts(13, seed=100 + draw)
-        decision = decide(contrasts[0], contrasts[1:], [silent()], TESTED)
+        decision = decide(contrasts[0], contrasts[1:], [], TESTED)
         assert decision.computed is not None
         flagged += bool(decision.computed.any())
         lifted = made_up(contrasts[0].d_prime + 4.0 * (np.arange(len(PAIRS)) % 40 == 0), se=0.1)
-        spiked = decide(lifted, contrasts[1:], [silent()], TESTED)
+        spiked = decide(lifted, contrasts[1:], [], TESTED)
         assert spiked.computed is not None
         found += bool(spiked.computed.any())
     # any flag at all under the null: at most q, 3 s.e. of a share of 5 % among 60 draws
@@ -149,7 +156,7 @@ def test_the_chosen_control_decides() -> None:
     strong = made_up(np.where(np.arange(len(PAIRS)) < 12, 8.0, 1.0), se=0.1)
     counts: dict[str, int] = {}
     for fdr in ("bh", "by", "storey"):
-        above = decide(strong, twins, [silent()], replace(TESTED, fdr=fdr)).above_twins
+        above = decide(strong, twins, [], replace(TESTED, fdr=fdr)).above_twins
         assert above is not None
         counts[fdr] = int(above.sum())
     assert counts["by"] <= counts["bh"] <= counts["storey"]

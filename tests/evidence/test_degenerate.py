@@ -35,7 +35,7 @@ def with_labels(labels: np.ndarray) -> Judged:
 
 
 def numbers_are_finite(run: Judged) -> bool:
-    names = ["kappa", "kappa_se", "d_prime", "p_twin", "p_pair", "p_lin", "q", "participation"]
+    names = ["kappa", "kappa_se", "d_prime", "p_twin", "p_relay", "p_pair", "p_lin", "q", "participation"]
     return bool(np.isfinite(run.result.pairs[names].to_numpy(float)).all())
 
 
@@ -104,7 +104,7 @@ def test_a_silent_layer_reads_nothing_and_says_so(sound: Judged) -> None:
     run = judged(layer=replace(LAYER, w_in=0 * LAYER.w_in, b_in=0 * LAYER.b_in))
     assert (run.result.pairs["kappa"] == 0).all()
     assert (run.result.pairs["p_twin"] == 1).all()
-    for rung in ("n_significant_raw", "n_beyond_input", "n_above_twins", "n_computed"):
+    for rung in ("n_significant_raw", "n_beyond_linear", "n_above_plain", "n_above_twins", "n_computed"):
         assert run.result.row[rung] == 0
     assert (sound.result.pairs["kappa"] != 0).any()  # the control
 
@@ -128,11 +128,13 @@ def test_without_twins_nothing_is_claimed(sound: Judged) -> None:
 def test_equal_twins_and_one_pair_are_p_values_still() -> None:
     # no spread between twins, one pair alone, a pair without any signal: no division by nothing
     layer, twins = np.array([0.3]), np.full((5, 1), 0.3)
-    assert pooled_p(leave_one_out(layer, twins), np.zeros(1, np.int64))[0] == 1.0
-    above = pooled_p(leave_one_out(layer + 1, twins), np.zeros(1, np.int64))[0]
+    assert pooled_p(leave_one_out(layer, twins), np.full(1, 60))[0] == 1.0
+    above = pooled_p(leave_one_out(layer + 1, twins), np.full(1, 60))[0]
     assert above == pytest.approx(1 / 6)  # (0 + 1)/(5 + 1)
     still = made_up(np.zeros(1), se=0.0)
-    decision = decide(still, [still] * 4, [still], StudiedPairs(np.array([[0, 1]]), 2, np.array([50]), 0.05))
+    decision = decide(
+        still, [still] * 4, [(still, still)], StudiedPairs(np.array([[0, 1]]), 2, np.array([50]), 0.05)
+    )
     assert decision.p_lin is not None
     assert decision.p_twin is not None
     assert decision.computed is not None

@@ -16,13 +16,17 @@ from probekit.evidence.audit import by_assumption
 RUNGS = (
     "n_significant_raw",
     "n_represented",
-    "n_beyond_input",
+    "n_beyond_linear",
+    "n_above_plain",
+    "n_relayed",
     "n_above_twins",
     "n_computed",
     "n_superposed",
 )
 LEVELS = [0.05, 0.25, 0.5, 0.75, 0.95]
 FLAGS = (
+    "above_plain",
+    "relayed",
     "above_twins",
     "computed",
     "represented",
@@ -36,23 +40,43 @@ HOSTILE = "<script>alert('x')</script>"
 
 COUNTS = {
     "none": (
-        (1140, 1138, 402, 310, 21, 0, 0),
-        ((1136.2, 1131, 1140), (398.0, 371, 430), (288.4, 250, 333), (18.5, 9, 31), (0.1, 0, 1), (0.0, 0, 0)),
+        (1140, 1138, 402, 310, 30, 9, 21, 0, 0),
+        (
+            (1136.2, 1131, 1140),
+            (398.0, 371, 430),
+            (288.4, 250, 333),
+            (0.4, 0, 2),
+            (0.1, 0, 1),
+            (18.5, 9, 31),
+            (0.1, 0, 1),
+            (0.0, 0, 0),
+        ),
     ),
     "finds": (
-        (1140, 1140, 511, 640, 133, 28, 21),
+        (1140, 1140, 511, 640, 150, 17, 133, 28, 21),
         (
             (1137.9, 1133, 1140),
             (405.5, 380, 440),
             (301.0, 266, 340),
+            (0.4, 0, 2),
+            (0.1, 0, 1),
             (20.2, 10, 38),
             (1.2, 0, 3),
             (0.2, 0, 1),
         ),
     ),
     "doubtful": (
-        (1140, 1139, 433, 352, 40, 3, 1),
-        ((1137.0, 1130, 1140), (401.2, 377, 429), (297.5, 260, 335), (19.1, 8, 35), (1.5, 0, 6), (0.1, 0, 1)),
+        (1140, 1139, 433, 352, 52, 12, 40, 3, 1),
+        (
+            (1137.0, 1130, 1140),
+            (401.2, 377, 429),
+            (297.5, 260, 335),
+            (0.4, 0, 2),
+            (0.1, 0, 1),
+            (19.1, 8, 35),
+            (1.5, 0, 6),
+            (0.1, 0, 1),
+        ),
     ),
 }
 
@@ -219,10 +243,14 @@ def pair_table(number: int, n_computed: int, n_tested: int = 1140) -> pd.DataFra
             "participation": rng.uniform(2, 11, n_tested),
             "shape": np.where(computed, "conjunctive", "other"),
             "p_twin": p,
+            "p_relay": p,
             "p_pair": p,
+            "p_decision": p,
             "p_lin": p,
             "q_above": np.where(computed, 0.004, np.minimum(1.0, p * 5)),
             "q": np.where(computed, 0.01, np.minimum(1.0, p * 20)),
+            "above_plain": computed,
+            "relayed": False,
             "above_twins": computed,
             "computed": computed,
             "represented": rng.random(n_tested) < 0.3,
@@ -235,6 +263,8 @@ def pair_table(number: int, n_computed: int, n_tested: int = 1140) -> pd.DataFra
             "d_prime_pre": rng.gamma(2.0, 0.25, n_tested),
             "d_prime_linear": rng.gamma(2.0, 0.2, n_tested),
             "d_prime_twins": rng.gamma(2.0, 0.4, n_tested),
+            "d_prime_relay": 0.9 * d,
+            "d_prime_relay_twins": rng.gamma(2.0, 0.35, n_tested),
             "dedicated": False,
             "conjunctive": computed,
             "offset": 0.0,
@@ -251,7 +281,7 @@ def run(
     """Summary, layers and pairs of a made-up run with one layer for each kind."""
     rows = [layer_row(number, what, capacity) for number, what in enumerate(kinds)]
     summary: dict[str, Any] = {
-        "schema": "probekit.summary/1",
+        "schema": "probekit.summary/2",
         "model": {
             "name": name,
             "n_layers": len(rows),
