@@ -102,7 +102,7 @@ def layer_of(circuit: Circuit) -> MlpWeights:
 
 
 def twin_of(weights: MlpWeights, scene: Scene, planned: PlannedStudy, seed: int) -> MlpWeights:
-    """A PC-sign twin as weights of its own: W̃ = W U S Uᵀ, b̃ = b + Wμ − W̃μ.
+    """A PC-sign twin as weights of its own: W̃ = W U S Uᵀ, b̃ = b + Wμ − W̃μ, in a gated layer for both halves.
 
     The frame must be the one the machinery will take (the inputs of the fit half): only then are signs in one frame
     multiplied, and the twin is exchangeable with its own twins.
@@ -110,8 +110,16 @@ def twin_of(weights: MlpWeights, scene: Scene, planned: PlannedStudy, seed: int)
     frame = InputFrame.of(scene.inputs[torch.from_numpy(planned.rows["fit"])])
     assert len(planned.rows["fit"]) <= CALIBRATION_TOKENS
     sign = PcSignTwins.draw(weights, frame, 1, np.random.default_rng([seed, 105])).signs[0]
-    turned = (weights.w_in @ frame.directions * sign) @ frame.directions.T
-    return replace(weights, w_in=turned, b_in=weights.b_in + (weights.w_in - turned) @ frame.mean)
+
+    def turned(rows: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        new = (rows @ frame.directions * sign) @ frame.directions.T
+        return new, bias + (rows - new) @ frame.mean
+
+    w_in, b_in = turned(weights.w_in, weights.b_in)
+    if weights.w_gate is None or weights.b_gate is None:
+        return replace(weights, w_in=w_in, b_in=b_in)
+    w_gate, b_gate = turned(weights.w_gate, weights.b_gate)
+    return replace(weights, w_in=w_in, b_in=b_in, w_gate=w_gate, b_gate=b_gate)
 
 
 @dataclass(frozen=True)
