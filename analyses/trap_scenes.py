@@ -40,6 +40,8 @@ NOISE, DOC_NOISE = 0.15, 0.05
 """Standard deviations of the background of a coordinate at a token, and of a document's offset."""
 SHARP = 4.0
 """gelu(4z)/4 and silu(4z)/4 are within 0.04 and 0.07 of relu(z)."""
+LATENT = 0.77
+"""Correlation of two Gaussians whose excesses over the normal quantile of 7/8 correlate by ½."""
 LOOSE = 0.3
 """Norm of the random part of a linear half that is otherwise constant."""
 
@@ -53,9 +55,9 @@ def independent(rng: np.random.Generator) -> np.ndarray:
 
 
 def correlated(rng: np.random.Generator) -> np.ndarray:
-    """Four blocks of six concepts: a Gaussian over a threshold, correlated by ½ within a block."""
+    """Four blocks of six concepts: Gaussians over a threshold, so that labels correlate by ½ within a block."""
     block = np.repeat(rng.standard_normal((N_TOKENS, 4)), 6, axis=1)
-    latent = np.sqrt(0.5) * (block + rng.standard_normal((N_TOKENS, N_CONCEPTS)))
+    latent = np.sqrt(LATENT) * block + np.sqrt(1 - LATENT) * rng.standard_normal((N_TOKENS, N_CONCEPTS))
     return latent > 1.15  # the normal quantile of 7/8: every concept holds at an eighth of the tokens
 
 
@@ -415,7 +417,7 @@ RECIPES: dict[str, Recipe] = {
         lambda s: with_ands(world(s), directions=4), lambda w: relays(w, a_direction=2)
     ),
     "AND in the input, random layer": Recipe(lambda s: with_ands(world(s)), random_neurons),
-    "correlated concepts": Recipe(lambda s: world(s, correlated), innocents, same_group(6)),
+    "correlated concepts": Recipe(lambda s: world(s, correlated), innocents),
     "hierarchical concepts": Recipe(
         lambda s: world(s, hierarchical), innocents, same_group(5, last=20)
     ),

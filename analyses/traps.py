@@ -33,7 +33,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-
 from measured import RESULTS, mean_and_error, table
 
 # isort: split
@@ -364,13 +363,16 @@ def page(found: list[Summary], options: argparse.Namespace) -> Iterator[str]:
     yield (
         f"`python analyses/traps.py --draws {options.draws}`, rule: {options.rule}. {N_NEURONS} neurons, 24 concepts, "
         f"{N_TOKENS:,} tokens in documents of 50, {N_TWINS} PC-sign twins, k = 16, q = {Q}; {seconds:.1f} s of one core a "
-        "draw. Plain layers are ReLU in even and GELU in odd draws, gated ones SiLU. *Relayed*: pairs whose interaction "
-        "lies in the input; nothing of them is computed. *Planted* layers are the innocent ones with twelve 2-ANDs added, on the "
-        "same inputs. *Any false find*: share of the draws in which a null or relayed pair is called computed (innocent "
-        "layers, twins), bound q + 3 binomial s.e.; *false share*: mean of V/max(V + S, 1) (planted layers), bound q + 3 "
-        "s.e. of that mean. Pairs that share a channel neuron with a planted pair by accident are read together there and "
-        f"count as neither. Wanted besides: at most {MOST_NULL:.0%} of the null and relayed pairs together computed, at "
-        f"least {LEAST_RELAYED:.0%} of the relayed pairs above plain twins called relayed.\n"
+        "draw. Plain layers are ReLU in even and GELU in odd draws, gated ones SiLU.\n"
+    )
+    yield (
+        "*Relayed*: pairs whose interaction lies in the input; nothing of them is computed. *Planted* layers are the "
+        "innocent ones with twelve 2-ANDs added, on the same inputs. *Any false find*: share of the draws of an innocent "
+        "layer or a twin in which a null or relayed pair is called computed, bound q + 3 binomial s.e.; *false share*: mean of "
+        "V/max(V + S, 1) over the planted layers, bound q + 3 s.e. of that mean. Pairs that share a channel neuron with a "
+        f"planted pair by accident are read together there and count as neither. Wanted besides: at most {MOST_NULL:.0%} of "
+        f"the null and relayed pairs computed, at least {LEAST_RELAYED:.0%} of the relayed pairs above plain twins called "
+        "relayed.\n"
     )
     missed = [one for one in found if not one.holds]
     yield (
