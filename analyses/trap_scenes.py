@@ -55,8 +55,8 @@ def independent(rng: np.random.Generator) -> np.ndarray:
 
 
 def correlated(rng: np.random.Generator) -> np.ndarray:
-    """Four blocks of six concepts: Gaussians over a threshold, so that labels correlate by ½ within a block."""
-    block = np.repeat(rng.standard_normal((N_TOKENS, 4)), 6, axis=1)
+    """Eight blocks of three concepts: Gaussians over a threshold, so that labels correlate by ½ within a block."""
+    block = np.repeat(rng.standard_normal((N_TOKENS, N_CONCEPTS // 3)), 3, axis=1)
     latent = np.sqrt(LATENT) * block + np.sqrt(1 - LATENT) * rng.standard_normal((N_TOKENS, N_CONCEPTS))
     return latent > 1.15  # the normal quantile of 7/8: every concept holds at an eighth of the tokens
 
@@ -369,6 +369,8 @@ class Recipe:
     """Draws the layer."""
     in_input: PairSet | None = None
     """Pairs whose interaction lies in the input by the way the concepts hang together."""
+    kin: PairSet = field(default_factory=set)
+    """Concepts that are not independent: where A and C are planted, what hangs together with A interacts with C as well."""
     variants: tuple[str, ...] = ("innocent", "planted")
     """What is drawn of it."""
 
@@ -386,7 +388,7 @@ class Trap:
     relayed: PairSet
     """Pairs whose interaction lies in the input, whether or not it is read; nothing of them is computed here."""
     shared: PairSet
-    """Pairs that some planted neuron reads together by accident."""
+    """Pairs that some planted neuron reads together by accident, and pairs of kin of the concepts of a planted pair."""
 
     def class_of(self, pairs: np.ndarray) -> np.ndarray:
         """Name of the class of every pair."""
@@ -417,11 +419,12 @@ RECIPES: dict[str, Recipe] = {
         lambda s: with_ands(world(s), directions=4), lambda w: relays(w, a_direction=2)
     ),
     "AND in the input, random layer": Recipe(lambda s: with_ands(world(s)), random_neurons),
-    "correlated concepts": Recipe(lambda s: world(s, correlated), innocents),
+    "correlated concepts": Recipe(lambda s: world(s, correlated), innocents, kin=same_group(3)),
     "hierarchical concepts": Recipe(
-        lambda s: world(s, hierarchical), innocents, same_group(5, last=20)
+        lambda s: world(s, hierarchical), innocents, same_group(5, last=20),
+        {(a, b) for a, b in same_group(5, last=20) if a % 5 == 0},
     ),
-    "exclusive concepts": Recipe(lambda s: world(s, exclusive), innocents),
+    "exclusive concepts": Recipe(lambda s: world(s, exclusive), innocents, kin=same_group(4)),
     "behind RMSNorm": Recipe(lambda s: normed(world(s), centred=False), innocents),
     "behind LayerNorm": Recipe(lambda s: normed(world(s), centred=True), innocents),
     "heavy tails (Student t, 3)": Recipe(lambda s: world(s, student=3.0), innocents),
@@ -454,12 +457,23 @@ def draw(name: str, variant: str, form: Form, seed: int) -> Trap:
         pairs = free_pairs(before, relayed)
         layer, shared = planted(before, layer, pairs)
         designated = pair_set(pairs)
+        shared = (shared | related(designated, recipe.kin)) - designated
     weights = layer.weights(form, before.rng(8), before.inputs.shape[1])
     scene = before.scene
     if variant == "twin":
         weights = twin_of(weights, scene, planned_for(scene, twins=0), seed)
         designated, shared = set(), set()
     return Trap(scene, weights, designated, relayed, shared)
+
+
+def related(pairs: PairSet, kin: PairSet) -> PairSet:
+    """Pairs one or both of whose concepts are kin of those of a given pair."""
+    of = {c: {c} for pair in pairs for c in pair}
+    for a, b in kin:
+        for one, other in ((a, b), (b, a)):
+            if one in of:
+                of[one].add(other)
+    return {(min(c, d), max(c, d)) for a, b in pairs for c in of[a] for d in of[b] if c != d}
 
 
 def free_pairs(before: World, relayed: PairSet) -> np.ndarray:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from layers import Scene, twin_of
 from measured import measured, planned_for
+
+# isort: split
+from layers import Scene, twin_of
 from trap_scenes import N_PAIRS, RECIPES, PairSet, Trap, draw, superposed_plant
 
 from probekit.evidence.spread import classify
