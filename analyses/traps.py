@@ -368,11 +368,11 @@ def page(found: list[Summary], options: argparse.Namespace) -> Iterator[str]:
     yield (
         "*Relayed*: pairs whose interaction lies in the input; nothing of them is computed. *Planted* layers are the "
         "innocent ones with twelve 2-ANDs added, on the same inputs. *Any false find*: share of the draws of an innocent "
-        "layer or a twin in which a null or relayed pair is called computed, bound q + 3 binomial s.e.; *false share*: mean "
-        "of V/max(V + S, 1) over the planted layers, bound q + 3 s.e. of that mean. Pairs that share a channel neuron with "
-        f"a planted pair by accident, or of concepts that hang together with its own, count as neither. Wanted: at most {MOST_NULL:.0%} of "
-        f"the null and relayed pairs computed, at least {LEAST_RELAYED:.0%} of the relayed pairs above plain twins called "
-        "relayed.\n"
+        "layer or a twin in which a null or relayed pair is called computed, bound q + 3 binomial s.e.; *false share*: "
+        "mean of V/max(V + S, 1) over the planted layers, bound q + 3 s.e. of that mean. Pairs that share a channel "
+        "neuron with a planted pair by accident, or whose concepts hang together with those of one, count as neither. "
+        f"Wanted: at most {MOST_NULL:.0%} of the null and relayed pairs computed, at least {LEAST_RELAYED:.0%} of the "
+        "relayed pairs above plain twins called relayed.\n"
     )
     missed = [one for one in found if not one.holds]
     yield (
