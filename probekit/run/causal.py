@@ -20,6 +20,7 @@ import pandas as pd
 
 from probekit.errors import DegenerateError, InputError, StoreError, guarded
 from probekit.evidence.causal import p_against, quadrant_change, quadrant_of
+from probekit.evidence.tables import ranked
 from probekit.model.host import Host, load_host
 from probekit.model.intervene import Edit, NeuronScale, neuron_scales, predict
 from probekit.probes.pairs import QUADRANTS
@@ -151,13 +152,8 @@ def _chosen(
                 f"pairs: not among the tested pairs of {run.path}: {missing}; run.pairs() lists them."
             )
         return table[mine].reset_index(drop=True)
-    strength = table["z"].fillna(table["d_prime"])
-    computed = table["computed"].fillna(False).astype(bool)
-    order = table.assign(_computed=computed, _strength=strength).sort_values(
-        ["layer", "_computed", "_strength"], ascending=[True, False, False], kind="stable"
-    )
-    strongest = order.groupby("layer", sort=True).head(n_pairs)
-    return strongest.drop(columns=["_computed", "_strength"]).reset_index(drop=True)
+    strongest = ranked(table).groupby("layer", sort=True).head(n_pairs)
+    return strongest.sort_values("layer", kind="stable").reset_index(drop=True)
 
 
 def _halves(tokens: Tokens, seed: int, max_tokens: int) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from probekit.evidence.tables import ranked
 from probekit.probes.pairs import QUADRANTS
 from probekit.run.measure import LayerMeasure
 from probekit.run.planned import DECIDING_K
@@ -20,12 +21,8 @@ WINDOW = 12
 
 
 def strongest_pairs(table: pd.DataFrame) -> np.ndarray:
-    """Rows of the pairs shown: computed ones first, then by their standardised value (by d′ where no twin ran)."""
-    score = table["z"] if table["z"].notna().all() else table["d_prime"]
-    order = pd.DataFrame({"computed": table["computed"].fillna(False).astype(bool), "score": score})
-    return order.sort_values(["computed", "score"], ascending=False, kind="stable").index.to_numpy()[
-        :PAIRS_A_LAYER
-    ]
+    """Rows of the pairs shown, the strongest of the layer."""
+    return ranked(table.reset_index(drop=True)).index.to_numpy()[:PAIRS_A_LAYER]
 
 
 def examples_of(
