@@ -4,8 +4,7 @@
     python analyses/calibration_real.py MODEL TEXT --pool 41         # adds a section on another model
 
 Twins: of each layer a pool of PC-sign twins is measured once; each twin in turn takes the layer's place, twenty others of
-the pool are its reference, and any pair flagged is an error. p_lin leaves the twin's own pre-activations out, which can only
-let more pairs pass. Seeds: other halves of the documents, other twins; does the excess lie in the interval that another seed
+the pool are its reference, and any pair flagged is an error. Seeds: other halves of the documents, other twins; does the excess lie in the interval that another seed
 states? Halves of the corpus: documents in turn, each half with a fit and a confirm half of its own.
 """
 
@@ -17,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from measured import LEVELS, RESULTS, linear_sites, mean_and_error, table, twins_in_place
+from measured import LEVELS, RESULTS, mean_and_error, table, twins_in_place
 from scipy import stats
 
 from probekit.evidence.census import excess_interval
@@ -67,10 +66,9 @@ def in_place(subject: Subject, n_pool: int) -> Iterator[str]:
     rows: list[list[str]] = []
     everything: list[Decision] = []
     for measure in measured(subject, n_pool):
-        assert measure.input_site is not None
         rng = np.random.default_rng([17, measure.layer])
         pool = measure.twins[DECIDING_K]
-        decisions = list(twins_in_place(pool, [measure.input_site], tested, n_twins=N_TWINS, rng=rng))
+        decisions = list(twins_in_place(pool, tested, n_twins=N_TWINS, rng=rng))
         everything += decisions
         rows.append([f"{measure.layer}", *flagged(decisions)])
     rows.append(["all", *flagged(everything)])
@@ -95,7 +93,7 @@ def in_place(subject: Subject, n_pool: int) -> Iterator[str]:
         *(f"p ≥ 1 − {t}" for t in LEVELS),
         "holds",
     )
-    yield from table(columns, (tails(everything, of) for of in ("p_twin", "p_pair")))
+    yield from table(columns, (tails(everything, of) for of in ("p_twin", "p_relay", "p_pair")))
 
 
 def flagged(decisions: list[Decision]) -> list[str]:
@@ -127,8 +125,8 @@ def seeds(model: str, corpus: str, options: argparse.Namespace) -> Iterator[str]
         subject = subject_of(model, corpus, options, seed=seed)
         for measure in measured(subject, N_TWINS):
             tested, twins = subject.planned.tested, measure.twins[DECIDING_K]
-            own = decide(measure.by_k[DECIDING_K], twins, linear_sites(measure), tested)
-            theirs = decide_twins(twins, measure.input_site, tested)
+            own = decide(measure.by_k[DECIDING_K], twins, [], tested)
+            theirs = decide_twins(twins, tested)
             for rung in ("above_twins", "computed"):
                 count = int(getattr(own, rung).sum())
                 interval = excess_interval(count, [int(getattr(twin, rung).sum()) for twin in theirs])
@@ -187,7 +185,7 @@ def halves(subject: Subject, n_twins: int) -> Iterator[str]:
                     decide(
                         measure.by_k[DECIDING_K],
                         measure.twins[DECIDING_K],
-                        linear_sites(measure),
+                        [],
                         planned.tested,
                     ),
                 )

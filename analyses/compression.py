@@ -208,7 +208,7 @@ def nano_part(quick: bool, _: Path | None) -> Iterator[str]:
         "Nothing is asserted here: no pair is known to be computed.\n"
     )
     yield (
-        "| weights kept | bits each | described | loss | significant | represented | beyond input | above twins | "
+        "| weights kept | bits each | described | loss | significant | represented | above plain twins | above twins | "
         "computed | excess (95 %) | median d′: layer / twins | largest m′ for these bits |"
     )
     yield "|" + "---|" * 12
@@ -226,7 +226,7 @@ def nano_part(quick: bool, _: Path | None) -> Iterator[str]:
         most = bounds.max_selected(n_universe=row["n_tested"], n_params=1, bits=described)
         yield (
             f"| {kept:,} | {bits or STORED} | {described:,.0f} | {told_loss(loss, whole, n_each)} | "
-            f"{row['n_significant_raw']} | {row['n_represented']} | {row['n_beyond_input']} | {row['n_above_twins']} | "
+            f"{row['n_significant_raw']} | {row['n_represented']} | {row['n_above_plain']} | {row['n_above_twins']} | "
             f"{row['n_computed']} | {row['excess_low']:.0f} to {row['excess_high']:.0f} | "
             f"{row['effect']['neurons'][2]:.2f} / {row['effect']['twins'][2]:.2f} | "
             f"{'vacuous' if most.vacuous else f'{float(most):,.0f}'} |"

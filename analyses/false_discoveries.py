@@ -114,12 +114,13 @@ def layer_of(kind: str, seed: int, size: Size) -> tuple[Scene, MlpWeights, np.nd
 
 def rungs(decision: Decision, measure: LayerMeasure) -> dict[str, np.ndarray]:
     """The p-value of each rung; the raw one is no p-value of any null here and is the control."""
-    assert decision.p_twin is not None
-    assert decision.p_pair is not None
-    assert decision.p_lin is not None
-    above = np.maximum(decision.p_twin, decision.p_lin)
-    computed = np.maximum(above, decision.p_pair)
-    return {"above twins": above, "computed": computed, "raw": measure.by_k[DECIDING_K].p_raw}
+    assert decision.p_relay is not None
+    assert decision.p_decision is not None
+    return {
+        "above twins": decision.p_relay,
+        "computed": decision.p_decision,
+        "raw": measure.by_k[DECIDING_K].p_raw,
+    }
 
 
 def found_on(kind: str, seed: int, size: Size) -> Found:

@@ -52,19 +52,13 @@ def measured(scene: Scene, weights: MlpWeights, planned: PlannedStudy) -> LayerM
     return next(measure_layers(source, [0], planned.study))
 
 
-def linear_sites(measure: LayerMeasure) -> list[Contrast]:
-    """The pre-activations and the input, where they were measured."""
-    return [site for site in (measure.pre, measure.input_site) if site is not None]
-
-
 def decided(measure: LayerMeasure, tested: Tested) -> Decision:
     """The decision on every pair of a layer."""
-    return decide(measure.by_k[DECIDING_K], measure.twins[DECIDING_K], linear_sites(measure), tested)
+    return decide(measure.by_k[DECIDING_K], measure.twins[DECIDING_K], [], tested)
 
 
 def twins_in_place(
     pool: Sequence[Contrast],
-    linear: list[Contrast],
     tested: Tested,
     *,
     n_twins: int,
@@ -74,7 +68,6 @@ def twins_in_place(
 
     Args:
         pool: twins of one layer.
-        linear: what the neurons must exceed; without the twin's own pre-activations more pairs can only pass.
         tested: pairs and level.
         n_twins: size of the reference, below that of the pool.
         rng: of the references.
@@ -82,7 +75,7 @@ def twins_in_place(
     for index, stand_in in enumerate(pool):
         others = np.delete(np.arange(len(pool)), index)
         chosen = rng.choice(others, size=n_twins, replace=False)
-        yield decide(stand_in, [pool[r] for r in chosen], linear, tested)
+        yield decide(stand_in, [pool[r] for r in chosen], [], tested)
 
 
 def at_level(tested: Tested, *, fdr: str) -> Tested:

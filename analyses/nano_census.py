@@ -35,7 +35,15 @@ def table(run: pk.Run) -> str:
         "| layer | rung | nano | twins: mean (range) |",
         "|---|---|---|---|",
     ]
-    rungs = ("significant_raw", "represented", "beyond_input", "above_twins", "computed", "superposed")
+    rungs = (
+        "significant_raw",
+        "represented",
+        "above_plain",
+        "relayed",
+        "above_twins",
+        "computed",
+        "superposed",
+    )
     for row in run.summary["layers"]:
         for rung in rungs:
             twins = row["twins"][f"n_{rung}"]
@@ -45,7 +53,7 @@ def table(run: pk.Run) -> str:
         "",
         "Shares at 1 %: of pairs with p ≤ 0.01 and, as the other tail, p ≥ 0.99.",
         "",
-        "| layer | k | d′ | above twins | computed | p_twin low / high | p_pair low / high |",
+        "| layer | k | d′ | above plain twins | pair-specific | p_twin low / high | p_pair low / high |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in run.summary["layers"]:
@@ -53,7 +61,7 @@ def table(run: pk.Run) -> str:
             twin = f"{cell['share_low_p_twin']:.2%} / {cell['share_high_p_twin']:.2%}"
             pair = f"{cell['share_low_p']:.2%} / {cell['share_high_p']:.2%}"
             lines.append(
-                f"| {row['layer']} | {cell['k']} | {cell['form']} | {cell['n_above_twins']} | {cell['n_computed']} | "
+                f"| {row['layer']} | {cell['k']} | {cell['form']} | {cell['n_above_plain']} | {cell['n_specific_plain']} | "
                 f"{twin} | {pair} |"
             )
     return "\n".join([*lines, "", *groups_outside(run), ""])

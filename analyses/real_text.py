@@ -20,12 +20,12 @@ from probekit.model.host import load_reader
 from probekit.run import store
 from probekit.text.corpus import as_corpus
 
-RUNGS = ("significant_raw", "represented", "beyond_input", "above_twins", "computed")
+RUNGS = ("significant_raw", "represented", "above_plain", "relayed", "above_twins", "computed")
 HEAD = """# Real text: default concepts and bigram grids
 
 Written by `python analyses/real_text.py MODEL CORPUS …`; every section names its settings. Each cell: pairs of the layer
 on that rung, in brackets the mean of its twins put in its place. "z" is the mean standardised d′ of all pairs with the
-twins' 95 % interval; "p" the share of pairs with p_pair ≤ 1 % and, as the other tail, ≥ 99 %.
+twins' 95 % interval; "p" the share of pairs with p_decision ≤ 1 % and, as the other tail, ≥ 99 %.
 """
 
 

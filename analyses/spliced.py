@@ -19,16 +19,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from measured import RESULTS, linear_sites, table, write_page
+from measured import RESULTS, table, write_page
 
 from probekit.evidence.contrast import Contrast
 from probekit.evidence.decide import Tested, decide, decide_twins
 from probekit.evidence.estimate import Rate, clopper_pearson, rogan_gladen, share_at_least
+from probekit.model.weights import MlpWeights
 from probekit.probes.pairs import LabelColumns
 from probekit.run.choice import Choice
-from probekit.run.measure import measure_layers
+from probekit.run.measure import calibrate_layer, measure_layers, measure_sites
 from probekit.run.planned import DECIDING_K
 from probekit.run.progress import silent
+from probekit.run.sites import Arrays
 from probekit.run.source import ArraySource
 from probekit.run.study import PlannedStudy, Settings, plan_study
 from probekit.run.subject import doc_keys, model_subject
@@ -52,8 +54,12 @@ class Stage:
     """The study, its rows those of `neurons`."""
     twins: list[Contrast]
     """Twins of the layer as it is."""
-    linear: list[Contrast]
-    """Its linear sites."""
+    inputs: torch.Tensor
+    """MLP inputs of the same tokens."""
+    weights: MlpWeights
+    """The weights that act at its neurons."""
+    calibrated: Arrays
+    """The layer's frame and interaction directions."""
     own: int
     """Pairs that the layer computes by itself."""
     false: Rate
@@ -68,10 +74,9 @@ class Stage:
 
     def found(self, neurons: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Which pairs of a spliced layer are computed, and which stand above their twins."""
-        source = ArraySource(neurons, None, None, self.planned.rows)
-        study = replace(self.planned.study, n_twins=0)
-        contrast = next(measure_layers(source, [0], study)).by_k[DECIDING_K]
-        decision = decide(contrast, self.twins, self.linear, self.tested)
+        source = ArraySource(neurons, self.inputs, self.weights, self.planned.rows)
+        site = measure_sites(source, 0, ["neurons"], self.planned.study, self.calibrated)["neurons"]
+        decision = decide(site.sums[DECIDING_K], self.twins, [], self.tested)
         assert decision.computed is not None
         assert decision.above_twins is not None
         return decision.computed, decision.above_twins
@@ -131,16 +136,30 @@ def stage(n_tokens: int, n_twins: int, most: float | None) -> Stage:
     planned = replace(planned, rows={"fit": np.arange(n_fit), "confirm": np.arange(n_fit, len(neurons))})
     source = ArraySource(neurons, inputs, subject.source.weights(LAYER), planned.rows)
     measure = next(measure_layers(source, [0], planned.study))
-    twins, linear = measure.twins[DECIDING_K], linear_sites(measure)
-    own = decide(measure.by_k[DECIDING_K], twins, linear, planned.tested).computed
+    twins = measure.twins[DECIDING_K]
+    own = decide(measure.by_k[DECIDING_K], twins, [], planned.tested).computed
     assert own is not None
-    in_place = decide_twins(twins, measure.input_site, planned.tested)
+    in_place = decide_twins(twins, planned.tested)
     flagged = sum(int(decision.computed.sum()) for decision in in_place if decision.computed is not None)
     false = Rate(flagged, len(in_place) * len(planned.tested.pairs))
     largest = float(
         correlations(columns)[np.ix_(np.unique(planned.tested.pairs), np.unique(planned.tested.pairs))].max()
     )
-    return Stage(neurons, np.concatenate(labels), planned, twins, linear, int(own.sum()), false, largest)
+    calibrated = calibrate_layer(source, 0, planned.study)
+    weights = subject.source.weights(LAYER)
+    assert weights is not None
+    return Stage(
+        neurons,
+        np.concatenate(labels),
+        planned,
+        twins,
+        inputs,
+        weights,
+        calibrated,
+        int(own.sum()),
+        false,
+        largest,
+    )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from probekit.evidence.mixed import PairGraph
 from probekit.evidence.nulls import (
     Standardised,

@@ -37,7 +37,7 @@ def quadrants(inputs: np.ndarray, sample: TokenSample) -> list[np.ndarray]:
 
 def test_directions_are_those_of_the_definition() -> None:
     rng, labels, x = additive(0)
-    both = labels.all(1)
+    both = np.all(labels, axis=1)
     x[both] += rng.choice([-1.5, 1.5], both.sum())[:, None] * rng.standard_normal(WIDTH)
     x[both] += 0.5 * rng.standard_normal(WIDTH)
     sample = sampled(labels)
@@ -59,7 +59,7 @@ def test_directions_are_those_of_the_definition() -> None:
 @pytest.mark.parametrize("n_ways", [1, 4])
 def test_an_and_along_several_directions_lies_in_the_subspace(n_ways: int) -> None:
     rng, labels, x = additive(1)
-    both = labels.all(1)
+    both = np.all(labels, axis=1)
     ways = np.linalg.qr(rng.standard_normal((WIDTH, n_ways)))[0]
     x += 1.5 * both[:, None] * ways[:, rng.integers(0, n_ways, N_TOKENS)].T
     directions = found(x, sampled(labels))
@@ -68,7 +68,7 @@ def test_an_and_along_several_directions_lies_in_the_subspace(n_ways: int) -> No
     assert (inside > 0.95).all()
     mean_alone = np.abs(directions[:, 0] @ ways)
     assert (
-        (mean_alone > 0.9).all() if n_ways == 1 else (mean_alone < 0.8).all()
+        mean_alone.min() > 0.9 if n_ways == 1 else mean_alone.max() < 0.8
     )  # the control: one direction is not enough
     # what adds up is left alone: A's and B's own directions lie in it no more than any direction does
     codes = np.linalg.lstsq(labels.astype(float), x, rcond=None)[0]

@@ -141,8 +141,10 @@ def test_nothing_removed_changes_nothing_and_null_layers_read_by_their_own_signs
         np.testing.assert_allclose(moments.state()["means"][scramble], plain.state()["means"], atol=2e-2)
     # a twin with signs s reads W·diag(s): the same layer with its weights turned, on the same inputs
     sign = np.random.default_rng(3).choice([-1.0, 1.0], WIDTH).astype(np.float32)
+    gate = weights.w_gate
+    assert gate is not None
     turned = MlpWeights.from_arrays(
-        weights.w_in * torch.from_numpy(sign), weights.b_in, w_gate=weights.w_gate * torch.from_numpy(sign),
+        weights.w_in * torch.from_numpy(sign), weights.b_in, w_gate=gate * torch.from_numpy(sign),
         b_gate=weights.b_gate, activation="silu",
     )  # fmt: skip
     of_twin, _ = summed(weights, removal_of(), sign, N_TOKENS)
@@ -173,7 +175,7 @@ def test_a_relay_loses_its_interaction_and_an_and_made_here_keeps_it() -> None:
     a, b, there = basis[:, 0], basis[:, 1], basis[:, 2]
     x = (
         labels @ np.stack([a, b])
-        + 1.5 * labels.all(1)[:, None] * there
+        + 1.5 * np.all(labels, axis=1)[:, None] * there
         + 0.2 * rng.standard_normal((n_tokens, WIDTH))
     )
     mean = x.mean(0)

@@ -115,36 +115,36 @@ def layer_row(
     row["twins"] = {
         rung: {"mean": m, "low": low, "high": high} for rung, (m, low, high) in zip(RUNGS, nulls, strict=True)
     }
-    rate = nulls[4][0] / own[0]
+    rate = nulls[6][0] / own[0]
     row |= {
-        "n_distributed": own[5],
+        "n_distributed": own[7],
         "n_dedicated": 0,
         "twin_rate": rate,
-        "n_excess": own[5] - rate * own[0],
-        "excess_low": own[5] - nulls[4][2],
-        "excess_high": own[5] - nulls[4][1],
-        "share_low_p": 0.010 + own[5] / own[0],
+        "n_excess": own[7] - rate * own[0],
+        "excess_low": own[7] - nulls[6][2],
+        "excess_high": own[7] - nulls[6][1],
+        "share_low_p": 0.010 + own[7] / own[0],
         "share_high_p": 0.011,
         "sensitivity": _sensitivity(),
-        "n_nonnull_low": own[5] if twins >= 19 else None,
+        "n_nonnull_low": own[7] if twins >= 19 else None,
         "nonnull": {
-            "n_low": own[5] if twins >= 19 else None,
+            "n_low": own[7] if twins >= 19 else None,
             "control": 0 if twins >= 19 else None,
             "beta": 0.2,
             "why_not": "" if twins >= 19 else f"{twins} twins; 19 are needed for a 95 % constant",
         },
-        "n_distinct": own[5],
+        "n_distinct": own[7],
         "effective_rank": 11.0,
         "features_per_neuron": 1.6,
-        "n_conjunctive": own[5],
+        "n_conjunctive": own[7],
         "n_undecidable": 214,
-        "n_above_isotropic": own[5] + 40,
+        "n_above_isotropic": own[7] + 40,
         "by_k": [
             {
                 "k": k,
                 "form": form,
-                "n_above_twins": own[4],
-                "n_computed": own[5],
+                "n_above_plain": own[4],
+                "n_specific_plain": own[7],
                 "share_low_p_twin": 0.02,
                 "share_high_p_twin": 0.01,
                 "share_low_p": 0.012,
@@ -153,7 +153,7 @@ def layer_row(
             for k in (16, 64, "all")
             for form in ("pooled", "balanced")
         ],
-        "statement": f"Layer {number}: {own[5]} of {own[0]} tested pairs computed; {twins} twins.",
+        "statement": f"Layer {number}: {own[7]} of {own[0]} tested pairs computed; {twins} twins.",
     }
     shift = {"none": 0.1, "finds": 2.4, "doubtful": 0.6}[what]
     kinds = ("token × token", "class × token", "context × token", "context × class")
@@ -179,7 +179,7 @@ def layer_row(
     row["tails"] = [
         {
             "t": t,
-            "low": t * 1.1 + own[5] / own[0],
+            "low": t * 1.1 + own[7] / own[0],
             "high": t * 0.95,
             "twin_low_mean": t * 1.02,
             "twin_high_mean": t * 0.99,
@@ -192,7 +192,7 @@ def layer_row(
         "bits_per_param": 2.0,
         "n_params": n * 129,
         "by_assumption": by_assumption(
-            n_params=n * 129, n_tested=own[0], n_found=max(0, own[5] - nulls[4][2])
+            n_params=n * 129, n_tested=own[0], n_found=max(0, own[7] - nulls[6][2])
         ),
         **CAPACITY[capacity],
     }

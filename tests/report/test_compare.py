@@ -84,7 +84,18 @@ def test_figures_show_every_layer_and_only_palette_colours() -> None:
 def test_what_was_not_measured_is_left_out() -> None:
     bare = compared("bare", "none")
     row = bare.summary["layers"][0]
-    row |= dict.fromkeys(("twins", "tails", "effect", "n_beyond_input", "n_above_twins", "n_computed"))
+    row |= dict.fromkeys(
+        (
+            "twins",
+            "tails",
+            "effect",
+            "n_beyond_linear",
+            "n_above_plain",
+            "n_relayed",
+            "n_above_twins",
+            "n_computed",
+        )
+    )
     row |= dict.fromkeys(("excess_low", "excess_high", "n_excess", "twin_rate")) | {"n_twins": 0}
     text = render_comparison([bare, compared("whole", "none")])
     read(text)

@@ -129,7 +129,7 @@ def test_twins_taken_over_are_the_twins_that_were_drawn():
     neurons = torch.from_numpy(ROWS)
     labels = LabelColumns.from_dense(LABELS)
     both = (layer.rows(sample, neurons, labels) for layer in (drawn, again))
-    for (name, rows), (_, taken) in zip(*both, strict=True):
+    for (name, rows, _), (_, taken, _) in zip(*both, strict=True):
         assert rows.numpy().tobytes() == taken.numpy().tobytes(), name
 
 

@@ -27,7 +27,8 @@ from probekit.run.pipeline import analyze, analyze_arrays
 OPTIONS = {"twins": 6, "max_pairs": 270, "min_support": 25, "progress": False}
 
 LAYER_KEYS = {
-    "layer", "n_neurons", "n_tested", "n_twins", "n_significant_raw", "n_represented", "n_beyond_input", "n_above_twins",
+    "layer", "n_neurons", "n_tested", "n_twins", "n_significant_raw", "n_represented", "n_beyond_linear",
+    "n_above_plain", "n_relayed", "n_above_twins",
     "n_computed", "twins", "groups", "n_distributed", "n_superposed", "n_dedicated", "twin_rate", "n_excess",
     "excess_low", "excess_high", "share_low_p", "share_high_p", "n_nonnull_low", "sensitivity", "capacity", "statement",
 }  # fmt: skip
@@ -52,7 +53,7 @@ class TestRunDirectory:
 
     def test_summary_has_every_key(self, planted_run: pk.Run):
         summary = json.loads((planted_run.path / "summary.json").read_text())
-        assert summary["schema"] == "probekit.summary/1"
+        assert summary["schema"] == "probekit.summary/2"
         assert {"name", "n_layers", "d_model", "d_mlp", "activation", "gated"} <= set(summary["model"])
         assert {"n_tokens_fit", "n_tokens_confirm", "n_docs"} <= set(summary["corpus"])
         assert {"n", "n_pairs", "n_testable"} <= set(summary["concepts"])

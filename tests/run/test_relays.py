@@ -46,6 +46,7 @@ def test_relays_of_other_kinds(scene: str, form: Form) -> None:
     assert_relayed_and_computed(scene, form)
 
 
+@pytest.mark.sweep
 def test_a_layer_that_spreads_its_pairs_over_shared_neurons_computes_in_superposition() -> None:
     plant = superposed_plant(1)
     run = run_layer(plant.scene, plant.weights, twins=10, seed=1)

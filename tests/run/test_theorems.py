@@ -156,7 +156,7 @@ def assert_planted_pairs_found(plant: Plant, judged: Judged, *, share: float) ->
 
 
 def test_planted_pairs_are_found_small() -> None:
-    # few enough pairs that most of the others share no channel: concept effects are medians, they need a majority
+    # few enough pairs that most of the others share no channel
     plant = make_plant(13, n_pairs=24, n_concepts=32, n_neurons=256, n_tokens=16_000)
     judged = run_layer(plant.scene, plant.weights, twins=8, seed=1)
     assert_planted_pairs_found(plant, judged, share=0.9)
@@ -191,7 +191,7 @@ def test_twins_in_the_layers_place_are_rarely_flagged_small() -> None:
         judged = run_layer(plant.scene, plant.weights, twins=12, seed=seed, min_support=30)
         measure = judged.measure
         assert judged.computed[judged.rows_of(plant.designated)].mean() > 0.5  # the layer itself is found
-        for decision in decide_twins(measure.twins[16], measure.input_site, judged.planned.tested):
+        for decision in decide_twins(measure.twins[16], judged.planned.tested):
             assert decision.computed is not None
             assert decision.above_twins is not None
             flags.append(bool(decision.computed.any() or decision.above_twins.any()))
