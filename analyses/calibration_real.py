@@ -4,8 +4,9 @@
     python analyses/calibration_real.py MODEL TEXT --pool 41         # adds a section on another model
 
 Twins: of each layer a pool of PC-sign twins is measured once; each twin in turn takes the layer's place, twenty others of
-the pool are its reference, and any pair flagged is an error. Seeds: other halves of the documents, other twins; does the excess lie in the interval that another seed
-states? Halves of the corpus: documents in turn, each half with a fit and a confirm half of its own.
+the pool are its reference, and any pair flagged is an error. Seeds: other halves of the documents, other twins; does the
+excess lie in the interval that another seed states? Halves of the corpus: documents in turn, each half with a fit and a
+confirm half of its own.
 """
 
 from __future__ import annotations

@@ -121,11 +121,12 @@ def llama(bundle: Path, n_layers: int) -> Any:
 
     header = json.loads((bundle / "header.json").read_text())
     heads, kv = header["attention.head_count"], header["attention.head_count_kv"]
-    tensors = np.load(bundle / "tensors.npz")
+    tensors = np.load(bundle / "tensors.npz")  # noqa: TID251
     embedding = dequantised(tensors["token_embd.weight"], header["kinds"]["token_embd.weight"])
     model = LlamaModel(
         LlamaConfig(
-            vocab_size=len(embedding), hidden_size=header["embedding_length"], intermediate_size=header["feed_forward_length"],
+            vocab_size=len(embedding), hidden_size=header["embedding_length"],
+            intermediate_size=header["feed_forward_length"],
             num_hidden_layers=n_layers, num_attention_heads=heads, num_key_value_heads=kv,
             rms_norm_eps=header["attention.layer_norm_rms_epsilon"], max_position_embeddings=header["context_length"],
             rope_theta=header["rope.freq_base"], pad_token_id=None,
@@ -146,7 +147,8 @@ def llama(bundle: Path, n_layers: int) -> Any:
             rows.reshape(-1) if rows.ndim == 1 else rows
         )
     missing, extra = model.load_state_dict(state, strict=False)
-    assert not extra and missing in ([], ["norm.weight"]), (missing, extra)
+    assert not extra, extra
+    assert missing in ([], ["norm.weight"]), missing
     return model.eval()
 
 
@@ -206,7 +208,7 @@ def run(options: argparse.Namespace) -> None:
         for layer in layers
     }  # fmt: skip
     for name in options.texts:
-        held = np.load(bundle / f"text-{name}.npz")
+        held = np.load(bundle / f"text-{name}.npz")  # noqa: TID251
         names, kinds, lags = json.loads(str(held["names"]))
         ids = held["ids"]
         counted = np.unpackbits(held["counted"])[: ids.size].reshape(ids.shape).astype(bool)
