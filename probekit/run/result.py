@@ -12,6 +12,7 @@ from probekit.errors import FormatError, InputError, guarded
 from probekit.evidence.tables import SCHEMA, layer_table
 from probekit.report.paper import PAGE_MM
 from probekit.run import store
+from probekit.run.chosen import bound_of
 from probekit.run.digest import Digest
 from probekit.run.directory import CONCEPTS, EXAMPLES, SUMMARY, as_folder, read_record, read_results
 from probekit.run.export import export_run
@@ -79,6 +80,29 @@ class Run:
             StoreError: an older version wrote the run.
         """
         return read_look(self.path, self.pairs(), a, b, self._results.files)
+
+    @guarded
+    def at_least(self, layer: int, pairs: Any = None) -> int:
+        """At least so many of these pairs are computed, with 95 % confidence for all sets that are ever asked about.
+
+        The set may be chosen after looking at the results, by any rule. Joint-error-rate control (Blanchard, Neuvial &
+        Roquain 2020), calibrated on the layer's twins; needs 19 of them.
+
+        Args:
+            layer: of this run.
+            pairs: None for all tested pairs; rows of `pairs()` (those of other layers are passed over); a boolean mask
+                over the rows of `pairs(layer)` or of `pairs()`; a kind of pair such as "token × token, lag 1", or several;
+                a list of (a, b).
+
+        Raises:
+            InputError: no such layer, a pair or kind that was not tested, or nothing can be said (too few twins).
+            ShapeError: a mask of another length.
+        """
+        table = self.pairs(layer)
+        rows = self.summary["layers"]
+        at = [row["layer"] for row in rows].index(layer)
+        counts = [int(row["n_tested"]) for row in rows]
+        return bound_of(rows[at], table, pairs, sum(counts[:at]), sum(counts))
 
     @property
     def concepts(self) -> pd.DataFrame:
