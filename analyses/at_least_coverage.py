@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from measured import RESULTS, table, write_page
@@ -72,11 +73,10 @@ def rows(n_draws: int) -> Iterator[list[str]]:
                 got = promises(
                     np.random.default_rng([78, index]), n_draws, draw=draw, n_twins=n_twins, n_true=n_true, shift=shift
                 )  # fmt: skip
-                simes = linear(
-                    np.random.default_rng([79, index]), n_draws, draw, n_twins, n_true, shift
-                )
+                simes = linear(np.random.default_rng([79, index]), n_draws, draw, n_twins, n_true, shift)
                 yield [
-                    name, str(n_twins), str(n_true), f"{shift:g}" if n_true else "–", f"{got.held:.1%}", f"{_error(got.held, n_draws):.1%}",
+                    name, str(n_twins), str(n_true), f"{shift:g}" if n_true else "–",
+                    f"{got.held:.1%}", f"{_error(got.held, n_draws):.1%}",
                     f"{np.median(got.low):.0f}", f"{np.median(got.low_top):.0f}" if n_true else "–",
                     f"{np.median(got.true_top):.0f}" if n_true else "–", f"{simes[0]:.1%}", f"{simes[1]:.0f}",
                 ]  # fmt: skip
@@ -84,11 +84,13 @@ def rows(n_draws: int) -> Iterator[list[str]]:
 
 def harder(n_draws: int) -> Iterator[list[str]]:
     """One line a way in which real p-values are not the textbook's."""
+    smaller = partial(broken_by_parts, smallest=True)
+    larger = partial(broken_by_parts, smallest=False)
     cases = (
-        ("every pair passes one test and is null in the other; twins by their smaller p (as used)", lambda rng, n: broken_by_parts(rng, n, smallest=True)),
-        ("the same; twins by their larger p, as the layer is judged", lambda rng, n: broken_by_parts(rng, n, smallest=False)),
-        ("p-values are ranks among the 20 twins that also calibrate; independent", lambda rng, n: broken_by_pooling(rng, n, draw=independent)),
-        ("the same; in clusters", lambda rng, n: broken_by_pooling(rng, n, draw=clustered)),
+        ("every pair passes one test and is null in the other; twins by their smaller p (as used)", smaller),
+        ("the same; twins by their larger p, as the layer is judged", larger),
+        ("p-values are ranks among the 20 twins that also calibrate; independent", partial(broken_by_pooling, draw=independent)),
+        ("the same; in clusters", partial(broken_by_pooling, draw=clustered)),
     )  # fmt: skip
     for index, (what, broken) in enumerate(cases):
         held = 1 - broken(np.random.default_rng([80, index]), n_draws)
@@ -103,9 +105,9 @@ def page(n_draws: int) -> Iterator[str]:
     """The whole page."""
     yield "# At least V of these pairs\n"
     yield (
-        f"`python analyses/at_least_coverage.py --draws {n_draws}`: {N_PAIRS} pairs, nominal 95 %, {n_draws:,} simulated layers "
-        "a line, each with twins of its own. *All sets hold*: no set of pairs, however chosen, is promised more non-null pairs "
-        "than it has. Shifts are in standard deviations; bounds are medians over layers. *Linear*: thresholds "
+        f"`python analyses/at_least_coverage.py --draws {n_draws}`: {N_PAIRS} pairs, nominal 95 %, {n_draws:,} simulated "
+        "layers a line, each with twins of its own. *All sets hold*: no set of pairs, however chosen, is promised more non-null "
+        "pairs than it has. Shifts are in standard deviations; bounds are medians over layers. *Linear*: thresholds "
         "λk/m in place of the balanced ones.\n"
     )
     yield from table(COLUMNS, rows(n_draws))

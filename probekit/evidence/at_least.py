@@ -166,7 +166,13 @@ def summary_of(
     """
     decisive, null = parts.max(0), [held.min(0) for held in twin_parts]
     calibration = calibrate(null, level)
-    held: dict[str, Any] = {"level": level, "lambda": None, "n_twins": len(null), "n_low": None, "control": None}
+    held: dict[str, Any] = {
+        "level": level,
+        "lambda": None,
+        "n_twins": len(null),
+        "n_low": None,
+        "control": None,
+    }
     if calibration.scale is None:
         return held | {"why_not": calibration.why_not}
     everything = np.ones(len(decisive), bool)

@@ -1,4 +1,4 @@
-"""The bound for sets chosen afterwards keeps its promise under dependence, sees planted pairs, and knows when to be silent."""
+"""The bound for sets chosen afterwards keeps its promise under dependence, sees planted pairs, and can be silent."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_asked() -> None:
         at_least(np.full(10, np.nan), np.ones(10, bool), calibration)
     with pytest.raises(ShapeError, match=r"twins of \[9, 10\] pairs"):
         calibrate([np.full(10, 0.5), np.full(9, 0.5)])
-    with pytest.raises(InputError, match="got level 1.5"):
+    with pytest.raises(InputError, match=r"got level 1\.5"):
         calibrate([np.full(10, 0.5)] * 20, level=1.5)
 
 

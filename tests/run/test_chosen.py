@@ -34,7 +34,14 @@ def table() -> pd.DataFrame:
 
 
 def row(**changed: object) -> dict:
-    held = {"level": 0.95, "lambda": CALIBRATION.scale, "n_twins": 20, "n_low": 1, "control": 0, "why_not": ""}
+    held = {
+        "level": 0.95,
+        "lambda": CALIBRATION.scale,
+        "n_twins": 20,
+        "n_low": 1,
+        "control": 0,
+        "why_not": "",
+    }
     return {"layer": 3, "at_least": held | changed}
 
 
