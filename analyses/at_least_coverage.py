@@ -86,10 +86,11 @@ def harder(n_draws: int) -> Iterator[list[str]]:
     """One line a way in which real p-values are not the textbook's."""
     smaller = partial(broken_by_parts, smallest=True)
     larger = partial(broken_by_parts, smallest=False)
+    ranks = partial(broken_by_pooling, draw=independent)
     cases = (
         ("every pair passes one test and is null in the other; twins by their smaller p (as used)", smaller),
         ("the same; twins by their larger p, as the layer is judged", larger),
-        ("p-values are ranks among the 20 twins that also calibrate; independent", partial(broken_by_pooling, draw=independent)),
+        ("p-values are ranks among the 20 twins that also calibrate; independent", ranks),
         ("the same; in clusters", partial(broken_by_pooling, draw=clustered)),
     )  # fmt: skip
     for index, (what, broken) in enumerate(cases):
@@ -106,9 +107,9 @@ def page(n_draws: int) -> Iterator[str]:
     yield "# At least V of these pairs\n"
     yield (
         f"`python analyses/at_least_coverage.py --draws {n_draws}`: {N_PAIRS} pairs, nominal 95 %, {n_draws:,} simulated "
-        "layers a line, each with twins of its own. *All sets hold*: no set of pairs, however chosen, is promised more non-null "
-        "pairs than it has. Shifts are in standard deviations; bounds are medians over layers. *Linear*: thresholds "
-        "λk/m in place of the balanced ones.\n"
+        "layers a line, each with twins of its own. *All sets hold*: no set of pairs, however chosen, is promised more "
+        "non-null pairs than it has. Shifts are in standard deviations; bounds are medians over layers. *Linear*: "
+        "thresholds λk/m in place of the balanced ones.\n"
     )
     yield from table(COLUMNS, rows(n_draws))
     yield "\nNo pair non-null, 20 twins:\n"

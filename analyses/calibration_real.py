@@ -165,7 +165,7 @@ def half_of(subject: Subject, parity: int, named: list[tuple[str, str]]) -> tupl
     settings = Settings(max_pairs=len(named), min_support=30, twins=N_TWINS, controls=(), spikes=())
     planned = plan_study(
         columns, labels.doc[kept], labels.pos[kept], doc_keys(tokens), settings, Choice.of(named), labels.names,
-        labels.kinds, labels.lags,
+        labels.kinds, labels.lags, by_token=labels.by_token,
     )  # fmt: skip
     docs = {half: held[held % 2 == parity] for half, held in planned.docs.items()}
     return ModelSource(subject.source.host, tokens, docs), replace(planned, docs=docs)

@@ -123,7 +123,7 @@ def stage(n_tokens: int, n_twins: int, most: float | None) -> Stage:
     named = [(labelled.names[a], labelled.names[b]) for a, b in kept]
     planned = plan_study(
         columns, labelled.doc, labelled.pos, doc_keys(tokens), settings, Choice.of(named), labelled.names,
-        labelled.kinds, labelled.lags,
+        labelled.kinds, labelled.lags, by_token=labelled.by_token,
     )  # fmt: skip
     blocks: list[tuple[torch.Tensor | None, torch.Tensor]] = []
     labels: list[np.ndarray] = []

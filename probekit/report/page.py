@@ -109,7 +109,8 @@ _LADDER = (
 )
 _GROUPS = (
     "Pairs of one kind taken together, as single pairs can be too weak to be told from their twins. A dot "
-    "inside its grey bar is no more than a scrambled layer of the same statistics shows."
+    "inside its grey bar is no more than a scrambled layer of the same statistics shows. Pairs of the same token are "
+    "sets of token types, linear in the embedding: a layer that stands out on them need not have met two things."
 )
 _EFFECT = (
     "d′ is the interaction contrast of the readout in units of its noise on unseen documents. An untrained "

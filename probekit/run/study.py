@@ -196,6 +196,7 @@ def plan_study(
     kinds: Sequence[str] = (),
     lags: Sequence[int] = (),
     types: Int[np.ndarray, " token"] | None = None,
+    by_token: Sequence[bool] = (),
 ) -> PlannedStudy:
     """Split, count, choose and sample.
 
@@ -211,6 +212,7 @@ def plan_study(
         lags: tokens back that each concept looks; none given: all look at the token itself.
         types: type of each token; needed where types are held out. Of the fit half only tokens of one half of the types are
             then used, of the confirm half only those of the other.
+        by_token: whether each concept is decided by the one token it looks at; none given: unknown, taken for no.
 
     Raises:
         InputError: a pair or kind of pair asked for does not exist.
@@ -230,9 +232,9 @@ def plan_study(
     }
     wanted = None if choice.named is None else _indices(choice.named, names)
     index, excluded, _ = _testable(counts, labels.n_concepts, settings, wanted)
-    index = index[choice.within(pair_kinds(kinds, lags, all_pairs(labels.n_concepts)[index]))]
+    index = index[choice.within(pair_kinds(kinds, lags, all_pairs(labels.n_concepts)[index], by_token))]
     taken, inclusion = choice.draw(
-        pair_kinds(kinds, lags, all_pairs(labels.n_concepts)[index]),
+        pair_kinds(kinds, lags, all_pairs(labels.n_concepts)[index], by_token),
         np.minimum(counts["fit"].n_tokens[index].min(1), counts["confirm"].n_tokens[index].min(1)),
         settings.max_pairs,
         np.random.default_rng([settings.seed, 7]),
@@ -326,14 +328,31 @@ def duplicates(labels: LabelColumns) -> Int[np.ndarray, " concept"]:
     return representative
 
 
-def pair_kinds(kinds: Sequence[str], lags: Sequence[int], pairs: Int[np.ndarray, "pair 2"]) -> list[str]:
-    """A word for each pair: the kinds of its concepts, and whether they are of one position."""
+def pair_kinds(
+    kinds: Sequence[str],
+    lags: Sequence[int],
+    pairs: Int[np.ndarray, "pair 2"],
+    by_token: Sequence[bool] = (),
+) -> list[str]:
+    """A word for each pair: the kinds of its concepts, and how far apart they look.
+
+    Two sets of token types, looked up at one token, meet in a set of token types again. That is linear in the token's
+    embedding, so such a pair, "same token", is not one of two concepts that merely hold at the same position.
+
+    Args:
+        kinds: of the concepts.
+        lags: tokens back that each concept looks.
+        pairs: of concepts.
+        by_token: whether each concept is decided by the one token it looks at; none given: unknown, taken for no.
+    """
     words: list[str] = []
+    by_token = by_token or [False] * len(kinds)
     for row in pairs.tolist():
         a, b = int(row[0]), int(row[1])
         left, right = sorted((kinds[a], kinds[b]))
         reach = abs(lags[a] - lags[b])
-        words.append(f"{left} × {right}" + (f", lag {reach}" if reach else ", same position"))
+        near = "same token" if by_token[a] and by_token[b] else "same position"
+        words.append(f"{left} × {right}, " + (f"lag {reach}" if reach else near))
     return words
 
 

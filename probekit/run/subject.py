@@ -150,7 +150,7 @@ def model_subject(
         },
         concepts=counts_of(planned),
         names=labelled.names,
-        kinds=pair_kinds(labelled.kinds, labelled.lags, planned.study.pairs),
+        kinds=pair_kinds(labelled.kinds, labelled.lags, planned.study.pairs, labelled.by_token),
         planned=planned,
         notes=[TYPES_NOTE] if settings.heldout_types else [],
         tokens=tokens,
@@ -198,7 +198,7 @@ def _plan(
     columns = LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens)
     return plan_study(
         columns, labelled.doc, labelled.pos, doc_key, settings,
-        choice, labelled.names, labelled.kinds, labelled.lags, types,
+        choice, labelled.names, labelled.kinds, labelled.lags, types, labelled.by_token,
     )  # fmt: skip
 
 

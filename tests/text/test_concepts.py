@@ -258,3 +258,41 @@ def test_tokens_of_another_tokenizer_are_refused(all_tokenizers) -> None:
         InputError, match="holds token id 5000 but the tokenizer ends at 1499; pass the tokenizer that"
     ):
         Concepts.defaults(all_tokenizers["byte-level"], tokens)
+
+
+def test_what_is_decided_by_one_token_alone_is_known_of_every_default_concept(
+    all_tokenizers, generated
+) -> None:
+    """`by_token` against the labels themselves: a set of token types holds at all tokens of a type or at none."""
+    tokenizer = all_tokenizers["byte-level"]
+    tokens = Corpus.from_texts(generated(200, seed=7)).tokenize(
+        tokenizer, context=64, max_tokens=20_000, bos_id=None
+    )
+    concepts = Concepts.defaults(tokenizer, tokens)
+    labels = concepts.label(tokens)
+    assert labels.by_token == concepts.by_token
+    by_kind = dict.fromkeys(concepts.kinds)
+    assert list(by_kind) == ["token", "class", "context"]
+    assert all(
+        flag == (kind != "context") for flag, kind in zip(concepts.by_token, concepts.kinds, strict=True)
+    )
+    ids = tokens.ids[tokens.counted]
+    for index, lag in enumerate(concepts.lags):
+        seen = np.flatnonzero(tokens.pos_of_token >= lag)  # the token looked at stands in the document
+        types = ids[seen - lag]
+        held = np.isin(seen, labels.where(index))
+        n_held, n = np.bincount(types[held], minlength=1 + types.max()), np.bincount(types)
+        decided = ((n_held == 0) | (n_held == n)).all()
+        # a rare context may happen to look decided; a set of token types always does
+        assert decided or not concepts.by_token[index], concepts.names[index]
+    mixed = [name for name, flag in zip(concepts.names, concepts.by_token, strict=True) if not flag]
+    assert {"in:quotes", "at:sentence-start", "seen:token", "pos:0-7"} <= set(mixed)
+
+
+def test_concepts_of_other_kinds_say_whether_one_token_decides() -> None:
+    masks = {"red": np.array([True, False, True])}
+    assert Concepts.from_vocab(masks, lags=(0, 1)).by_token == (True, True)
+    # a function may look anywhere: nothing is claimed of it
+    assert Concepts.from_function("even", lambda ids: ids % 2 == 0).by_token == (False,)
+    both = Concepts.from_function("even", lambda ids: ids % 2 == 0) + Concepts.from_vocab(masks)
+    assert both.by_token == (False, True)

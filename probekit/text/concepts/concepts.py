@@ -305,6 +305,11 @@ class Concepts:
         return tuple(column.lag for column in self.columns)
 
     @property
+    def by_token(self) -> tuple[bool, ...]:
+        """Whether each concept is decided by the one token it looks at: a set of token types, whatever stands around it."""
+        return tuple(isinstance(block, VocabBlock) for block in self.blocks for _ in block.columns)
+
+    @property
     def descriptions(self) -> tuple[str, ...]:
         """When each concept holds, in words."""
         return tuple(column.description for column in self.columns)
@@ -342,6 +347,7 @@ class Concepts:
             indptr=indptr,
             tokens=np.concatenate(where),
             n_docs=tokens.n_docs,
+            by_token=self.by_token,
         )
 
 

@@ -34,6 +34,8 @@ class Labels:
     """Counted tokens, sorted within a concept."""
     n_docs: int
     """Documents, those without any label included."""
+    by_token: tuple[bool, ...] = ()
+    """Whether each concept is decided by the one token it looks at; none given: nothing is known of any."""
 
     @property
     def n_concepts(self) -> int:
