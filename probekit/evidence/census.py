@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
+from probekit.errors import InputError
+from probekit.evidence.blocks import Block, in_block
 from probekit.evidence.decide import Decision
-from probekit.evidence.estimate import horvitz_thompson, in_population
+from probekit.evidence.estimate import Estimate, horvitz_thompson, in_population
 from probekit.evidence.nulls import Standardised
 from probekit.evidence.spread import Classes, Spread
 
@@ -73,7 +75,11 @@ def twin_ladder(twin_counts: Sequence[dict[str, int | None]]) -> dict[str, dict[
 
 
 def in_all(
-    computed: Bool[np.ndarray, " pair"], inclusion: Float[np.ndarray, " pair"], n_testable: int
+    computed: Bool[np.ndarray, " pair"],
+    inclusion: Float[np.ndarray, " pair"],
+    n_testable: int,
+    pairs: Int[np.ndarray, "pair 2"] | None = None,
+    block: Block | None = None,
 ) -> dict[str, Any]:
     """How many of all testable pairs the same rule would call computed, from the tested ones.
 
@@ -81,11 +87,28 @@ def in_all(
         computed: flags of the tested pairs.
         inclusion: probability with which each was tested.
         n_testable: testable pairs there are.
+        pairs: concepts of the tested ones; needed where only some of the concepts were drawn.
+        block: how they were drawn then.
+
+    Raises:
+        InputError: equal probabilities that are not those of a uniform sample, and no block that explains them.
     """
-    n_found = int(computed.sum())
-    if (inclusion == inclusion[0]).all():
-        found = in_population(n_found, len(computed), n_testable)
-        method = "every testable pair was tested" if len(computed) == n_testable else "hypergeometric"
+    n_found, n_tested = int(computed.sum()), len(computed)
+    if block is not None and pairs is not None:
+        found, method = in_block(computed, pairs, block, n_testable), "pairs among randomly drawn concepts"
+    elif n_tested == n_testable:
+        found, method = in_population(n_found, n_tested, n_testable), "every testable pair was tested"
+    elif (inclusion == 1).all():
+        # chosen, not drawn: nothing is known of the others
+        found = Estimate(float(n_found), float(n_found), float(n_found + n_testable - n_tested))
+        method = "pairs that were chosen, not drawn"
+    elif (inclusion == inclusion[0]).all():
+        if not np.isclose(inclusion[0], n_tested / n_testable, rtol=1e-9):
+            raise InputError(
+                f"in_all: {n_tested:,} of {n_testable:,} pairs, each taken with probability {inclusion[0]:.4g}, are no "
+                "uniform sample; wanted the block of concepts they were drawn from."
+            )
+        found, method = in_population(n_found, n_tested, n_testable), "hypergeometric"
     else:
         found, method = horvitz_thompson(computed, inclusion), "Horvitz-Thompson"
     return {"method": method, "value": found.value, "low": found.low, "high": found.high}

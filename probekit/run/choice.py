@@ -1,4 +1,4 @@
-"""Which of the testable pairs are tested: all, a uniform sample, an equal share of each kind, the best supported, a list.
+"""Which of the testable pairs are tested: all, a sample (uniform, in a block of concepts, by kind), the fullest, a list.
 
 Only labels are looked at, never an activation, so no choice here can favour pairs that a layer computes. Whatever the
 rule, the probability with which a pair was taken is recorded. Axes: pair.
@@ -14,8 +14,22 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from probekit.errors import InputError
+from probekit.evidence.blocks import Block
+from probekit.run.blocks import draw_block
 
-RULES = ("uniform", "stratified", "support")
+RULES = ("uniform", "blocks", "stratified", "support")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The tested pairs among the testable ones."""
+
+    index: Int[np.ndarray, " chosen"]
+    """Their places, in order."""
+    inclusion: Float[np.ndarray, " chosen"]
+    """Probability with which each was taken."""
+    block: Block | None = None
+    """How they were drawn, where only some of the concepts were."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +37,9 @@ class Choice:
     """How the tested pairs are chosen among the testable ones."""
 
     rule: str = "uniform"
-    """uniform: any pair with the same probability; stratified: an equal share of each kind of pair; support: those whose
-    emptiest quadrant holds the most tokens."""
+    """uniform: any pair with the same probability; blocks: pairs among as many randomly drawn concepts as leaves each of
+    them 20 pairs on average, any pair again with the same probability; stratified: an equal share of each kind of pair;
+    support: those whose emptiest quadrant holds the most tokens."""
     kinds: tuple[str, ...] = ()
     """Kinds of pair that are looked at, such as "token × token"; none named: all."""
     named: tuple[tuple[str, str], ...] | None = None
@@ -89,25 +104,35 @@ class Choice:
         return held
 
     def draw(
-        self, kinds: list[str], emptiest: Int[np.ndarray, " pair"], n_most: int, rng: np.random.Generator
-    ) -> tuple[Int[np.ndarray, " chosen"], Float[np.ndarray, " chosen"]]:
+        self,
+        kinds: list[str],
+        emptiest: Int[np.ndarray, " pair"],
+        pairs: Int[np.ndarray, "pair 2"],
+        n_most: int,
+        rng: np.random.Generator,
+    ) -> Drawn:
         """Pairs taken, in order, and the probability with which each was.
 
         Args:
             kinds: kind of each testable pair.
             emptiest: tokens in its emptiest quadrant, the smaller of both halves.
+            pairs: its two concepts.
             n_most: pairs at most.
             rng: of the sample.
         """
         n = len(kinds)
         if n <= n_most:
-            return np.arange(n), np.ones(n)
+            return Drawn(np.arange(n), np.ones(n))
         if self.rule == "support":
             best = np.argsort(-emptiest, kind="stable")[:n_most]
-            return np.sort(best), np.ones(n_most)
+            return Drawn(np.sort(best), np.ones(n_most))
         if self.rule == "uniform":
-            return np.sort(rng.choice(n, n_most, replace=False)), np.full(n_most, n_most / n)
-        return _stratified(np.asarray(kinds), n_most, rng)
+            return Drawn(np.sort(rng.choice(n, n_most, replace=False)), np.full(n_most, n_most / n))
+        if self.rule == "blocks":
+            taken, block = draw_block(pairs, n_most, rng)
+            inclusion = n_most / n if block.uniform else block.inclusion
+            return Drawn(taken, np.full(len(taken), inclusion), None if block.uniform else block)
+        return Drawn(*_stratified(np.asarray(kinds), n_most, rng))
 
 
 def _stratified(kinds: np.ndarray, n_most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

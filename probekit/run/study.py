@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt64
 
 from probekit.errors import DegenerateError, InputError
+from probekit.evidence.blocks import Block
 from probekit.evidence.contrast import N_BATCHES, ConfirmPlan
 from probekit.evidence.decide import Fdr, Tested
 from probekit.evidence.spikein import AMPLITUDES
@@ -157,6 +158,8 @@ class PlannedStudy:
     """Untestable pairs by reason."""
     inclusion: Float[np.ndarray, " pair"]
     """Probability with which each tested pair was taken."""
+    block: Block | None
+    """How they were drawn, where only some of the concepts were; a total over all testable pairs needs it."""
     choice: Choice
     """How they were chosen."""
     duplicate_of: Int[np.ndarray, " concept"]
@@ -233,14 +236,15 @@ def plan_study(
     wanted = None if choice.named is None else _indices(choice.named, names)
     index, excluded, _ = _testable(counts, labels.n_concepts, settings, wanted)
     index = index[choice.within(pair_kinds(kinds, lags, all_pairs(labels.n_concepts)[index], by_token))]
-    taken, inclusion = choice.draw(
+    drawn = choice.draw(
         pair_kinds(kinds, lags, all_pairs(labels.n_concepts)[index], by_token),
         np.minimum(counts["fit"].n_tokens[index].min(1), counts["confirm"].n_tokens[index].min(1)),
+        all_pairs(labels.n_concepts)[index],
         settings.max_pairs,
         np.random.default_rng([settings.seed, 7]),
     )
     n_testable = len(index)
-    pairs = all_pairs(labels.n_concepts)[index[taken]]
+    pairs = all_pairs(labels.n_concepts)[index[drawn.index]]
     plans: dict[Half, HalfPlan] = {}
     for half, mask in masks.items():
         key = doc_key[doc[mask]]
@@ -264,7 +268,8 @@ def plan_study(
         ),
         n_testable=n_testable,
         excluded=excluded,
-        inclusion=inclusion,
+        inclusion=drawn.inclusion,
+        block=drawn.block,
         choice=choice,
         duplicate_of=duplicates(labels),
         docs={"fit": np.flatnonzero(fit_doc), "confirm": np.flatnonzero(~fit_doc)},

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from probekit.errors import InputError
-from probekit.run.choice import Choice, shares
+from probekit.run.choice import RULES, Choice, shares
 
 KINDS = (
     ["token × token, lag 1"] * 900
     + ["class × token, same position"] * 90
     + ["context × context, same position"] * 10
 )
+
+
+PAIRS = np.array(list(itertools.combinations(range(46), 2)))[:1000]
 
 
 def rng() -> np.random.Generator:
@@ -26,6 +31,7 @@ def rng() -> np.random.Generator:
     [
         (None, Choice()),
         ("uniform", Choice()),
+        ("blocks", Choice("blocks")),
         ("stratified", Choice("stratified")),
         ("token x context", Choice(kinds=("context × token",))),
         (["support", "token × token, lag 1"], Choice("support", ("token × token, lag 1",))),
@@ -61,14 +67,16 @@ def test_kinds_are_looked_at_with_or_without_their_lag() -> None:
 
 
 def test_few_pairs_are_all_taken_by_every_rule() -> None:
-    for rule in ("uniform", "stratified", "support"):
-        index, p = Choice(rule).draw(KINDS, np.ones(1000, int), 1000, rng())
-        assert (index == np.arange(1000)).all()
-        assert (p == 1).all()
+    for rule in RULES:
+        drawn = Choice(rule).draw(KINDS, np.ones(1000, int), PAIRS, 1000, rng())
+        assert (drawn.index == np.arange(1000)).all()
+        assert (drawn.inclusion == 1).all()
+        assert drawn.block is None
 
 
 def test_strata_get_equal_shares_and_small_ones_are_whole() -> None:
-    index, p = Choice("stratified").draw(KINDS, np.ones(1000, int), 120, rng())
+    drawn = Choice("stratified").draw(KINDS, np.ones(1000, int), PAIRS, 120, rng())
+    index, p = drawn.index, drawn.inclusion
     assert len(index) == 120 == len(set(index.tolist()))
     taken = [KINDS[i] for i in index]
     assert [taken.count(kind) for kind in sorted(set(KINDS))] == [55, 10, 55]
@@ -82,8 +90,9 @@ def test_recorded_probabilities_are_those_of_the_draw() -> None:
     kinds = ["a × b"] * 12 + ["b × b"] * 4
     n_draws, n_times, p = 2_000, np.zeros(16), np.empty(0)
     for seed in range(n_draws):
-        index, p = Choice("stratified").draw(kinds, np.ones(16, int), 6, np.random.default_rng(seed))
-        n_times[index] += 1
+        drawn = Choice("stratified").draw(kinds, np.ones(16, int), PAIRS[:16], 6, np.random.default_rng(seed))
+        n_times[drawn.index] += 1
+        p = drawn.inclusion
     probability = np.array([3 / 12] * 12 + [3 / 4] * 4)
     assert set(np.round(p, 6)) == {0.25, 0.75}
     assert (
@@ -93,9 +102,9 @@ def test_recorded_probabilities_are_those_of_the_draw() -> None:
 
 def test_support_takes_the_fullest() -> None:
     emptiest = np.random.default_rng(1).permutation(1000)
-    index, p = Choice("support").draw(KINDS, emptiest, 100, rng())
-    assert emptiest[index].min() == 900
-    assert (p == 1).all()
+    drawn = Choice("support").draw(KINDS, emptiest, PAIRS, 100, rng())
+    assert emptiest[drawn.index].min() == 900
+    assert (drawn.inclusion == 1).all()
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(1, 200))
