@@ -98,7 +98,7 @@ def analyze(
     max_tokens: Annotated[int | None, typer.Option(help="Counted tokens to read. Default: 300000.")] = None,
     context: Annotated[int | None, typer.Option(help="Positions read of a document. Default: 128.")] = None,
     max_pairs: Annotated[
-        int | None, typer.Option(help="Pairs tested at most (uniform sample). Default: 2000.")
+        int | None, typer.Option(help="Pairs tested at most (a sample). Default: 2000.")
     ] = None,
     min_support: Annotated[
         int | None, typer.Option(help="Tokens every quadrant must hold. Default: 60.")
@@ -115,7 +115,8 @@ def analyze(
     pairs: Annotated[
         list[str] | None,
         typer.Option(
-            help="uniform (default), stratified (equal shares of each kind), support (the fullest), a kind such as "
+            help="blocks (default: among concepts drawn so that each has many pairs), uniform (among all concepts), "
+            "stratified (equal shares of each kind), support (the fullest), a kind such as "
             "'token x token', or a file with two concepts a line, a tab between them. May be given several times."
         ),
     ] = None,

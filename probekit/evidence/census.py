@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
-from probekit.errors import InputError
 from probekit.evidence.blocks import Block, in_block
 from probekit.evidence.decide import Decision
 from probekit.evidence.estimate import Estimate, horvitz_thompson, in_population
@@ -89,29 +88,33 @@ def in_all(
         n_testable: testable pairs there are.
         pairs: concepts of the tested ones; needed where only some of the concepts were drawn.
         block: how they were drawn then.
-
-    Raises:
-        InputError: equal probabilities that are not those of a uniform sample, and no block that explains them.
     """
     n_found, n_tested = int(computed.sum()), len(computed)
+    n_untested = n_testable - n_tested
     if block is not None and pairs is not None:
         found, method = in_block(computed, pairs, block, n_testable), "pairs among randomly drawn concepts"
     elif n_tested == n_testable:
         found, method = in_population(n_found, n_tested, n_testable), "every testable pair was tested"
     elif (inclusion == 1).all():
         # chosen, not drawn: nothing is known of the others
-        found = Estimate(float(n_found), float(n_found), float(n_found + n_testable - n_tested))
-        method = "pairs that were chosen, not drawn"
+        found, method = (
+            Estimate(float(n_found), *_whatever(n_found, n_untested)),
+            "pairs that were chosen, not drawn",
+        )
+    elif (inclusion == inclusion[0]).all() and not np.isclose(inclusion[0], n_tested / n_testable, rtol=1e-9):
+        # equal chances that are not a uniform sample's: unbiased, but only the design could tell how far off
+        found = Estimate(n_found / float(inclusion[0]), *_whatever(n_found, n_untested))
+        method = "a design that was not given: limits are all that is possible"
     elif (inclusion == inclusion[0]).all():
-        if not np.isclose(inclusion[0], n_tested / n_testable, rtol=1e-9):
-            raise InputError(
-                f"in_all: {n_tested:,} of {n_testable:,} pairs, each taken with probability {inclusion[0]:.4g}, are no "
-                "uniform sample; wanted the block of concepts they were drawn from."
-            )
         found, method = in_population(n_found, n_tested, n_testable), "hypergeometric"
     else:
         found, method = horvitz_thompson(computed, inclusion), "Horvitz-Thompson"
     return {"method": method, "value": found.value, "low": found.low, "high": found.high}
+
+
+def _whatever(n_found: int, n_untested: int) -> tuple[float, float]:
+    """Limits that hold whatever the untested pairs would show: none of them found, all of them found."""
+    return float(n_found), float(n_found + n_untested)
 
 
 def excess_interval(n_computed: int, twin_computed: Sequence[int]) -> tuple[float, float, float]:

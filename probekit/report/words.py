@@ -338,6 +338,14 @@ def sampled(summary: Mapping[str, Any]) -> str:
     if n_tested >= n_testable:
         return ""
     rule = str((summary["concepts"].get("choice") or ["uniform"])[0])
+    block = summary["concepts"].get("block")
+    if rule == "blocks" and block:
+        among = (
+            f"{count(n_tested)} were carried through: {count(block['n_drawn'])} of their {count(block['n_concepts'])} "
+            "concepts were drawn at random, then pairs among these, so that each concept has many "
+            f"({percent(block['inclusion'], 1)} inclusion probability)."
+        )
+        return f"Of {plural(n_testable, 'testable pair')} {among} The counts are counts in the sample."
     how = {
         "stratified": f"{count(n_tested)} were carried through, drawn at random in equal shares from each kind of pair; the "
         "inclusion probability of each stands in its row.",

@@ -36,7 +36,7 @@ class Drawn:
 class Choice:
     """How the tested pairs are chosen among the testable ones."""
 
-    rule: str = "uniform"
+    rule: str = "blocks"
     """uniform: any pair with the same probability; blocks: pairs among as many randomly drawn concepts as leaves each of
     them 20 pairs on average, any pair again with the same probability; stratified: an equal share of each kind of pair;
     support: those whose emptiest quadrant holds the most tokens."""
@@ -74,7 +74,7 @@ class Choice:
         if len(rules) > 1:
             raise InputError(f"pairs: got the rules {', '.join(rules)}; wanted one of them.")
         kinds = [_kind(word) for word in words if word not in RULES]
-        return cls(rules[0] if rules else "uniform", tuple(sorted(kinds)))
+        return cls(rules[0] if rules else cls.rule, tuple(sorted(kinds)))
 
     def record(self) -> Any:
         """The choice as it stands in run.json: null for the default, a list otherwise."""

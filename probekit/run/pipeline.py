@@ -23,7 +23,7 @@ from probekit.run.study import Settings, as_items, as_layers
 from probekit.run.subject import array_subject, model_subject
 
 Pairs = str | Iterable[str] | Iterable[tuple[str, str]] | None
-"""A rule or kinds of pair, or pairs of concept names; None is the rule "uniform"."""
+"""A rule or kinds of pair, or pairs of concept names; None is the rule "blocks"."""
 
 
 @guarded
@@ -64,13 +64,13 @@ def analyze(
         corpus: None or "docs" (the offline corpus), a file, a hub dataset, or a `Corpus`.
         concepts: None (the defaults), a `Concepts` set, or a TOML file.
         layers: layers to measure; None takes all.
-        pairs: which testable pairs are tested. None or "uniform": each with the same probability; "stratified": an equal
-            share of each kind; "support": those whose emptiest quadrant holds the most tokens; a kind such as
-            "token × token" or "context × token, lag 1" (x for × will do), or a list of such words; or a list of (a, b)
-            concept names.
+        pairs: which testable pairs are tested. None or "blocks": pairs among as many randomly drawn concepts as leaves each
+            of them 20 pairs on average; "uniform": among all concepts; "stratified": an equal share of each kind;
+            "support": those whose emptiest quadrant holds the most tokens; a kind such as "token × token" or
+            "context × token, lag 1" (x for × will do), or a list of such words; or a list of (a, b) concept names.
         max_tokens: counted tokens to read.
         context: positions of a document that are read.
-        max_pairs: more testable pairs are sampled uniformly, with their inclusion probability recorded.
+        max_pairs: more testable pairs are sampled, with their inclusion probability recorded.
         min_support: tokens every quadrant must hold in both halves.
         twins: PC-sign twins a layer; 0 runs none and claims nothing.
         q: level of the false discovery rate.

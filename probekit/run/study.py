@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 import numpy as np
@@ -45,7 +45,7 @@ class Settings:
     context: int = 128
     """Tokens of a document that are read, the start mark included."""
     max_pairs: int = 2_000
-    """More testable pairs than this are sampled uniformly."""
+    """More testable pairs than this are sampled, by default in a block of concepts."""
     min_support: int = 60
     """Tokens that every quadrant of a testable pair must hold in both halves."""
     twins: int = 20
@@ -209,7 +209,7 @@ def plan_study(
         pos: position of each token in its document.
         doc_key: hash of each document's content; equal documents fall into the same half.
         settings: the science settings.
-        choice: which testable pairs are tested; None for a uniform sample.
+        choice: which testable pairs are tested; None for the default rule.
         names: of the concepts; only needed for pairs asked for by name.
         kinds: of the concepts; none given: all are the user's.
         lags: tokens back that each concept looks; none given: all look at the token itself.
@@ -370,5 +370,8 @@ def counts_of(planned: PlannedStudy) -> dict[str, Any]:
         "n_testable": planned.n_testable,
         "n_tested": len(planned.tested.pairs),
         "untestable": planned.excluded,
-        "choice": planned.choice.record() or ["uniform"],
+        "choice": planned.choice.record() or [planned.choice.rule],
+        "block": None
+        if planned.block is None
+        else asdict(planned.block) | {"inclusion": planned.block.inclusion},
     }

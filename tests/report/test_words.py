@@ -108,6 +108,18 @@ def test_a_sample_of_the_testable_pairs_is_named() -> None:
     assert words.sampled(summary) == ""
     summary["concepts"]["n_testable"] = 2280
     assert "50.0\u202f% inclusion probability" in words.sampled(summary)
+    # drawn in a block of concepts; where all concepts were, the sample is a uniform one and is called so
+    summary["concepts"] |= {"choice": ["blocks"], "block": None}
+    assert "a uniform sample of" in words.sampled(summary)
+    summary["concepts"]["block"] = {
+        "n_concepts": 400,
+        "n_drawn": 200,
+        "n_inside": 5000,
+        "n_kept": 2000,
+        "inclusion": 0.1,
+    }
+    assert "200 of their 400 concepts were drawn at random" in words.sampled(summary)
+    assert "(10.0\u202f% inclusion probability)" in words.sampled(summary)
 
 
 def test_numbers_as_text() -> None:

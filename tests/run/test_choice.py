@@ -30,8 +30,8 @@ def rng() -> np.random.Generator:
     ("asked", "wanted"),
     [
         (None, Choice()),
-        ("uniform", Choice()),
-        ("blocks", Choice("blocks")),
+        ("blocks", Choice()),
+        ("uniform", Choice("uniform")),
         ("stratified", Choice("stratified")),
         ("token x context", Choice(kinds=("context × token",))),
         (["support", "token × token, lag 1"], Choice("support", ("token × token, lag 1",))),
