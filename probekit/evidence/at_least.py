@@ -176,8 +176,8 @@ def summary_of(
     if calibration.scale is None:
         return held | {"why_not": calibration.why_not}
     everything = np.ones(len(decisive), bool)
-    # pooled p-values are (b + 1)/(B + 1): turned over, the smallest must stay where it was
-    floor = min(float(parts.min()), *(float(p.min()) for p in null))
+    # a rank (b + 1)/(B + 1) turned over is one again: of 1, the smallest, not 0
+    floor = 1 / (len(null) * len(decisive) + 1)
     control = at_least(
         np.clip(1 + floor - parts.min(0), 0, 1),
         everything,

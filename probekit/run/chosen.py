@@ -13,10 +13,6 @@ from probekit.errors import InputError, ShapeError
 from probekit.evidence.at_least import Calibration, at_least
 from probekit.run.choice import Choice
 
-PARTS = ("p_twin", "p_pair")
-"""Tests that a computed pair passes, where a table does not hold the deciding p itself."""
-
-
 def bound_of(row: Mapping[str, Any], table: pd.DataFrame, pairs: Any, n_before: int, n_all: int) -> int:
     """At least so many of the chosen pairs of one layer are computed.
 
@@ -49,9 +45,7 @@ def bound_of(row: Mapping[str, Any], table: pd.DataFrame, pairs: Any, n_before: 
 
 def deciding_p(table: pd.DataFrame) -> Float[np.ndarray, " pair"]:
     """The p-value that decides each pair, before it is adjusted for their number."""
-    if "p_decision" in table:
-        return table["p_decision"].to_numpy(float)
-    return table[list(PARTS)].to_numpy(float).max(axis=1)
+    return table["p_decision"].to_numpy(float)
 
 
 def chosen(table: pd.DataFrame, pairs: Any, n_before: int = 0, n_all: int = 0) -> Bool[np.ndarray, " pair"]:

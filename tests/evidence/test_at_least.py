@@ -182,7 +182,13 @@ def test_row_is_withheld_without_twins_or_where_p_values_are_out_of_order() -> N
     few = summary_of(upper(independent(rng, 2)), [upper(independent(rng, 2)) for _ in range(8)])
     assert (few["lambda"], few["n_low"], few["n_twins"]) == (None, None, 8)
     assert few["why_not"] == "8 twins; 19 are needed for 95% confidence"
-    below = summary_of(upper(independent(rng, 2) - 2.0), [upper(independent(rng, 2)) for _ in range(20)])
+    twins = [upper(independent(rng, 2)) for _ in range(20)]
+    # a tail fitted beyond the twins, in whichever part, leaves the control its power
+    twins[0][0, 0] = 1e-12
+    below = summary_of(upper(independent(rng, 2) - 2.0), twins)
     assert below["n_low"] is None
     assert below["control"] > 0
     assert "where it must say 0" in below["why_not"]
+    # p-values at their upper end, as ranks have them, in the layer and in one twin alike
+    twins[1][:, 3] = 1.0
+    assert summary_of(upper(independent(rng, 2) - 2.0), twins)["control"] > 0

@@ -43,27 +43,42 @@ def test_fewest_nameable_is_brute_force_on_the_most_extreme_values(
     for n in range(1, len(strata) + 1):
         layer = np.full(len(strata), -99.0)
         layer[order[:n]] = 99.0
-        p = pooled_p(Standardised(layer, twins), strata)
+        p = np.ones(len(strata))
+        for stratum in set(strata.tolist()):
+            inside = strata == stratum
+            alike = np.ones(inside.sum(), int)
+            p[inside] = pooled_p(Standardised(layer[inside], twins[:, inside]), alike, tail=False)
         smallest = p.min() if smallest is None else smallest
         if named(p, q, fdr):
             fewest = n
             break
-    got = floor(len(strata), n_twins, q, strata=sizes, fdr=fdr)
+    got = floor(len(strata), n_twins, q, strata=sizes, fdr=fdr, tail=False)
     assert got["smallest_p"] == pytest.approx(smallest, rel=1e-12)
     assert got["fewest_nameable"] == fewest
     assert (got["detectable_d"] is None) == (fewest is None)
 
 
-def test_the_numbers_of_the_default_run() -> None:
-    """2,000 pairs, 20 twins, 4 strata: 4 pairs or none; 300 pairs and 8 twins: 3 or none."""
-    assert floor(2_000, 20, 0.05)["fewest_nameable"] == 4
-    assert floor(2_000, 20, 0.05)["smallest_p"] == 1 / 10_001
-    assert floor(300, 8, 0.05)["fewest_nameable"] == 3
-    # one stratum, or a modelled tail, and a single pair can be named
-    assert floor(2_000, 20, 0.05, strata=[2_000])["fewest_nameable"] == 1
-    assert floor(2_000, 20, 0.05, tail_p=2.5e-5)["fewest_nameable"] == 1
-    assert floor(2_000, 20, 0.05, tail_p=2.6e-5)["fewest_nameable"] == 2
-    assert "4 strata of 500 to 500 pairs" in floor(2_000, 20, 0.05)["assumptions"]
+def test_numbers_that_are_known() -> None:
+    """Four strata and no tail: 2,000 pairs and 20 twins name 4 or none, and 300 pairs in one with 8 twins 3 or none."""
+    strata = floor(2_000, 20, 0.05, strata=[500] * 4, tail=False)
+    assert strata["fewest_nameable"] == 4
+    assert strata["smallest_p"] == 1 / 10_001
+    assert "4 strata of 500 to 500 pairs" in strata["assumptions"]
+    assert floor(300, 8, 0.05, tail=False)["fewest_nameable"] == 3
+    assert floor(2_000, 20, 0.05, tail=False)["fewest_nameable"] == 1
+    assert floor(2_000, 8, 0.05, tail=False)["fewest_nameable"] == 3
+
+
+def test_a_fitted_tail_has_no_floor_where_it_is_fitted() -> None:
+    """What `pooled_p` gives a pair far beyond all twins: below its rank with many twin values, its rank with few."""
+    for n_pairs, n_twins in ((300, 8), (40, 8)):
+        twins = np.random.default_rng(1).standard_normal((n_twins, n_pairs))
+        far = pooled_p(Standardised(np.full(n_pairs, 1e6), twins), np.ones(n_pairs, int)).min()
+        got = floor(n_pairs, n_twins, 0.05)
+        rank = 1 / (n_twins * n_pairs + 1)
+        assert (far < rank) == (got["smallest_p"] == 0) == ("a tail fitted" in got["assumptions"])
+    assert floor(300, 8, 0.05)["fewest_nameable"] == 1
+    assert floor(40, 8, 0.05)["smallest_p"] == rank
 
 
 def test_storey_can_name_where_half_of_the_pairs_stand_out() -> None:
@@ -72,35 +87,36 @@ def test_storey_can_name_where_half_of_the_pairs_stand_out() -> None:
     assert floor(10, 3, 0.03, fdr="storey")["fewest_nameable"] is not None
 
 
-def test_a_pair_at_the_detectable_d_is_just_found() -> None:
-    """Put into a layer of no other finds, the usual pair reaches the p it needs at the detectable d′, and not much below."""
+@pytest.mark.parametrize("tail", [True, False])
+def test_a_pair_at_the_detectable_d_is_just_named(tail: bool) -> None:
+    """Put into a layer of no other finds, usual pairs reach the p they need at the detectable d′, and not much below."""
     rng = np.random.default_rng(0)
     n_pairs, n_twins = 400, 20
     d_twins = np.sinh(np.arcsinh(1.0) + 0.24 * rng.standard_normal((n_twins, n_pairs)))
-    got = floor(n_pairs, n_twins, 0.05, d_twins=d_twins)
+    got = floor(n_pairs, n_twins, 0.05, d_twins=d_twins, tail=tail)
     assert "this layer's 20 twins" in got["assumptions"]
-    needed = got["smallest_p"] * got["fewest_nameable"]
+    assert got["fewest_nameable"] == 1
     twins = np.arcsinh(d_twins / np.median(np.abs(d_twins)))
     mean, spread = twins.mean(0), twins.std(0, ddof=1)
     usual = int(np.argmin(abs(mean - np.median(mean)) + abs(spread - np.median(spread))))
 
-    def p_of(d_prime: float) -> float:
+    def is_named(d_prime: float) -> bool:
         layer = np.full(n_pairs, np.median(d_twins))
         layer[usual] = d_prime
-        z = leave_one_out(*compress(layer, d_twins))
-        return float(pooled_p(z, np.zeros(n_pairs, int))[usual])
+        p = pooled_p(leave_one_out(*compress(layer, d_twins)), np.ones(n_pairs, int), tail)
+        return bool(p[usual] <= 0.05 / n_pairs)
 
-    # no pair is usual in mean and spread at once: a tenth either way
-    assert p_of(1.1 * got["detectable_d"]) <= needed * (1 + 1e-9)
-    assert p_of(0.8 * got["detectable_d"]) > needed
+    # no pair is usual in mean and spread at once: a tenth above, a fifth below
+    assert is_named(1.1 * got["detectable_d"])
+    assert not is_named(0.8 * got["detectable_d"])
     # the defaults know only how many twins there are: heavier tails than those of twins that all scatter alike
-    assert got["detectable_d"] < floor(n_pairs, n_twins, 0.05)["detectable_d"] < 1.5 * got["detectable_d"]
+    usual_d = floor(n_pairs, n_twins, 0.05, tail=tail)["detectable_d"]
+    assert got["detectable_d"] < usual_d < 1.6 * got["detectable_d"]
 
 
 def test_more_twins_detect_less() -> None:
     d = [floor(2_000, n, 0.05)["detectable_d"] for n in (8, 20, 40)]
     assert d[0] > d[1] > d[2] > 2 * USUAL_D
-    assert floor(2_000, 40, 0.05)["fewest_nameable"] == 2
 
 
 def test_without_twins_nothing_can_be_found() -> None:
@@ -114,8 +130,7 @@ def test_without_twins_nothing_can_be_found() -> None:
     ("arguments", "message"),
     [
         (((0, 20, 0.05), {}), "got 0 pairs and 20 twins"),
-        (((10, 20, 1.5), {}), r"got q = 1\.5 and tail_p = None"),
-        (((10, 20, 0.05), {"tail_p": 0.0}), r"tail_p = 0\.0; wanted levels"),
+        (((10, 20, 1.5), {}), r"got q = 1\.5, wanted a false"),
         (
             ((10, 20, 0.05), {"strata": [4, 4]}),
             r"got strata of \[4, 4\] pairs; wanted whole numbers that sum to 10",

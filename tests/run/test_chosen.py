@@ -26,8 +26,7 @@ def table() -> pd.DataFrame:
             "a": [f"a{i}" for i in range(N)],
             "b": [f"b{i}" for i in range(N)],
             "kind": ["token × token, lag 1"] * 30 + ["class × token, same token"] * 30,
-            "p_twin": p,
-            "p_pair": p / 2,
+            "p_decision": p,
             "computed": pd.array([True] * 10 + [False] * 40 + [pd.NA] * 10, dtype="boolean"),
         }
     )
@@ -64,7 +63,7 @@ def test_every_way_to_name_the_same_pairs(table: pd.DataFrame) -> None:
     }
     for way, pairs in ways.items():
         assert (chosen(table, pairs, N, 2 * N + 7) == first).all(), way
-        wanted = at_least(table["p_twin"].to_numpy(), first, CALIBRATION)
+        wanted = at_least(table["p_decision"].to_numpy(), first, CALIBRATION)
         assert bound_of(row(), table, pairs, N, 2 * N + 7) == wanted > 5, way
 
 
@@ -100,11 +99,6 @@ def test_what_cannot_be_said(table: pd.DataFrame) -> None:
         bound_of(few, table, None, 0, N)
     with pytest.raises(InputError, match="layer 3 holds no calibration; an older version"):
         bound_of({"layer": 3}, table, None, 0, N)
-
-
-def test_deciding_p_is_the_tables_own_where_it_has_one(table: pd.DataFrame) -> None:
-    assert (deciding_p(table) == table["p_twin"]).all()  # the larger of both
-    assert (deciding_p(table.assign(p_decision=0.25)) == 0.25).all()
 
 
 def test_a_run_is_asked(planted_run) -> None:
