@@ -13,6 +13,7 @@ from probekit.errors import InputError, ShapeError
 from probekit.evidence.at_least import Calibration, at_least
 from probekit.run.choice import Choice
 
+
 def bound_of(row: Mapping[str, Any], table: pd.DataFrame, pairs: Any, n_before: int, n_all: int) -> int:
     """At least so many of the chosen pairs of one layer are computed.
 
