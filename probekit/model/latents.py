@@ -1,14 +1,15 @@
-"""SAE latents as concepts: a sparse autoencoder's own files, read without its library.
+"""Latents of a dictionary as concepts: where a sparse autoencoder or transcoder of another library is active.
 
-Source: the layout of SAELens (`cfg.json` and `sae_weights.safetensors`), in which most public autoencoders are shared. A
-latent holds at a token where its activation exceeds a threshold, by default 0: where it is active at all.
-Architectures: standard ReLU, top-k (Gao et al. 2024), JumpReLU (Rajamanoharan et al. 2024), gated (the same authors).
+A latent holds at a token where its activation exceeds a threshold, by default 0: where it is active at all. The formats
+are those of `probekit.model.dictionaries`.
 Axes: token, input (the site's width), latent.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
+import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,171 +21,128 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probekit.errors import InputError, ModelError, NonFiniteError, ShapeError, guarded
+from probekit.model.dictionaries import Dictionary, read_dictionary
+from probekit.model.dictionaries.processing import Processing, processing_of
 from probekit.model.harvest import default_batch_docs
 from probekit.model.host import Host, load_host
+from probekit.model.hub import official_name
 from probekit.text.concepts.blocks import Column, Where
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.corpus import Corpus
 from probekit.text.tokens import Tokens
 
-WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"
 RARE, COMMON = 0.005, 0.3
 """Latents chosen by themselves hold on this share of the tokens: fewer leave quadrants empty, more tell little."""
 SAMPLE_TOKENS = 20_000
 
 
-@dataclass(frozen=True)
-class Sae:
-    """A sparse autoencoder's encoder."""
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """A dictionary at work in a model: activations of its latents, token by token."""
 
-    name: str
-    """Its folder's name."""
+    host: Host
+    """The model whose activations it reads."""
+    dictionary: Dictionary
+    """What it reads them with."""
     site: str
-    """The hook whose activations it reads."""
-    architecture: str
-    """standard, topk, jumprelu or gated."""
-    w_enc: Float[Tensor, "input latent"]
-    """Encoder."""
-    b_enc: Float[Tensor, " latent"]
-    """Its bias; of the magnitude path in a gated autoencoder."""
-    b_dec: Float[Tensor, " input"] | None
-    """Taken off the input first; None where the encoder does not."""
-    threshold: Float[Tensor, " latent"] | None = None
-    """JumpReLU thresholds."""
-    gate_bias: Float[Tensor, " latent"] | None = None
-    """Bias of the gate path."""
-    gain: Float[Tensor, " latent"] | None = None
-    """exp(r_mag) of the magnitude path."""
-    k: int | None = None
-    """Latents that stay active in a top-k autoencoder."""
-    rescale: str = "none"
-    """What is done to an input first: none, constant_norm_rescale or layer_norm."""
+    """The hook it reads."""
+    processing: Processing
+    """What is done to the activations first."""
 
-    @property
-    def n_latents(self) -> int:
-        """Latents."""
-        return self.w_enc.shape[1]
-
-    def encode(self, inputs: Float[Tensor, "token input"]) -> Float[Tensor, "token latent"]:
-        """Activations of all latents, float32.
+    @classmethod
+    def of(cls, host: Host, dictionary: Dictionary, site: str | None = None) -> Encoder:
+        """Bring the two together; warns of what they may not have in common.
 
         Args:
-            inputs: activations at the site.
+            host: the model.
+            dictionary: the dictionary.
+            site: the hook it reads, if its files are not to decide.
+
+        Raises:
+            InputError: no site is known, or it was trained on a model processed in a way that cannot be made up for.
+            ModelError: the model has no such site.
         """
-        with torch.no_grad():
-            x = self._rescaled(inputs.float())
-            pre = (x if self.b_dec is None else x - self.b_dec) @ self.w_enc
-            if self.architecture == "gated":
-                assert self.gate_bias is not None
-                assert self.gain is not None
-                active = pre + self.gate_bias > 0
-                return active * torch.relu(pre * self.gain + self.b_enc)
-            pre = pre + self.b_enc
-            if self.architecture == "jumprelu":
-                assert self.threshold is not None
-                return torch.relu(pre) * (pre > self.threshold)
-            if self.architecture == "topk":
-                assert self.k is not None
-                values, places = pre.topk(self.k, dim=1)
-                return torch.zeros_like(pre).scatter_(1, places, torch.relu(values))
-            return torch.relu(pre)
+        site = site or dictionary.site
+        if site is None:
+            raise InputError(
+                f"{dictionary.name}: its files name no hook of TransformerLens, so it is not known what it reads; pass site=, "
+                'such as site="blocks.3.hook_resid_post".'
+            )
+        if site not in host.bridge.hook_dict:
+            raise ModelError(
+                f"{host.name}: no hook {site!r}, which the autoencoder reads; it was trained on another model or site."
+            )
+        processing = processing_of(host, site, dictionary.training.processing, dictionary.name)
+        for message in (*_differences(host, dictionary), *processing.warnings):
+            warnings.warn(message, UserWarning, stacklevel=5)
+        return cls(host, dictionary, site, processing)
 
-    def _rescaled(self, x: Tensor) -> Tensor:
-        if self.rescale == "constant_norm_rescale":
-            return x * (x.shape[1] ** 0.5 / x.norm(dim=1, keepdim=True))
-        if self.rescale == "layer_norm":
-            centred = x - x.mean(dim=1, keepdim=True)
-            return centred / (centred.std(dim=1, keepdim=True) + 1e-5)
-        return x
+    def activations(self, tokens: Tokens) -> Iterator[Float[Tensor, "token latent"]]:
+        """Activations of all latents, block by block, of counted tokens in order.
+
+        Args:
+            tokens: the token block.
+
+        Raises:
+            ShapeError: the site has another width than the dictionary reads.
+            NonFiniteError: an activation of the model is NaN or infinite.
+        """
+        context = self.dictionary.training.context
+        if context is not None and tokens.ids.shape[1] > context:
+            warnings.warn(
+                f"{self.dictionary.name}: was trained on rows of {context} tokens, and {tokens.name!r} has rows of "
+                f"{tokens.ids.shape[1]}; later positions are new to it (context={context} leaves them out).",
+                UserWarning,
+                stacklevel=3,
+            )
+        for inputs in site_activations(self.host, tokens, self.site, self.dictionary.head):
+            if inputs.shape[1] != self.dictionary.n_inputs:
+                raise ShapeError(
+                    f"{self.dictionary.name}: reads {self.dictionary.n_inputs} inputs, but {self.site!r} is "
+                    f"{inputs.shape[1]} wide in this model; take an autoencoder of this model."
+                )
+            if not bool(torch.isfinite(inputs).all()):
+                raise NonFiniteError(
+                    f"{self.host.name}: activations at {self.site!r} hold NaN or infinity, which no latent can be read from; "
+                    "load the model in float32 or bfloat16."
+                )
+            yield self.dictionary.encode(self.processing.apply(inputs))
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything its activations depend on beside the tokens: dictionary, site, processing, the model's weights."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(f"{self.dictionary.fingerprint} {self.site} {self.processing.centred}\n".encode())
+        for name, weight in sorted(self.host.bridge.original_model.state_dict().items()):
+            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+            digest.update(
+                weight.detach().cpu().contiguous().view(torch.uint8).numpy().data if weight.ndim else b""
+            )
+        return digest.hexdigest()
 
 
-def read_sae(folder: str | Path) -> Sae:
-    """The encoder of an autoencoder's folder.
-
-    Args:
-        folder: holds cfg.json and sae_weights.safetensors.
-
-    Raises:
-        InputError: a file is missing or damaged, or the architecture is none of those above.
-        ShapeError: arrays that do not fit together.
-        NonFiniteError: a weight is NaN or infinite.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    folder = Path(folder)
-    try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        weights = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(
-            f"{folder}: no autoencoder could be read ({type(error).__name__}: {error}); wanted a folder with {CONFIG} and "
-            f"{WEIGHTS}, as SAELens saves them."
-        ) from error
-    config = {**config, **(config.get("metadata") or {})}
-    architecture = _architecture(folder, config)
-    site = config.get("hook_name") or config.get("hook_point")
-    if not isinstance(site, str):
-        raise InputError(
-            f"{folder}: {CONFIG} names no hook_name, so it is not known where the autoencoder reads."
+def _differences(host: Host, dictionary: Dictionary) -> Iterator[str]:
+    """What a dictionary was trained on and this run is not."""
+    name, told = dictionary.name, dictionary.training
+    if told.model is not None and _short(told.model) != _short(host.name):
+        yield (
+            f"{name}: was trained on {told.model!r}, and this model is called {host.name!r}; of another model the latents mean "
+            "nothing."
         )
-    bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
-    if bad:
-        raise NonFiniteError(f"{folder}: {bad[0]} holds NaN or infinity; download the autoencoder again.")
-    wanted = {"gated": ("W_enc", "b_gate", "r_mag", "b_mag"), "jumprelu": ("W_enc", "b_enc", "threshold")}
-    missing = [name for name in wanted.get(architecture, ("W_enc", "b_enc")) if name not in weights]
-    if missing:
-        raise InputError(f"{folder}: {WEIGHTS} has no {missing[0]}; a {architecture} autoencoder needs it.")
-    gated = architecture == "gated"
-    n_latents = weights["W_enc"].shape[1]
-    for name in ("b_enc", "threshold", "b_gate", "r_mag", "b_mag"):
-        if name in weights and weights[name].shape != (n_latents,):
-            shape = tuple(weights[name].shape)
-            raise ShapeError(f"{folder}: {name} has shape {shape}, wanted ({n_latents},) as W_enc's latents.")
-    return Sae(
-        name=folder.name,
-        site=site,
-        architecture=architecture,
-        w_enc=weights["W_enc"],
-        b_enc=weights["b_mag" if gated else "b_enc"],
-        b_dec=weights.get("b_dec") if config.get("apply_b_dec_to_input", True) else None,
-        threshold=weights.get("threshold"),
-        gate_bias=weights.get("b_gate"),
-        gain=weights["r_mag"].exp() if gated else None,
-        k=_k(folder, config, weights["W_enc"].shape[1]) if architecture == "topk" else None,
-        rescale=_rescale(folder, config),
-    )
-
-
-def _architecture(folder: Path, config: dict[str, Any]) -> str:
-    named = str(config.get("architecture") or "standard")
-    if (
-        named == "standard"
-        and str(config.get("activation_fn_str") or config.get("activation_fn") or "relu") == "topk"
-    ):
-        named = "topk"
-    if named not in ("standard", "topk", "jumprelu", "gated"):
-        raise InputError(
-            f"{folder}: architecture {named!r} is unknown, wanted standard, topk, jumprelu or gated."
+    if told.prepend_bos is not None and told.prepend_bos != (host.bos_id is not None):
+        ours = "begin" if host.bos_id is not None else "do not begin"
+        theirs = "with" if told.prepend_bos else "without"
+        yield f"{name}: was trained on text {theirs} a start mark, and documents {ours} with one here."
+    if told.positions:
+        yield (
+            f"{name}: was trained on positions [{':'.join('' if n is None else str(n) for n in told.positions)}] of its rows "
+            "alone; elsewhere its latents were never trained."
         )
-    return named
 
 
-def _k(folder: Path, config: dict[str, Any], n_latents: int) -> int:
-    k = config.get("k") or (config.get("activation_fn_kwargs") or {}).get("k")
-    if not isinstance(k, int) or not 0 < k <= n_latents:
-        raise InputError(f"{folder}: a top-k autoencoder with k = {k!r}, wanted a number up to {n_latents}.")
-    return k
-
-
-def _rescale(folder: Path, config: dict[str, Any]) -> str:
-    asked = str(config.get("normalize_activations") or "none").lower()
-    if asked not in ("none", "constant_norm_rescale", "layer_norm"):
-        raise InputError(
-            f"{folder}: inputs are normalised by {asked!r}, whose factor is not in the files; fold it into the weights "
-            "(SAELens: fold_activation_norm_scaling_factor) and save the autoencoder again."
-        )
-    return asked
+def _short(name: str) -> str:
+    """A model's name without its owner and revision, in the spelling of the hub."""
+    return official_name(name.partition("@")[0]).rpartition("/")[2].lower()
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,38 +151,45 @@ class LatentBlock:
 
     columns: tuple[Column, ...]
     """One concept a latent."""
-    sae: Sae
-    """The autoencoder."""
+    encoder: Encoder
+    """What computes their activations."""
     latents: tuple[int, ...]
     """Latent of each column."""
-    host: Host
-    """The model whose activations it reads."""
     above: float
     """Activation that must be exceeded."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything the labels depend on beside the tokens."""
+        told = f"{self.encoder.fingerprint} {self.latents} {self.above!r}"
+        return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
 
     def label(self, tokens: Tokens) -> list[Where]:
         """Run the model over the tokens, and the encoder over what it computes at the site."""
         found: list[list[np.ndarray]] = [[] for _ in self.latents]
         n_before = 0
-        for inputs in site_activations(self.host, tokens, self.sae.site):
-            _require_width(self.sae, inputs)
-            active = self.sae.encode(inputs)[:, list(self.latents)] > self.above
+        for activations in self.encoder.activations(tokens):
+            active = activations[:, list(self.latents)] > self.above
             for places, column in zip(found, active.T.cpu().numpy(), strict=True):
                 places.append(np.flatnonzero(column) + n_before)
-            n_before += len(inputs)
+            n_before += len(activations)
         return [np.concatenate(places or [np.empty(0)]).astype(np.int32) for places in found]
 
 
-def site_activations(host: Host, tokens: Tokens, site: str) -> Iterator[Float[Tensor, "token input"]]:
+def site_activations(
+    host: Host, tokens: Tokens, site: str, head: int | None = None
+) -> Iterator[Float[Tensor, "token input"]]:
     """Activations at any hook, block by block, of counted tokens in order; float32 on the CPU.
 
     Args:
         host: the model.
         tokens: the token block.
         site: name of a hook of the bridge, canonical or in the older spelling.
+        head: one attention head; None for all of them side by side.
 
     Raises:
         ModelError: the model has no such hook.
+        ShapeError: the hook has no such head.
     """
     from transformer_lens.model_bridge.exceptions import StopAtLayerException
 
@@ -235,9 +200,7 @@ def site_activations(host: Host, tokens: Tokens, site: str) -> Iterator[Float[Te
         raise StopAtLayerException(activation)
 
     if site not in host.bridge.hook_dict:
-        raise ModelError(
-            f"{host.name}: no hook {site!r}, which the autoencoder reads; it was trained on another model or site."
-        )
+        raise ModelError(f"{host.name}: no hook {site!r}; choose one of bridge.hook_dict.")
     size = default_batch_docs(host, max(1, tokens.ids.shape[1]))
     for start in range(0, tokens.n_docs, size):
         rows = tokens.ids[start : start + size]
@@ -253,8 +216,19 @@ def site_activations(host: Host, tokens: Tokens, site: str) -> Iterator[Float[Te
                 raise ModelError(
                     f"{host.name}: hook {site!r} did not fire in a forward pass; choose another site."
                 )
-            flat = captured[0].reshape(valid.size, -1).to("cpu", torch.float32)
+            activation = captured[0] if head is None else _one_head(captured[0], site, head)
+            flat = activation.reshape(valid.size, -1).to("cpu", torch.float32)
         yield flat[counted].clone()
+
+
+def _one_head(activation: Tensor, site: str, head: int) -> Tensor:
+    if activation.ndim != 4 or head >= activation.shape[2]:
+        shape = tuple(activation.shape)
+        raise ShapeError(
+            f"{site!r}: has shape {shape}, wanted (doc, pos, head, input) with more than {head} heads, since the dictionary "
+            f"reads head {head}; take one of this model."
+        )
+    return activation[:, :, head]
 
 
 @guarded
@@ -267,71 +241,76 @@ def latents(
     most: int = 50,
     above: float = 0.0,
     names: Sequence[str] | None = None,
+    site: str | None = None,
 ) -> Concepts:
-    """SAE latents as concepts; kind "latent".
+    """Latents of a sparse autoencoder or transcoder as concepts; kind "latent".
+
+    Warns where the files say that the dictionary was trained on another model, on text with another start, on shorter rows
+    or on some positions only.
 
     Args:
         model: as in `analyze`; pass a TransformerBridge to both, so that the model is loaded once.
-        folder: of the autoencoder, with cfg.json and sae_weights.safetensors.
+        folder: of the dictionary, in SAELens' format (cfg.json, sae_weights.safetensors) or dictionary_learning's (config.json,
+            ae.pt, which is read without unpickling).
         latents: which ones; None takes those that hold on 0.5 to 30 % of a sample of the corpus, the rarest left out first.
         corpus: a `Corpus` to choose them on; only needed when `latents` is None.
         most: latents at most, when none are given.
         above: activation that must be exceeded.
         names: of the latents, such as their explanations; None numbers them.
+        site: the hook of TransformerLens whose activations the dictionary reads; None takes what its files name.
 
     Raises:
-        InputError: the autoencoder cannot be read, or a latent does not exist.
-        ShapeError: it reads another width than the model's site has.
+        InputError: the dictionary cannot be read, a field of it changes the encoder in a way not known here, or a latent does
+            not exist.
+        ShapeError: its arrays do not fit together, or it reads another width than the model's site has.
         ModelError: the model has no such site.
     """
+    if not math.isfinite(above):
+        raise InputError(f"above: got {above}, wanted a finite activation.")
     host = model if isinstance(model, Host) else load_host(model)
-    sae = read_sae(folder)
+    encoder = Encoder.of(host, read_dictionary(folder), site)
+    dictionary = encoder.dictionary
     if latents is None:
-        chosen = _frequent(host, sae, corpus, most, above)
+        chosen = _frequent(encoder, corpus, most, above)
     else:
         chosen = [int(index) for index in latents]
-        outside = [index for index in chosen if not 0 <= index < sae.n_latents]
+        outside = [index for index in chosen if not 0 <= index < dictionary.n_latents]
         if outside or not chosen:
             what = f"latent {outside[0]} does not exist" if outside else "the list is empty"
-            raise InputError(f"{sae.name}: {what}; there are {sae.n_latents:,}, counted from 0.")
+            raise InputError(
+                f"{dictionary.name}: {what}; there are {dictionary.n_latents:,}, counted from 0."
+            )
     if names is not None and len(names) != len(chosen):
         raise InputError(f"names: got {len(names)} for {len(chosen)} latents, wanted one each.")
     told = [f": {name}" for name in names] if names is not None else [""] * len(chosen)
+    weights = dictionary.fingerprint[:12]
     columns = tuple(
         Column(
-            f"sae:{index}", "latent", 0, f"latent {index} of {sae.name} at {sae.site} exceeds {above:g}{said}"
+            f"sae:{index}", "latent", 0,
+            f"latent {index} of {dictionary.name} ({weights}) at {encoder.site} exceeds {above:g}{said}",
         )
         for index, said in zip(chosen, told, strict=True)
-    )
-    return Concepts((LatentBlock(columns, sae, tuple(chosen), host, above),))
+    )  # fmt: skip
+    return Concepts((LatentBlock(columns, encoder, tuple(chosen), above),))
 
 
-def _frequent(host: Host, sae: Sae, corpus: Any, most: int, above: float) -> list[int]:
+def _frequent(encoder: Encoder, corpus: Any, most: int, above: float) -> list[int]:
     if not isinstance(corpus, Corpus):
         raise InputError(
             "latents: none named and no Corpus given to choose them on; pass latents=[…] or corpus=."
         )
-    tokens = corpus.tokenize(
-        host.tokenizer, context=min(128, host.context), max_tokens=SAMPLE_TOKENS, bos_id=host.bos_id
-    )
-    n_active = torch.zeros(sae.n_latents)
-    for inputs in site_activations(host, tokens, sae.site):
-        _require_width(sae, inputs)
-        n_active += (sae.encode(inputs) > above).sum(0)
+    host, dictionary = encoder.host, encoder.dictionary
+    context = min(128, host.context, dictionary.training.context or 128)
+    tokens = corpus.tokenize(host.tokenizer, context=context, max_tokens=SAMPLE_TOKENS, bos_id=host.bos_id)
+    n_active = torch.zeros(dictionary.n_latents)
+    for activations in encoder.activations(tokens):
+        n_active += (activations > above).sum(0)
     share = n_active.numpy() / tokens.n_tokens
     order = np.argsort(-share, kind="stable")
     chosen = [int(index) for index in order if RARE <= share[index] <= COMMON][:most]
     if not chosen:
         raise InputError(
-            f"{sae.name}: no latent holds on {RARE:.1%} to {COMMON:.0%} of {tokens.n_tokens:,} tokens of {tokens.name}; "
-            "name the latents, or raise above=."
+            f"{dictionary.name}: no latent holds on {RARE:.1%} to {COMMON:.0%} of {tokens.n_tokens:,} tokens of "
+            f"{tokens.name}; name the latents, or raise above=."
         )
     return sorted(chosen)
-
-
-def _require_width(sae: Sae, inputs: Tensor) -> None:
-    if inputs.shape[1] != len(sae.w_enc):
-        raise ShapeError(
-            f"{sae.name}: reads {len(sae.w_enc)} inputs, but {sae.site!r} is {inputs.shape[1]} wide in this model; take an "
-            "autoencoder of this model."
-        )

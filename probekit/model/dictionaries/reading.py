@@ -1,0 +1,33 @@
+"""Which format a folder holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from probekit.errors import InputError
+from probekit.model.dictionaries.dictionary_learning import ARCHIVE, read_dictionary_learning
+from probekit.model.dictionaries.encoder import Dictionary
+from probekit.model.dictionaries.saelens import CONFIG, WEIGHTS, read_saelens
+
+
+def read_dictionary(folder: str | Path) -> Dictionary:
+    """The encoder of an autoencoder or transcoder.
+
+    Args:
+        folder: with cfg.json and sae_weights.safetensors (SAELens), or config.json and ae.pt (dictionary_learning).
+
+    Raises:
+        InputError: no format is recognised, a file is damaged, or a field changes the encoder in a way not known here.
+        ShapeError: arrays that do not fit together.
+        NonFiniteError: a weight is NaN or infinite.
+    """
+    folder = Path(folder)
+    if (folder / CONFIG).is_file():
+        return read_saelens(folder)
+    if (folder / ARCHIVE).is_file():
+        return read_dictionary_learning(folder)
+    found = "no such folder" if not folder.exists() else "a file" if folder.is_file() else "neither in it"
+    raise InputError(
+        f"{folder}: no dictionary could be read ({found}); wanted a folder with {CONFIG} and {WEIGHTS}, as SAELens saves "
+        f"them, or with config.json and {ARCHIVE}, as dictionary_learning does."
+    )
