@@ -65,8 +65,8 @@ class Encoder:
         site = site or dictionary.site
         if site is None:
             raise InputError(
-                f"{dictionary.name}: its files name no hook of TransformerLens, so it is not known what it reads; pass site=, "
-                'such as site="blocks.3.hook_resid_post".'
+                f"{dictionary.name}: its files name no hook of TransformerLens, so it is not known what it reads; pass "
+                'site=, such as site="blocks.3.hook_resid_post".'
             )
         if site not in host.bridge.hook_dict:
             raise ModelError(
@@ -74,7 +74,7 @@ class Encoder:
             )
         processing = processing_of(host, site, dictionary.training.processing, dictionary.name)
         for message in (*_differences(host, dictionary), *processing.warnings):
-            warnings.warn(message, UserWarning, stacklevel=5)
+            warnings.warn(message, UserWarning, stacklevel=4)
         return cls(host, dictionary, site, processing)
 
     def activations(self, tokens: Tokens) -> Iterator[Float[Tensor, "token latent"]]:
@@ -103,21 +103,19 @@ class Encoder:
                 )
             if not bool(torch.isfinite(inputs).all()):
                 raise NonFiniteError(
-                    f"{self.host.name}: activations at {self.site!r} hold NaN or infinity, which no latent can be read from; "
-                    "load the model in float32 or bfloat16."
+                    f"{self.host.name}: activations at {self.site!r} hold NaN or infinity, which no latent can be read "
+                    "from; load the model in float32 or bfloat16."
                 )
             yield self.dictionary.encode(self.processing.apply(inputs))
 
     @property
     def fingerprint(self) -> str:
-        """Digest of everything its activations depend on beside the tokens: dictionary, site, processing, the model's weights."""
+        """Digest of what its activations depend on beside the tokens: dictionary, site, processing, model weights."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{self.dictionary.fingerprint} {self.site} {self.processing.centred}\n".encode())
         for name, weight in sorted(self.host.bridge.original_model.state_dict().items()):
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
-            digest.update(
-                weight.detach().cpu().contiguous().view(torch.uint8).numpy().data if weight.ndim else b""
-            )
+            digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
 
@@ -126,16 +124,17 @@ def _differences(host: Host, dictionary: Dictionary) -> Iterator[str]:
     name, told = dictionary.name, dictionary.training
     if told.model is not None and _short(told.model) != _short(host.name):
         yield (
-            f"{name}: was trained on {told.model!r}, and this model is called {host.name!r}; of another model the latents mean "
-            "nothing."
+            f"{name}: was trained on {told.model!r}, and this model is called {host.name!r}; of another model the latents "
+            "mean nothing."
         )
     if told.prepend_bos is not None and told.prepend_bos != (host.bos_id is not None):
         ours = "begin" if host.bos_id is not None else "do not begin"
         theirs = "with" if told.prepend_bos else "without"
         yield f"{name}: was trained on text {theirs} a start mark, and documents {ours} with one here."
     if told.positions:
+        positions = ":".join("" if n is None else str(n) for n in told.positions)
         yield (
-            f"{name}: was trained on positions [{':'.join('' if n is None else str(n) for n in told.positions)}] of its rows "
+            f"{name}: was trained on positions [{positions}] of its rows "
             "alone; elsewhere its latents were never trained."
         )
 
@@ -250,8 +249,8 @@ def latents(
 
     Args:
         model: as in `analyze`; pass a TransformerBridge to both, so that the model is loaded once.
-        folder: of the dictionary, in SAELens' format (cfg.json, sae_weights.safetensors) or dictionary_learning's (config.json,
-            ae.pt, which is read without unpickling).
+        folder: of the dictionary, in SAELens' format (cfg.json, sae_weights.safetensors) or dictionary_learning's
+            (config.json, ae.pt, which is read without unpickling).
         latents: which ones; None takes those that hold on 0.5 to 30 % of a sample of the corpus, the rarest left out first.
         corpus: a `Corpus` to choose them on; only needed when `latents` is None.
         most: latents at most, when none are given.
@@ -260,8 +259,8 @@ def latents(
         site: the hook of TransformerLens whose activations the dictionary reads; None takes what its files name.
 
     Raises:
-        InputError: the dictionary cannot be read, a field of it changes the encoder in a way not known here, or a latent does
-            not exist.
+        InputError: the dictionary cannot be read, a field of it changes the encoder in a way not known here, or a latent
+            does not exist.
         ShapeError: its arrays do not fit together, or it reads another width than the model's site has.
         ModelError: the model has no such site.
     """

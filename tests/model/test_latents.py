@@ -1,123 +1,109 @@
-"""SAE latents as concepts: the encoder against the formula of its paper, the labels against the activations."""
+"""Latents as concepts: the labels against the activations, and what is said of a dictionary that does not belong."""
 
 from __future__ import annotations
 
-import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
+from dictionary_formula import SITE, D, encoded, saved, weights
 
 import probekit as pk
 from probekit.errors import InputError, ModelError, NonFiniteError, ShapeError
-from probekit.model.host import Host
-from probekit.model.latents import latents, read_sae, site_activations
+from probekit.model.host import Host, load_host
+from probekit.model.latents import latents, site_activations
 from probekit.text.tokens import Tokens
 
-D, N = 16, 40
-SITE = "blocks.1.hook_resid_pre"
 
-
-def weights(seed: int = 0) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    shapes = {
-        "W_enc": (D, N), "W_dec": (N, D), "b_enc": (N,), "b_dec": (D,), "threshold": (N,), "b_gate": (N,), "r_mag": (N,),
-        "b_mag": (N,),
-    }  # fmt: skip
-    made = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    made["threshold"] = np.abs(made["threshold"])
-    return made
-
-
-def saved(folder: Path, arrays: dict[str, np.ndarray] | None = None, **config: object) -> Path:
-    folder.mkdir(exist_ok=True)
-    save_file(arrays or weights(), folder / "sae_weights.safetensors")
-    (folder / "cfg.json").write_text(json.dumps({"hook_name": SITE, "d_in": D, "d_sae": N} | config))
-    return folder
-
-
-def reference(x: np.ndarray, architecture: str, *, decentred: bool = True) -> np.ndarray:
-    """The encoders, one token and latent at a time, in float64."""
-    w = {name: array.astype(float) for name, array in weights().items()}
-    out = np.zeros((len(x), N))
-    for t, row in enumerate(x.astype(float)):
-        row = row - w["b_dec"] if decentred else row
-        pre = np.array([row @ w["W_enc"][:, j] for j in range(N)])
-        if architecture == "gated":
-            out[t] = [
-                max(pre[j] * np.exp(w["r_mag"][j]) + w["b_mag"][j], 0) if pre[j] + w["b_gate"][j] > 0 else 0
-                for j in range(N)
-            ]
-            continue
-        pre = pre + w["b_enc"]
-        if architecture == "jumprelu":
-            out[t] = [max(p, 0) if p > w["threshold"][j] else 0 for j, p in enumerate(pre)]
-        elif architecture == "topk":
-            for j in sorted(range(N), key=lambda j: -pre[j])[:5]:
-                out[t, j] = max(pre[j], 0)
-        else:
-            out[t] = np.maximum(pre, 0)
-    return out
-
-
-@pytest.mark.parametrize(
-    ("architecture", "config"),
-    [
-        ("standard", {}),
-        ("standard", {"architecture": "standard", "activation_fn_str": "relu"}),
-        ("topk", {"architecture": "topk", "k": 5}),
-        ("topk", {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 5}}),
-        ("jumprelu", {"architecture": "jumprelu"}),
-        ("gated", {"architecture": "gated"}),
-    ],
-)
-def test_encoders_follow_their_papers(tmp_path: Path, architecture: str, config: dict[str, object]) -> None:
-    x = np.random.default_rng(1).normal(size=(30, D)).astype(np.float32)
-    for decentred in (True, False):
-        sae = read_sae(saved(tmp_path / "sae", **config, apply_b_dec_to_input=decentred))
-        got = sae.encode(torch.from_numpy(x)).numpy()
-        wanted = reference(x, architecture, decentred=decentred)
-        # float32 sums of 16 terms of size 1, times a gain of at most e³
-        np.testing.assert_allclose(got, wanted, atol=1e-4)
-        assert 0.02 < (wanted > 0).mean() < 0.8
-
-
-def test_inputs_rescaled_first(tmp_path: Path) -> None:
-    x = torch.from_numpy(np.random.default_rng(2).normal(2.0, 3.0, size=(9, D)).astype(np.float32))
-    plain = read_sae(saved(tmp_path / "plain"))
-    normed = read_sae(saved(tmp_path / "norm", normalize_activations="constant_norm_rescale"))
-    torch.testing.assert_close(normed.encode(x), normed.encode(5 * x))
-    torch.testing.assert_close(normed.encode(x), plain.encode(4 * x / x.norm(dim=1, keepdim=True)))
-    layer_norm = read_sae(saved(tmp_path / "ln", normalize_activations="layer_norm"))
-    torch.testing.assert_close(layer_norm.encode(x), layer_norm.encode(5 * x + 7), atol=1e-3, rtol=1e-3)
-    with pytest.raises(
-        InputError, match="normalised by 'expected_average_only_in', whose factor is not in the files"
-    ):
-        read_sae(saved(tmp_path / "avg", normalize_activations="expected_average_only_in"))
-
-
-def test_labels_are_where_the_latent_is_active(
-    tmp_path: Path, model_host: Callable[[str], Host], ragged_tokens: Tokens
-) -> None:
-    """Against activations of the unhooked model, read with its own hidden states."""
-    host = model_host("gpt2")
-    chosen = [3, 17, 0]
-    concepts = latents(host, saved(tmp_path / "sae"), chosen, above=0.1, names=["x", "y", "z"])
-    labels = concepts.label(ragged_tokens)
-    assert concepts.names == ("sae:3", "sae:17", "sae:0")
-    assert set(concepts.kinds) == {"latent"}
-    assert concepts.descriptions[1].endswith("exceeds 0.1: y")
-    ids = torch.from_numpy(np.maximum(ragged_tokens.ids, 0).astype(np.int64))
+def hidden_at_1(host: Host, tokens: Tokens) -> np.ndarray:
+    """What enters block 1, from the unhooked model."""
+    ids = torch.from_numpy(np.maximum(tokens.ids, 0).astype(np.int64))
     with torch.no_grad():
         hidden = host.bridge.original_model(ids, output_hidden_states=True).hidden_states[1]
-    x = hidden[torch.from_numpy(ragged_tokens.counted)].numpy()
-    wanted = reference(x, "standard")[:, chosen]
-    clear = np.abs(wanted - 0.1) > 1e-4
-    assert (labels.dense() == (wanted > 0.1))[clear].all()
-    assert 0.1 < labels.dense().mean() < 0.9
+    return hidden[torch.from_numpy(tokens.counted)].numpy()
+
+
+def agree(labels: np.ndarray, wanted: np.ndarray, above: float = 0.0) -> None:
+    clear = np.abs(wanted - above) > 1e-4
+    assert (labels == (wanted > above))[clear].all()
+    assert 0.05 < labels.mean() < 0.9
+
+
+class TestLabels:
+    def test_are_where_the_latent_is_active(
+        self, tmp_path: Path, model_host: Callable[[str], Host], ragged_tokens: Tokens
+    ) -> None:
+        host = model_host("gpt2")
+        chosen = [38, 17, 39]
+        concepts = latents(host, saved(tmp_path / "sae"), chosen, above=0.1, names=["x", "y", "z"])
+        labels = concepts.label(ragged_tokens)
+        assert concepts.names == ("sae:38", "sae:17", "sae:39")
+        assert set(concepts.kinds) == {"latent"}
+        assert concepts.descriptions[1].endswith("exceeds 0.1: y")
+        agree(labels.dense(), encoded(hidden_at_1(host, ragged_tokens))[:, chosen], 0.1)
+
+    def test_follow_decoder_norms(
+        self, tmp_path: Path, model_host: Callable[[str], Host], ragged_tokens: Tokens
+    ) -> None:
+        """Top-k as SAELens trains it by default: most tokens have other latents without the norms."""
+        host = model_host("gpt2")
+        folder = saved(tmp_path / "sae", "topk", rescale_acts_by_decoder_norm=True)
+        labels = latents(host, folder, range(40)).label(ragged_tokens).dense()
+        x = hidden_at_1(host, ragged_tokens)
+        agree(labels, encoded(x, "topk", rescaled=True))
+        assert ((labels != (encoded(x, "topk") > 0)).any(axis=1)).mean() > 0.6
+
+    def test_of_a_dictionary_of_the_centred_model(
+        self, tmp_path: Path, model_host: Callable[[str], Host], ragged_tokens: Tokens
+    ) -> None:
+        host = model_host("gpt2")
+        x = hidden_at_1(host, ragged_tokens)
+        arrays = weights()
+        arrays["W_enc"] += 0.2  # sees the mean
+        processing = {"center_writing_weights": True}
+        folder = saved(tmp_path / "sae", arrays=arrays, model_from_pretrained_kwargs=processing)
+        labels = latents(host, folder, range(40)).label(ragged_tokens).dense()
+
+        def pre(x: np.ndarray) -> np.ndarray:
+            return (x - arrays["b_dec"]) @ arrays["W_enc"] + arrays["b_enc"]
+
+        agree(labels, pre(x - x.mean(1, keepdims=True)))
+        assert (labels != (pre(x) > 0)).mean() > 0.05
+
+    def test_of_one_head(
+        self, tmp_path: Path, model_host: Callable[[str], Host], ragged_tokens: Tokens
+    ) -> None:
+        host = model_host("gpt2")
+        site = "blocks.1.attn.hook_z"
+        whole = torch.cat(list(site_activations(host, ragged_tokens, site))).numpy()
+        arrays = weights()
+        arrays |= {
+            "W_enc": arrays["W_enc"][:8],
+            "b_dec": arrays["b_dec"][:8],
+            "W_dec": arrays["W_dec"][:, :8],
+        }
+        folder = saved(tmp_path / "sae", arrays=arrays, hook_name=site, hook_head_index=1, d_in=8)
+        got = latents(host, folder, range(40)).label(ragged_tokens).dense()
+        pre = (whole[:, 8:] - arrays["b_dec"]) @ arrays["W_enc"] + arrays["b_enc"]
+        agree(got, np.maximum(pre, 0))
+        with pytest.raises(ShapeError, match=r"wanted \(doc, pos, head, input\) with more than 5 heads"):
+            latents(host, saved(tmp_path / "sae", hook_name=site, hook_head_index=5), [0]).label(
+                ragged_tokens
+            )
+
+    def test_at_a_site_that_is_given(
+        self, tmp_path: Path, model_host: Callable[[str], Host], ragged_tokens: Tokens
+    ) -> None:
+        host = model_host("gpt2")
+        folder = saved(tmp_path / "sae", hook_name="transformer.h.0", model_class_name="AutoModelForCausalLM")
+        with pytest.raises(InputError, match=r"its files name no hook of TransformerLens.*pass site="):
+            latents(host, folder, [0])
+        labels = latents(host, folder, range(40), site=SITE).label(ragged_tokens).dense()
+        agree(labels, encoded(hidden_at_1(host, ragged_tokens)))
 
 
 def test_a_site_in_the_older_spelling_is_the_canonical_one(
@@ -139,7 +125,7 @@ def test_frequent_latents_are_chosen_on_text(tmp_path: Path) -> None:
         "W_enc": rng.normal(size=(128, 60)).astype(np.float32),
         "b_enc": rng.normal(-6, 4, 60).astype(np.float32),
     }
-    folder = saved(tmp_path / "sae", arrays, apply_b_dec_to_input=False)
+    folder = saved(tmp_path / "sae", arrays=arrays, apply_b_dec_to_input=False, d_in=128, d_sae=60)
     corpus = pk.Corpus.from_texts(
         ["Returns the value of the array as a list of numbers."] * 3 + ["def f(x): pass"] * 5
     )
@@ -158,30 +144,92 @@ def _nano_tokenizer():
     return load_reader("nano").tokenizer
 
 
-class TestRefused:
-    def test_folders_that_hold_none(self, tmp_path: Path) -> None:
-        with pytest.raises(
-            InputError, match=r"no autoencoder could be read .*wanted a folder with cfg\.json"
-        ):
-            read_sae(tmp_path)
-        folder = saved(tmp_path / "sae", architecture="crosscoder")
-        with pytest.raises(InputError, match="architecture 'crosscoder' is unknown"):
-            read_sae(folder)
-        with pytest.raises(InputError, match="names no hook_name"):
-            read_sae(saved(tmp_path / "sae", hook_name=None))
-        with pytest.raises(InputError, match="a top-k autoencoder with k = None"):
-            read_sae(saved(tmp_path / "sae", architecture="topk"))
+class TestFingerprint:
+    """What a run takes for the same concepts."""
+
+    def test_another_training_in_the_same_folder(
+        self, tmp_path: Path, model_host: Callable[[str], Host]
+    ) -> None:
+        host = model_host("gpt2")
+        first = latents(host, saved(tmp_path / "sae"), [3])
+        again = latents(host, saved(tmp_path / "sae"), [3])
+        assert again.blocks[0].fingerprint == first.blocks[0].fingerprint  # pyright: ignore[reportAttributeAccessIssue]
+        assert again.descriptions == first.descriptions
         arrays = weights()
-        del arrays["threshold"]
-        with pytest.raises(InputError, match="has no threshold; a jumprelu autoencoder needs it"):
-            read_sae(saved(tmp_path / "sae", arrays, architecture="jumprelu"))
+        arrays["W_enc"][7, 20] += 0.001  # of another latent even: nothing tells what was changed
+        trained = latents(host, saved(tmp_path / "sae", arrays=arrays), [3])
+        assert trained.blocks[0].fingerprint != first.blocks[0].fingerprint  # pyright: ignore[reportAttributeAccessIssue]
+        assert trained.names == first.names
+        assert trained.descriptions != first.descriptions
 
-    def test_arrays_that_do_not_fit(self, tmp_path: Path) -> None:
-        with pytest.raises(ShapeError, match=r"b_enc has shape \(39,\), wanted \(40,\)"):
-            read_sae(saved(tmp_path / "sae", weights() | {"b_enc": np.zeros(39, np.float32)}))
-        with pytest.raises(NonFiniteError, match="W_enc holds NaN"):
-            read_sae(saved(tmp_path / "sae", weights() | {"W_enc": np.full((D, N), np.nan, np.float32)}))
+    def test_whatever_else_decides_a_label(self, tmp_path: Path, model_folder: Callable[[str], Path]) -> None:
+        host = load_host(model_folder("gpt2"))
 
+        def of(host: Host = host, chosen: tuple[int, ...] = (3,), **options: Any) -> str:
+            block: Any = latents(host, saved(tmp_path / "sae"), chosen, **options).blocks[0]
+            return block.fingerprint
+
+        seen = {of(), of(chosen=(4,)), of(above=0.5), of(site="blocks.0.hook_resid_pre")}
+        other = load_host(model_folder("gpt2"))
+        assert of(other) in seen
+        with torch.no_grad():
+            next(iter(other.bridge.original_model.parameters())).view(-1)[5] += 0.01
+        seen.add(of(other))
+        assert len(seen) == 5
+
+
+class TestTold:
+    """What a dictionary was trained on and this run is not."""
+
+    @pytest.mark.parametrize(
+        ("config", "said"),
+        [
+            (
+                {"model_name": "pythia-70m"},
+                "sae: was trained on 'pythia-70m', and this model is called 'gpt2'",
+            ),
+            (
+                {"prepend_bos": False},
+                "trained on text without a start mark, and documents begin with one here",
+            ),
+            ({"seqpos_slice": [5, -5]}, r"trained on positions \[5:-5\] of its rows alone"),
+            (
+                {"model_from_pretrained_kwargs": {"revision": "step3"}},
+                "trained on the weights revision='step3'",
+            ),
+        ],
+    )
+    def test_in_a_warning(
+        self, config: dict[str, Any], said: str, tmp_path: Path, model_host: Callable[[str], Host]
+    ) -> None:
+        with pytest.warns(UserWarning, match=said) as told:
+            latents(model_host("gpt2"), saved(tmp_path / "sae", **config), [0])
+        assert len(told) == 1
+
+    def test_rows_longer_than_in_training(
+        self, tmp_path: Path, model_host: Callable[[str], Host], ragged_tokens: Tokens
+    ) -> None:
+        concepts = latents(model_host("gpt2"), saved(tmp_path / "sae", context_size=12), [0])
+        with pytest.warns(UserWarning, match=r"rows of 12 tokens, and 'ragged' has rows of 20.*context=12"):
+            concepts.label(ragged_tokens)
+
+    def test_nothing_where_all_is_the_same(
+        self, tmp_path: Path, model_host: Callable[[str], Host], ragged_tokens: Tokens
+    ) -> None:
+        config = {
+            "prepend_bos": True,
+            "context_size": 20,
+            "seqpos_slice": [None],
+            "model_from_pretrained_kwargs": {},
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            for name in ("gpt2", "gpt2-small", "openai-community/gpt2", None):
+                folder = saved(tmp_path / "sae", model_name=name, **config)
+                latents(model_host("gpt2"), folder, [0]).label(ragged_tokens)
+
+
+class TestRefused:
     def test_another_model(
         self, tmp_path: Path, model_host: Callable[[str], Host], ragged_tokens: Tokens
     ) -> None:
@@ -192,7 +240,25 @@ class TestRefused:
         ):
             latents(host, folder, [0]).label(ragged_tokens)
         wide = {"W_enc": np.ones((24, 4), np.float32), "b_enc": np.zeros(4, np.float32)}
+        folder = saved(tmp_path / "wide", arrays=wide, apply_b_dec_to_input=False, d_in=24, d_sae=4)
         with pytest.raises(ShapeError, match=r"reads 24 inputs, but 'blocks\.1\.hook_resid_pre' is 16 wide"):
-            latents(host, saved(tmp_path / "wide", wide), [0]).label(ragged_tokens)
+            latents(host, folder, [0]).label(ragged_tokens)
         with pytest.raises(InputError, match="latent 40 does not exist; there are 40"):
             latents(host, saved(tmp_path / "plain"), [40])
+        with pytest.raises(InputError, match="above: got nan, wanted a finite activation"):
+            latents(host, saved(tmp_path / "plain"), [0], above=float("nan"))
+        assert host.d_model == D
+
+    def test_activations_that_are_no_numbers(
+        self, tmp_path: Path, model_folder: Callable[[str], Path], ragged_tokens: Tokens
+    ) -> None:
+        """They would compare as smaller than any threshold, and every latent would seem silent."""
+        host = load_host(model_folder("gpt2"))
+        concepts = latents(host, saved(tmp_path / "sae"), [0])
+        with torch.no_grad():
+            for parameter in host.bridge.original_model.parameters():
+                parameter.fill_(torch.inf)
+        with pytest.raises(
+            NonFiniteError, match=r"activations at 'blocks\.1\.hook_resid_pre' hold NaN or infinity"
+        ):
+            concepts.label(ragged_tokens)

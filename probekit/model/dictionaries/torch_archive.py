@@ -134,7 +134,8 @@ def _walk(pickled: bytes) -> dict[Any, Any]:
     """What the instructions of a state dict's pickle put together, with arrays still unread."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
-    for opcode, argument, _ in pickletools.genops(pickled):
+    for opcode, given_argument, _ in pickletools.genops(pickled):
+        argument: Any = given_argument
         name = opcode.name
         if name == "STOP":
             if len(stack) != 1 or not isinstance(stack[0], dict):
