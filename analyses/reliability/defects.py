@@ -76,3 +76,16 @@ DEFECTS = (
     Defect("an argument of the wrong type is called a defect", "errors.py", "        if name in hints and not _fits(value, hints[name]):", "        if False:", "tests/meta/test_wrong_types.py"),
     Defect("the upper middle value as the median of an even number", "evidence/robust.py", "    return (below + middle) / 2", "    return middle", "tests/evidence/test_robust.py"),
 )  # fmt: skip
+
+SAELENS, ARCHIVE = (
+    "tests/model/dictionaries/test_saelens.py",
+    "tests/model/dictionaries/test_torch_archive.py",
+)
+DICTIONARIES = (
+    Defect("decoder norms of a top-k dictionary are not read", "model/dictionaries/saelens.py", "    return w_dec.norm(dim=1) if rescaled else None", "    return None", f"{SAELENS} -k rescaled"),
+    Defect("an unknown field of a dictionary is passed over", "model/dictionaries/fields.py", "        if unknown:\n            raise InputError(\n                f\"{source}: field", "        if False:\n            raise InputError(\n                f\"{source}: field", f"{SAELENS} -k refused_by_name"),
+    Defect("a dictionary of the centred model reads the raw one", "model/dictionaries/processing.py", "        return inputs - inputs.mean(dim=1, keepdim=True) if self.centred else inputs", "        return inputs", "tests/model/dictionaries/test_processing.py"),
+    Defect("an archive may name any class", "model/dictionaries/torch_archive.py", "            if argument not in _KNOWN:", "            if False:", f"{ARCHIVE} -k hostile"),
+    Defect("latents trained again have the same fingerprint", "model/dictionaries/encoder.py", "                    digest.update(array.data)\n", "", f"{SAELENS} -k fingerprint"),
+)  # fmt: skip
+DEFECTS += DICTIONARIES

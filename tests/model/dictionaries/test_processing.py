@@ -15,8 +15,8 @@ from probekit.model.dictionaries.processing import processing_of
 from probekit.model.host import Host, load_host
 
 SITES = ("hook_embed", "blocks.0.hook_resid_mid", "blocks.1.hook_resid_pre", "blocks.1.hook_resid_post",
-         "blocks.1.hook_attn_out", "blocks.1.hook_mlp_out", "blocks.1.mlp.hook_post", "blocks.1.mlp.hook_pre", "blocks.1.attn.hook_q",
-         "blocks.1.ln2.hook_normalized", "blocks.1.attn.hook_z")  # fmt: skip
+         "blocks.1.hook_attn_out", "blocks.1.hook_mlp_out", "blocks.1.mlp.hook_post", "blocks.1.mlp.hook_pre",
+         "blocks.1.attn.hook_q", "blocks.1.ln2.hook_normalized", "blocks.1.attn.hook_z")  # fmt: skip
 STREAM = SITES[:6]
 PROCESSED = {"fold_ln": True, "center_writing_weights": True, "center_unembed": True}
 

@@ -40,7 +40,7 @@ def test_the_same_arrays_as_pytorch(tmp_path: Path, no_pickle: None) -> None:
     given = {
         "plain": base, "transposed": base.T, "part": base[1:4, ::2], "row": base[2],
         "scalar": torch.tensor(3, dtype=torch.int32),
-        "empty": torch.zeros(0, 5), 
+        "empty": torch.zeros(0, 5),
         "parameter": torch.nn.Parameter(base[:, :3]), "double": base.double(), "half": base.half(),
         "bfloat16": base.bfloat16(), "long": torch.arange(5), "bool": base > 0, "byte": torch.arange(5, dtype=torch.uint8),
     }  # fmt: skip
