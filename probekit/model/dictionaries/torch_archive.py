@@ -1,4 +1,4 @@
-"""The arrays of a PyTorch archive (`torch.save`), read without unpickling.
+"""The arrays of an archive that PyTorch saved, read without unpickling.
 
 An archive is a zip of `data.pkl`, which names the arrays, and one stored file of numbers for each. The instructions of
 `data.pkl` are walked through as a list (`pickletools.genops`), of which only those are known that a state dict consists of;
@@ -67,7 +67,7 @@ def read_archive(path: Path) -> dict[str, Tensor]:
     """The arrays of a saved state dict.
 
     Args:
-        path: written by `torch.save(module.state_dict(), path)` of PyTorch 1.6 or newer.
+        path: a state dict as PyTorch 1.6 or newer saves it.
 
     Raises:
         InputError: it is no such file, it is damaged, or its pickle holds anything but arrays.
@@ -96,8 +96,8 @@ def read_archive(path: Path) -> dict[str, Tensor]:
     except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile,
             NotImplementedError, RuntimeError, OverflowError, RecursionError) as error:  # fmt: skip
         raise InputError(
-            f"{path}: no archive of arrays ({type(error).__name__}: {str(error)[:200]}); nothing of it was run. Save it "
-            "again with torch.save(module.state_dict(), PATH), or convert it to SAELens' format where you trust it."
+            f"{path}: no archive of arrays ({type(error).__name__}: {str(error)[:200]}); nothing of it was run. Save the "
+            "state dict alone again with PyTorch 1.6 or newer, or convert it to SAELens' format where you trust it."
         ) from error
 
 
