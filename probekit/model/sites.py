@@ -111,7 +111,7 @@ def _prove_layer(bridge: Any, where: str, layer: int, weights: MlpWeights, sites
     inputs, neurons = _mlp_sites(sites, layer)
     _demand(
         f"{where}: the neurons do not follow from the MLP input by W_in and {weights.activation}",
-        *_neuron_error(weights, inputs, neurons),
+        *neuron_error(weights, inputs, neurons),
     )
     mlp = bridge.blocks[layer].mlp
     outputs, residual = sites[_OUTPUT_SITE.format(layer)], sites.get(_RESIDUAL_SITE.format(layer))
@@ -159,15 +159,15 @@ def _computed_activation(
     """The named activation if the neurons follow by it, else the one they follow by best, if any."""
     relative = {}
     for activation in ACTIVATIONS:
-        error, size, tolerance = _neuron_error(weights.with_activation(activation), inputs, neurons)
-        if _relative(error, size) <= tolerance:
-            relative[activation] = _relative(error, size)
+        error, size, tolerance = neuron_error(weights.with_activation(activation), inputs, neurons)
+        if relative_error(error, size) <= tolerance:
+            relative[activation] = relative_error(error, size)
     if named in relative:
         return named
     return min(relative, key=lambda activation: relative[activation], default=None)
 
 
-def _neuron_error(weights: MlpWeights, inputs: Tensor, neurons: Tensor) -> tuple[Tensor, Tensor, float]:
+def neuron_error(weights: MlpWeights, inputs: Tensor, neurons: Tensor) -> tuple[Tensor, Tensor, float]:
     """The error of the recomputed neurons, the size of what is summed, the error that rounding explains."""
     inputs_32 = inputs.float()
     size = (inputs_32.square() @ weights.weight.square().T + weights.bias.square()).sqrt()
@@ -196,7 +196,8 @@ def _tolerance(activations: Tensor, n_summands: int) -> float:
     return 4 * torch.finfo(activations.dtype).eps + n_summands**0.5 * _FLOAT32_EPS
 
 
-def _relative(error: Tensor, size: Tensor) -> float:
+def relative_error(error: Tensor, size: Tensor) -> float:
+    """Root mean square of an error, as a share of that of what is summed."""
     if error.numel() == 0:
         return 0.0
     root_mean_square = size.float().square().mean().sqrt().clamp_min(torch.finfo(torch.float32).tiny)
@@ -204,7 +205,7 @@ def _relative(error: Tensor, size: Tensor) -> float:
 
 
 def _demand(claim: str, error: Tensor, size: Tensor, tolerance: float) -> None:
-    relative = _relative(error, size)
+    relative = relative_error(error, size)
     if not relative <= tolerance:  # NaN too
         raise ModelError(
             f"{claim}: relative error {relative:.2g}, wanted ≤ {tolerance:.1g}. "

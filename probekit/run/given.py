@@ -19,6 +19,7 @@ from probekit.errors import (
     ProbekitError,
     ShapeError,
 )
+from probekit.model.proof import EXACT, prove_arrays
 from probekit.model.weights import ACTIVATIONS, MlpWeights, known_activation
 from probekit.probes.moments import require_finite
 from probekit.run.identity import of_array
@@ -46,6 +47,8 @@ class GivenArrays:
     """Tokens left out because an activation was NaN or infinite."""
     types: np.ndarray | None = None
     """Type of each token, where types are held out."""
+    error: float | None = None
+    """Relative error with which the neurons follow from inputs and weights, where both were given."""
 
     @classmethod
     def check(
@@ -83,47 +86,23 @@ class GivenArrays:
             raise ConfigError(f"nonfinite: got {nonfinite!r}, wanted 'refuse' or 'drop_tokens'.")
         drops = nonfinite == "drop_tokens"
         rows = _floats(neurons, "neurons", 2, finite=not drops)
-        truth = _whole(labels, "labels")
-        if truth.ndim != 2 or len(truth) != len(rows):
-            raise ShapeError(f"labels: got shape {truth.shape}, wanted [token={len(rows):,}, concept].")
-        if truth.dtype != bool and not np.isin(truth, (0, 1)).all():
-            raise InputError(f"labels: got values other than 0 and 1 (dtype {truth.dtype}); wanted booleans.")
-        if len(rows) == 0 or truth.shape[1] < 2:
-            raise DegenerateError(
-                f"labels: {truth.shape[1]} concepts on {len(rows)} tokens; wanted at least two concepts."
-            )
-        document = _whole(docs, "docs")
-        if document.shape != (len(rows),):
-            raise ShapeError(f"docs: got shape {document.shape}, wanted [token={len(rows):,}].")
-        if (
-            document.dtype.kind not in "iu"
-            or (document.astype(np.float64) > 2**62).any()
-            or (np.diff(document.astype(np.int64)) < 0).any()
-        ):
-            raise InputError("docs: wanted whole numbers that never fall; sort the tokens by document.")
+        truth = _labels(labels, len(rows))
+        doc, pos = _documents(docs, len(rows))
         kind = None if types is None else _whole(types, "types")
         if kind is not None and (kind.shape != (len(rows),) or kind.dtype.kind not in "iu"):
             raise ShapeError(
                 f"types: got shape {kind.shape} of {kind.dtype}, wanted whole numbers [token={len(rows):,}]."
             )
-        starts = np.concatenate([[True], document[1:] != document[:-1]])
-        doc = np.cumsum(starts) - 1
-        pos = np.arange(len(doc)) - np.flatnonzero(starts)[doc]
         x = None if inputs is None else _floats(inputs, "inputs", 2, finite=not drops)
         if x is not None and len(x) != len(rows):
             raise ShapeError(f"inputs: got {len(x):,} tokens, wanted {len(rows):,} as in neurons.")
         mlp = _weights(weights, activation, rows, x)
-        held = [f"c{i}" for i in range(truth.shape[1])] if names is None else _names(names)
-        if len(held) != truth.shape[1] or len(set(held)) != len(held):
-            raise InputError(
-                f"names: got {len(held)} ({len(set(held))} different), wanted {truth.shape[1]} different ones."
-            )
+        held = _names(names, labels, truth.shape[1])
+        n_dropped = 0
         if drops:
-            kept = (
-                torch.isfinite(rows).all(1)
-                if x is None
-                else torch.isfinite(rows).all(1) & torch.isfinite(x).all(1)
-            )
+            kept = torch.isfinite(rows).all(1)
+            if x is not None:
+                kept &= torch.isfinite(x).all(1)
             if not bool(kept.any()):
                 raise NonFiniteError(
                     "neurons: every token has an activation that is NaN or infinite; none is left."
@@ -133,8 +112,26 @@ class GivenArrays:
             doc = np.unique(doc[chosen], return_inverse=True)[1]
             x = None if x is None else x[kept]
             kind = None if kind is None else kind[chosen]
-            return cls(rows, truth.astype(bool), doc, pos, x, mlp, held, int((~kept).sum()), kind)
-        return cls(rows, truth.astype(bool), doc, pos, x, mlp, held, types=kind)
+            n_dropped = int((~kept).sum())
+        error = None if mlp is None or x is None else prove_arrays(mlp, x, rows)
+        return cls(rows, truth, doc, pos, x, mlp, held, n_dropped, kind, error)
+
+    def told(self) -> list[str]:
+        """What a reader must know of these arrays before any number."""
+        notes: list[str] = []
+        if self.n_dropped:
+            notes.append(
+                f"{self.n_dropped:,} of {len(self.doc) + self.n_dropped:,} tokens were left out because an "
+                f"activation was "
+                "NaN or infinite (nonfinite='drop_tokens')."
+            )
+        if self.error is not None and self.error > EXACT:
+            notes.append(
+                f"The neurons follow from inputs and weights to {self.error:.2g} of their size, as 16-bit "
+                f"arithmetic gives "
+                "(float32 would give some 1e-7); the twins are computed in float32."
+            )
+        return notes
 
     def digest(self) -> str:
         """Identity of everything given."""
@@ -143,8 +140,64 @@ class GivenArrays:
         parts += [] if self.types is None else [self.types]
         parts += [] if self.weights is None else [self.weights.weight.numpy(), self.weights.bias.numpy()]
         words = [of_array(part) for part in parts] + [*self.names, str(self.n_dropped)]
-        words += [] if self.weights is None else [self.weights.activation]
+        words += [] if self.weights is None else [self.weights.activation, str(self.weights.bits)]
         return of_array(np.frombuffer("\n".join(words).encode(), np.uint8))
+
+
+def _labels(labels: Any, n_tokens: int) -> np.ndarray:
+    truth = _whole(labels, "labels")
+    if truth.ndim != 2 or len(truth) != n_tokens:
+        raise ShapeError(f"labels: got shape {truth.shape}, wanted [token={n_tokens:,}, concept].")
+    if truth.dtype != bool and not np.isin(truth, (0, 1)).all():
+        raise InputError(f"labels: got values other than 0 and 1 (dtype {truth.dtype}); wanted booleans.")
+    if n_tokens == 0 or truth.shape[1] < 2:
+        raise DegenerateError(
+            f"labels: {truth.shape[1]} concepts on {n_tokens} tokens; wanted at least two concepts."
+        )
+    return truth.astype(bool)
+
+
+def _documents(docs: Any, n_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """Documents renumbered from 0, and positions within them."""
+    document = _whole(docs, "docs")
+    if document.shape != (n_tokens,):
+        raise ShapeError(f"docs: got shape {document.shape}, wanted [token={n_tokens:,}].")
+    if (
+        document.dtype.kind not in "iu"
+        or (document.astype(np.float64) > 2**62).any()
+        or (np.diff(document.astype(np.int64)) < 0).any()
+    ):
+        raise InputError("docs: wanted whole numbers that never fall; sort the tokens by document.")
+    starts = np.concatenate([[True], document[1:] != document[:-1]])
+    doc = np.cumsum(starts) - 1
+    return doc, np.arange(len(doc)) - np.flatnonzero(starts)[doc]
+
+
+def _plain(values: Any, name: str) -> Any:
+    """What holds numbers in a way of its own as an array: data frames, sparse matrices, arrays that torch does not take.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    if isinstance(values, Tensor):
+        return values if values.layout == torch.strided else values.to_dense()
+    if hasattr(values, "toarray"):  # SciPy's sparse matrices
+        values = values.toarray()
+    elif hasattr(values, "to_numpy"):  # data frames and their columns
+        values = values.to_numpy()
+    elif hasattr(values, "__array__"):
+        values = np.asarray(values)
+    if not isinstance(values, np.ndarray):
+        return values
+    if values.dtype == object:  # a data frame whose columns are of several types
+        if any(isinstance(value, str | bytes) for value in values.flat):
+            raise InputError(f"{name}: got text among the values, wanted an array of numbers.")
+        values = values.astype(np.float64)
+    elif values.dtype.name == "bfloat16" or values.dtype.name == "longdouble" or values.dtype.itemsize > 8:
+        wide = values.dtype.kind
+        values = values if wide == "c" or wide in "US" else values.astype(np.float64)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return np.ascontiguousarray(values) if any(stride < 0 for stride in values.strides) else values
 
 
 def _tensor(values: Any, name: str) -> Tensor:
@@ -153,10 +206,12 @@ def _tensor(values: Any, name: str) -> Tensor:
             warnings.catch_warnings()
         ):  # read-only memory is welcome: nothing here writes into what was given
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            return torch.as_tensor(values).detach().cpu()
+            return torch.as_tensor(_plain(values, name)).detach().cpu()
     except torch.OutOfMemoryError:
         raise
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        if isinstance(error, ProbekitError):
+            raise
         told = str(error).partition("\n")[0]
         raise InputError(
             f"{name}: got a {type(values).__name__} that is no array of numbers ({told})."
@@ -170,7 +225,10 @@ def _whole(values: Any, name: str) -> np.ndarray:
     return tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
-def _names(names: Any) -> list[str]:
+def _names(names: Any, labels: Any, n_concepts: int) -> list[str]:
+    """One name a concept: those given, or the columns of a data frame, or c0, c1, …"""
+    if names is None:
+        names = list(getattr(labels, "columns", [f"c{i}" for i in range(n_concepts)]))
     if isinstance(names, str) or not hasattr(names, "__iter__"):
         raise InputError(f"names: got a {type(names).__name__}, wanted one name a concept.")
     held = [str(name) for name in names]
@@ -179,6 +237,10 @@ def _names(names: Any) -> list[str]:
             name.encode()
         except UnicodeEncodeError as error:
             raise InputError(f"names: {name!r} holds half a character and cannot be written down.") from error
+    if len(held) != n_concepts or len(set(held)) != len(held):
+        raise InputError(
+            f"names: got {len(held)} ({len(set(held))} different), wanted {n_concepts} different ones."
+        )
     return held
 
 
@@ -199,7 +261,8 @@ def _weights(weights: Any, activation: str, rows: Tensor, inputs: Tensor | None)
         return None
     if known_activation(str(activation)) is None:
         raise ConfigError(
-            f"activation: got {activation!r}, wanted one of {', '.join(sorted(ACTIVATIONS))} or another spelling of these."
+            f"activation: got {activation!r}, wanted one of {', '.join(sorted(ACTIVATIONS))} or another "
+            f"spelling of these."
         )
     if not isinstance(weights, tuple | list):
         raise InputError(f"weights: got a {type(weights).__name__}, wanted (w_in, b_in).")
@@ -207,15 +270,29 @@ def _weights(weights: Any, activation: str, rows: Tensor, inputs: Tensor | None)
         raise InputError(
             f"weights: got {len(weights)} arrays, wanted (w_in, b_in) or (w_in, b_in, w_gate, b_gate)."
         )
-    gate = {} if len(weights) == 2 else {"w_gate": weights[2], "b_gate": weights[3]}
-    try:
-        mlp = MlpWeights.from_arrays(weights[0], weights[1], activation=activation, device="cpu", **gate)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        if isinstance(error, ProbekitError | torch.OutOfMemoryError):
-            raise
-        raise InputError(f"weights: an array of numbers was wanted ({error}).") from error
+    _require_upright(weights, rows.shape[1])
+    held = [None if array is None else _tensor(array, "weights") for array in weights]
+    if held[0] is None:
+        raise InputError("weights: got None for w_in, wanted a matrix [neuron, input].")
+    if any(array is not None and array.is_complex() for array in held):
+        raise InputError("weights: got complex numbers, wanted real ones.")
+    gate = {} if len(held) == 2 else {"w_gate": held[2], "b_gate": held[3]}
+    bits = min(8 * held[0].element_size(), 32) if held[0].is_floating_point() else 32
+    mlp = MlpWeights.from_arrays(held[0], held[1], activation=activation, bits=bits, device="cpu", **gate)
     if mlp.n_neurons != rows.shape[1]:
         raise ShapeError(f"weights: w_in has {mlp.n_neurons} neurons, neurons has {rows.shape[1]} columns.")
     if inputs is not None and mlp.d_model != inputs.shape[1]:
         raise ShapeError(f"weights: w_in reads {mlp.d_model} inputs, inputs has {inputs.shape[1]} columns.")
     return mlp
+
+
+def _require_upright(weights: Sequence[Any], n_neurons: int) -> None:
+    """Refuse matrices that stand [input, neuron], as Conv1D and TransformerLens keep them."""
+    for name, matrix in zip(("w_in", "b_in", "w_gate"), weights, strict=False):
+        shape = tuple(getattr(matrix, "shape", ()))
+        if len(shape) == 2 and shape[0] != n_neurons and shape[1] == n_neurons:
+            raise ShapeError(
+                f"weights: {name} is {shape[0]:,} × {shape[1]:,} and neurons has {n_neurons:,} columns, so "
+                f"it looks transposed; "
+                f"wanted [neuron, input]: pass {name}.T."
+            )

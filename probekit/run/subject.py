@@ -205,12 +205,7 @@ def _plan(
 def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Subject:
     """Plan the study on given arrays; without inputs and weights no twin can be made, and a note says so."""
     can_twin = given.inputs is not None and given.weights is not None
-    notes: list[str] = []
-    if given.n_dropped:
-        notes.append(
-            f"{given.n_dropped:,} of {len(given.doc) + given.n_dropped:,} tokens were left out because an activation was "
-            "NaN or infinite (nonfinite='drop_tokens')."
-        )
+    notes = given.told()
     if settings.twins and not can_twin:
         notes.append(
             "No inputs and weights were given, so no random twin could be made: nothing is said about computation."
@@ -235,7 +230,7 @@ def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Sub
         layers=[0],
         n_neurons=n_neurons,
         n_params=lambda layer: n_params,
-        bits=32,
+        bits=32 if mlp is None else mlp.bits,
         model={
             "name": "arrays", "n_layers": 1, "d_model": None if given.inputs is None else given.inputs.shape[1],
             "d_mlp": n_neurons, "activation": None if mlp is None else mlp.activation,
