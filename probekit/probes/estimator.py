@@ -1,8 +1,8 @@
 """k-sparse probe of one boolean target, with the scikit-learn interface.
 
-The same two steps as for pairs, for a single label: forward selection from the Gram matrix by the largest drop in
-residual sum of squares of the 0/1 target, then a refit in which both classes weigh the same (logistic regression on
-the selected neurons), so that rare positives are not crushed.
+The same two steps as for pairs, for a single label: forward selection by the largest drop in residual sum of squares of
+the 0/1 target (from the Gram matrix, or from the rows where there are fewer tokens than neurons), then a refit in which
+both classes weigh the same (logistic regression on the selected neurons), so that rare positives are not crushed.
 Axes: token neuron chosen target.
 """
 
@@ -21,7 +21,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from probekit.errors import DegenerateError, InputError
-from probekit.probes.select import CONSTANT, forward_targets
+from probekit.probes.select import CONSTANT, forward_rows, forward_targets
 
 
 class SparseProbe(ClassifierMixin, BaseEstimator):
@@ -65,7 +65,7 @@ class SparseProbe(ClassifierMixin, BaseEstimator):
             InputError: k is not a whole number ≥ 1, or more than two classes.
             DegenerateError: only one class.
         """
-        if not isinstance(self.k, Integral) or self.k < 1:
+        if isinstance(self.k, bool) or not isinstance(self.k, Integral) or self.k < 1:
             raise InputError(f"SparseProbe: got k={self.k!r}; wanted a whole number of at least 1.")
         checked: Any = validate_data(self, X, y, dtype=np.float64)
         rows, target = checked[0], column_or_1d(checked[1], warn=True)
@@ -80,12 +80,20 @@ class SparseProbe(ClassifierMixin, BaseEstimator):
             raise DegenerateError(
                 f"SparseProbe: y has one class only, {self.classes_[0]!r}; wanted two, so give tokens of both."
             )
-        mean, sd = rows.mean(0), rows.std(0)
-        moves = sd > CONSTANT * np.abs(mean)
         # units of one standard deviation: neither the selection nor the penalty of the refit depends on scale
-        units = np.where(moves, (rows - mean) / np.where(moves, sd, 1.0), 0.0)
-        path = forward_targets(units.T @ units, ((truth - truth.mean()) @ units)[None], int(self.k))[0]
-        self.neurons_ = path[path >= 0]
+        mean = rows.mean(0)
+        units = rows - mean
+        sd = np.sqrt(np.einsum("tn,tn->n", units, units) / len(units))
+        moves = sd > CONSTANT * np.abs(mean)
+        units *= np.where(
+            moves, 1 / np.where(moves, sd, 1.0), 0.0
+        )  # in place: of wide rows there is one copy
+        centred, k = truth - truth.mean(), int(self.k)
+        if rows.shape[1] > len(rows):
+            self.neurons_ = forward_rows(units, centred, k)
+        else:
+            path = forward_targets(units.T @ units, (centred @ units)[None], k)[0]
+            self.neurons_ = path[path >= 0]
         self.coef_, self.intercept_ = np.zeros((1, rows.shape[1])), np.zeros(1)
         if len(self.neurons_):
             chosen = self.neurons_

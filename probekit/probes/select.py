@@ -25,6 +25,8 @@ COLLINEAR = 1e-5
 """A neuron whose variance is explained to all but this share by those already chosen carries fp32 rounding."""
 CONSTANT = 1e-6
 """A neuron whose sd is below this share of its mean is constant: what is left is the rounding of fp32 rows."""
+ROUNDING = 1e-12
+"""Share of the target's sum of squares that a neuron must add to be more than the rounding of fp64."""
 
 
 LANES = 64
@@ -170,6 +172,45 @@ def forward_targets(
     nothing = np.zeros((1, n_neurons))
     no_pairs = np.zeros((n_targets, 2), np.int32)
     return _paths(gram, nothing, cross, no_pairs, np.zeros((5, n_targets)), k)
+
+
+def forward_rows(
+    rows: Float[np.ndarray, "token neuron"], target: Float[np.ndarray, " token"], k: int
+) -> Int[np.ndarray, " chosen"]:
+    """The path of one target from the activations themselves, where their Gram matrix would be larger than they are.
+
+    The same regression as `forward_targets`: each step takes one product of all neurons with what the neuron just chosen
+    adds to those before it, in place of its row of the Gram matrix. Memory is that of `rows` and a few numbers a neuron.
+
+    Args:
+        rows: activations, each neuron with its mean taken out.
+        target: the same of the target.
+        k: length of the path at most.
+
+    Returns:
+        Neurons in order of selection; fewer than k where no other adds anything.
+    """
+    variance = np.einsum("tn,tn->n", rows, rows)
+    floor, rest, whole = COLLINEAR * variance, target @ rows, float(target @ target)
+    taken, chosen = np.empty((0, len(target))), list[int]()
+    for _ in range(min(k, rows.shape[1])):
+        usable = variance > floor
+        score = np.where(usable, rest**2 / np.where(usable, variance, 1.0), 0.0)
+        # compared in fp32, as there: neurons that are equal but for rounding stand in the order of their columns
+        best = int(np.argmax(score.astype(np.float32)))
+        if score[best] <= ROUNDING * whole:
+            break
+        chosen.append(best)
+        axis = rows[:, best].copy()
+        for _ in range(2):  # once leaves rounding of the size of what was taken out, twice does not (Kahan)
+            axis -= (taken @ axis) @ taken
+        axis /= np.sqrt(axis @ axis)
+        taken = np.concatenate([taken, axis[None]])
+        shared = axis @ rows
+        variance -= shared**2
+        rest -= (axis @ target) * shared
+        floor[best] = np.inf
+    return np.array(chosen, np.int64)
 
 
 def _paths(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 import probekit as pk
 from probekit.errors import DegenerateError, InputError
 from probekit.probes.estimator import SparseProbe
-from probekit.probes.select import forward_targets
+from probekit.probes.select import forward_rows, forward_targets
 
 
 @parametrize_with_checks([SparseProbe(), SparseProbe(k=1)])
@@ -155,3 +156,74 @@ def test_errors_and_public_name() -> None:
         SparseProbe().fit(x, np.arange(200) % 3)
     with pytest.raises(DegenerateError, match="one class only"):
         SparseProbe().fit(x, np.ones(200))
+
+
+class TestMoreFeaturesThanTokens:
+    """From the rows themselves: a Gram matrix of 65,536 features would take 32 GiB."""
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_both_paths_are_one_path(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        n_tokens, n_neurons = int(rng.integers(40, 400)), int(rng.integers(10, 300))
+        x = rng.standard_normal((n_tokens, n_neurons)) @ rng.standard_normal((n_neurons, n_neurons))
+        x[:, ::7] = np.maximum(x[:, ::7], 0)
+        y = (x[:, 2] - x[:, 7] + x.std() * rng.standard_normal(n_tokens) > 0).astype(float)
+        x, y = (x - x.mean(0)) / x.std(0), y - y.mean()
+        k = min(12, n_tokens // 4)
+        assert forward_rows(x, y, k).tolist() == forward_targets(x.T @ x, (x.T @ y)[None], k)[0].tolist()
+
+    def test_copies_of_a_neuron_are_taken_once_and_the_first_of_them(self) -> None:
+        rng = np.random.default_rng(1)
+        y = np.repeat([0.0, 1.0], 60) - 0.5
+        signal, other = y + 0.3 * rng.standard_normal(120), rng.standard_normal(120)
+        x = np.stack([other, *[signal] * 3, other, *[2 * signal] * 2], 1)
+        x -= x.mean(0)
+        x /= x.std(0)
+        assert forward_rows(x, y, 7).tolist() == [1, 0]
+        paths = forward_targets(x.T @ x, (x.T @ y)[None], 7)[0]
+        assert paths[paths >= 0].tolist() == [1, 0]
+
+    def test_it_stops_when_nothing_is_left_to_explain(self) -> None:
+        rng = np.random.default_rng(2)
+        x = rng.standard_normal((20, 50))
+        x -= x.mean(0)
+        target = x[:, 4] - x[:, 4].mean()
+        assert forward_rows(x, target, 10).tolist() == [4]
+        noisy = rng.standard_normal(20)
+        chosen = forward_rows(x, noisy - noisy.mean(), 50)
+        assert len(set(chosen.tolist())) == len(chosen) == 19, "as many as there are degrees of freedom"
+
+    def test_the_probe_is_the_same_on_either_side_of_the_switch(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        x, y = planted(n_tokens=90, n_neurons=200, share=0.4)
+        wide = SparseProbe(k=4).fit(x, y)
+
+        def by_gram(rows: np.ndarray, target: np.ndarray, k: int) -> np.ndarray:
+            return forward_targets(rows.T @ rows, (rows.T @ target)[None], k)[0]
+
+        monkeypatch.setattr("probekit.probes.estimator.forward_rows", by_gram)
+        narrow = SparseProbe(k=4).fit(x, y)
+        assert wide.neurons_.tolist() == narrow.neurons_.tolist()
+        np.testing.assert_array_equal(wide.coef_, narrow.coef_)
+
+    def test_a_dictionary_of_65_536_latents_within_a_gigabyte(self) -> None:
+        rng = np.random.default_rng(3)
+        x = rng.standard_normal((500, 65_536), np.float32)
+        y = rng.random(500) < 0.3
+        x[:, 40_000] += 2 * y
+        tracemalloc.start()
+        try:
+            probe = SparseProbe(k=1).fit(x, y)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert probe.neurons_.tolist() == [40_000]
+        # the rows in fp64 as they are and once more in units of their deviation: 2 × 262 MB, and room for a temporary
+        assert peak < 1.0e9
+
+
+def test_a_truth_value_is_no_number_of_features() -> None:
+    x, y = planted()
+    with pytest.raises(InputError, match="got k=True; wanted a whole number"):
+        SparseProbe(k=True).fit(x, y)
