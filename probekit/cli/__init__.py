@@ -12,15 +12,16 @@ from probekit.cli.analysis import analyze, demo, report, resume, verify
 from probekit.cli.capacity import capacity
 from probekit.cli.circuits import app as circuits_app
 from probekit.cli.look import concepts, pair
+from probekit.cli.stop import Stoppable, Stopped, listening
 from probekit.cli.terminal import plain, say
 from probekit.errors import ProbekitError
 
-INTERRUPTED = 130
 _REFUSED: Any = typer.BadParameter.__mro__[2]
 """What a command line that cannot be parsed raises: ClickException, of click or of typer's own copy."""
 
 app = typer.Typer(
     name="probekit",
+    cls=Stoppable,
     help="How many AND-like features does each MLP layer of a transformer compute in superposition?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -36,19 +37,21 @@ def main() -> None:
     # on a shared machine waiting threads would burn the cores that others need: let them sleep
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app(standalone_mode=False)
+        with listening():
+            code = app(standalone_mode=False)
     except ProbekitError as error:
         say(f"[red]error[/red] {type(error).__name__}: {plain(str(error))}")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt as stop:
+        code = error.exit_code
+    except (Stopped, KeyboardInterrupt) as stop:
+        stopped = stop if isinstance(stop, Stopped) else Stopped(stop)
         say("interrupted; nothing half-written was left behind.")
-        for note in getattr(stop, "__notes__", ["Run the same command again."]):
+        for note in stopped.notes:
             say(plain(note))
-        sys.exit(INTERRUPTED)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
+        code = stopped.code
     except typer.Abort:
-        sys.exit(1)
+        code = 1
     except _REFUSED as error:
         error.show()
-        sys.exit(error.exit_code)
+        code = error.exit_code
+    # what a command returns is nothing; of `--help` and the like typer returns the code
+    sys.exit(code if isinstance(code, int) else 0)

@@ -15,6 +15,8 @@ import contextlib
 import copy
 import importlib
 import os
+import signal
+import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
@@ -225,8 +227,12 @@ def _cluster() -> Generator[None, None, None]:
     if ray.is_initialized():
         yield
         return
+    before = signal.getsignal(signal.SIGTERM)
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            # Ray puts in a handler that ends the process with code 1 and without a word of what was kept
+            signal.signal(signal.SIGTERM, before)
         yield
     finally:
         ray.shutdown()

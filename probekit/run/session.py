@@ -7,6 +7,7 @@ last part that was finished and ends with the same bytes. Input that cannot be u
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,10 @@ def carry_out(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> R
             return _in_folder(job, folder, watch, force=force)
     except KeyboardInterrupt as stop:
         if (folder / directory.RECORD).exists():
-            stop.add_note(f"{folder} keeps what was finished; continue with: probekit resume {folder}")
+            again = f"continue with: probekit resume {shlex.quote(str(folder))}"
+            if job.arguments is None:  # begun with objects, which no command line can name
+                again = "make the same call again, and it goes on from there."
+            stop.add_note(f"{folder} keeps what was finished; {again}")
         raise
     finally:
         if not existed and not any(folder.iterdir()):

@@ -91,7 +91,8 @@ class TestInterrupted:
         out = tmp_path / "run"
         with pytest.raises(KeyboardInterrupt) as caught:
             analyze_arrays(**{**few, "progress": interrupt}, out=out)
-        assert f"continue with: probekit resume {out}" in caught.value.__notes__[0]
+        # arrays are in no file: a command line could not go on
+        assert f"{out} keeps what was finished; make the same call again" in caught.value.__notes__[0]
         assert not (out / LOCK).exists()
         with pytest.raises(IncompleteError, match="started and not finished; `probekit resume"):
             load(out)
