@@ -54,8 +54,7 @@ def boolean_circuit(
         seed: of channels and codes.
 
     Raises:
-        InputError: a parameter out of range, an unknown gate, or an input that the layer before does not
-        have.
+        InputError: a parameter out of range, an unknown gate, or an input that the layer before does not have.
     """
     width_before = as_count("n_concepts", n_concepts, at_least=2)
     neurons = as_count("n_neurons", n_neurons, at_least=2)

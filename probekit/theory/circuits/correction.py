@@ -40,8 +40,7 @@ def correction(
         channel: c, units of one concept.
         ramp: τ, half the width of the ramp; noise below ½ − τ is removed.
         n_active: s, concepts on in the inputs that the prediction is made for.
-        noise_sd: noise of a decoded read besides that of the codes, in the inputs that the prediction is made
-        for.
+        noise_sd: noise of a decoded read besides that of the codes, in the inputs of the prediction.
         seed: of channels and codes.
 
     Raises:
