@@ -24,13 +24,14 @@ Every message says what, where, got, wanted and what to do next.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import functools
 import inspect
 import numbers
 import reprlib
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 P = ParamSpec("P")
@@ -172,6 +173,27 @@ def shown(value: Any) -> str:
         return f"{reprlib.repr(value):.60}"
     except ValueError:
         return "a value that cannot be printed"
+
+
+def near(asked: str, names: Iterable[str], most: int = 5) -> list[str]:
+    """Names that may have been meant, likeliest first: those that hold what was asked for, then those spelt much like it.
+
+    Args:
+        asked: a name that is not among them.
+        names: the names there are.
+        most: names returned.
+    """
+    told = list(dict.fromkeys(names))
+    spelt = ["".join(name.replace('"', "").split()).casefold() for name in told]
+    wanted = "".join(asked.replace('"', "").split()).casefold()
+    if not wanted:
+        return []
+    alike = difflib.get_close_matches(wanted, list(dict.fromkeys(spelt)), n=most)
+    rank = {name: place for place, name in enumerate(alike)}
+    holds = [i for i, name in enumerate(spelt) if wanted in name]
+    close = sorted((i for i, name in enumerate(spelt) if name in rank), key=lambda i: rank[spelt[i]])
+    order = dict.fromkeys([*sorted(holds, key=lambda i: len(spelt[i])), *close])
+    return [told[i] for i in order][:most]
 
 
 def _fits(value: Any, hint: Any) -> bool:

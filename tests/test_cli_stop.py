@@ -114,18 +114,18 @@ def test_in_the_middle_of_a_pass_and_on(started: Callable[..., Process], tmp_pat
     """The run goes on to the same tables, by the words that were printed."""
     if engine == "ray":
         pytest.importorskip("ray")
-    process = started(*JOB, "20000", "--engine", engine, "--out", "run")
+    process = started(*JOB, "8000", "--engine", engine, "--out", "run")
     if engine == "local":
         process.wait_for(lambda: any((tmp_path / "run").glob("stages/*")))
     else:
-        process.wait_for(lambda: any(b"ray::" in line for line in _command_lines(process.running.pid)))
+        process.wait_for(lambda: any(b"ray::_" in line for line in _command_lines(process.running.pid)))
     code, told = process.stopped(signal.SIGINT if engine == "local" else signal.SIGTERM)
     assert (code, told.count("continue with: probekit resume run")) == (130 if engine == "local" else 143, 1)
     assert "Traceback" not in told
     assert not (tmp_path / "run" / "COMMIT.json").exists()
     again = started(*told.rpartition("probekit ")[2].split())
     assert again.running.wait(PATIENCE) == 0, again.told()
-    whole = started(*JOB, "20000", "--out", "whole")
+    whole = started(*JOB, "8000", "--out", "whole")
     assert whole.running.wait(PATIENCE) == 0
     assert pk.load(tmp_path / "run").pairs().equals(pk.load(tmp_path / "whole").pairs())
 

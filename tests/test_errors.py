@@ -23,6 +23,7 @@ from probekit.errors import (
     StoreError,
     as_ours,
     guarded,
+    near,
 )
 from probekit.run.verify import verify
 from probekit.text.patience import within
@@ -150,3 +151,27 @@ class TestWaiting:
         with pytest.raises(TimeoutError, match=r"no answer in 0\.01 s"):
             within(0.01, lambda: never.wait(5))
         never.set()
+
+
+class TestNames:
+    """What may have been meant."""
+
+    NAMES = ("prev:capitalised", "capitalised", 'prev=" New"', 'cur=" York"', "prev:digit", "Prev:Upper")
+
+    @pytest.mark.parametrize(
+        ("asked", "first"),
+        [
+            ("prev:capitalized", "prev:capitalised"), ("capitalized", "capitalised"), ("New", 'prev=" New"'),
+            ("prev=new", 'prev=" New"'), ("cur=Yrok", 'cur=" York"'), ("prev:upper", "Prev:Upper"), ("digit", "prev:digit"),
+        ],
+    )  # fmt: skip
+    def test_the_likeliest_first(self, asked: str, first: str) -> None:
+        assert near(asked, self.NAMES)[0] == first
+
+    def test_nothing_where_nothing_is_like_it(self) -> None:
+        assert near("zzzz", self.NAMES) == []
+        assert near("", self.NAMES) == []
+        assert near('""', self.NAMES) == []
+
+    def test_so_many_at_most(self) -> None:
+        assert near("a", [f"a{i}" for i in range(99)], most=3) == ["a0", "a1", "a2"]

@@ -51,4 +51,5 @@ def _row(parameter: Any) -> str:
         names = [parameter.name.upper()]
     shown = ", ".join(f"`{name}`" for name in names)
     words = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
+    words = words.replace("\\[", "[")  # escaped for the terminal, where brackets are markup
     return f"| {shown} | {words} |"

@@ -13,7 +13,7 @@ from probekit.cli.capacity import capacity
 from probekit.cli.circuits import app as circuits_app
 from probekit.cli.look import concepts, pair
 from probekit.cli.stop import Stoppable, Stopped, listening
-from probekit.cli.terminal import plain, say
+from probekit.cli.terminal import say
 from probekit.errors import ProbekitError
 
 _REFUSED: Any = typer.BadParameter.__mro__[2]
@@ -40,13 +40,13 @@ def main() -> None:
         with listening():
             code = app(standalone_mode=False)
     except ProbekitError as error:
-        say(f"[red]error[/red] {type(error).__name__}: {plain(str(error))}")
+        say(f" {type(error).__name__}: {error}", lead="error", style="red")
         code = error.exit_code
     except (Stopped, KeyboardInterrupt) as stop:
         stopped = stop if isinstance(stop, Stopped) else Stopped(stop)
         say("interrupted; nothing half-written was left behind.")
         for note in stopped.notes:
-            say(plain(note))
+            say(note)
         code = stopped.code
     except typer.Abort:
         code = 1

@@ -44,7 +44,7 @@ def demo(
     # 16 neurons hold 2,336 bits at b = 2 while 2,556 pairs are tested: here the finite bound is not vacuous
     circuit = two_and(pairs=16, n_concepts=72, n_neurons=16, channel=4, n_active=5, seed=0)
     planted = plant(circuit, n_docs=600, noise=0.1, seed=0)
-    say("[bold]1/2[/bold]  a planted circuit: 16 ANDs in 16 neurons, known in advance", quiet=quiet)
+    say("  a planted circuit: 16 ANDs in 16 neurons, known in advance", lead="1/2", quiet=quiet)
     known = watched(
         lambda report: analyze(
             planted.model, planted.corpus, concepts=planted.concepts, max_pairs=3_000, twins=DEMO_TWINS,
@@ -52,7 +52,7 @@ def demo(
         ),
         quiet=quiet,
     )  # fmt: skip
-    say("[bold]2/2[/bold]  nano, the bundled language model, on docstrings it has not seen", quiet=quiet)
+    say("  nano, the bundled language model, on docstrings it has not seen", lead="2/2", quiet=quiet)
     found = watched(
         lambda report: analyze(
             "nano", "docs", max_tokens=DEMO_TOKENS, max_pairs=DEMO_PAIRS, twins=DEMO_TWINS, out=out / "nano",
@@ -107,7 +107,7 @@ def analyze(
     q: Annotated[float | None, typer.Option(help="False discovery rate. Default: 0.05.")] = None,
     concepts: Annotated[str, typer.Option(help="default, or a TOML file.")] = "default",
     config: Annotated[
-        Path | None, typer.Option(help="TOML with [science] and [execution]; options win over it.")
+        Path | None, typer.Option(help=r"TOML with \[science] and \[execution]; options win over it.")
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of halves, twins and the sample of pairs. Default: 0.")
@@ -212,16 +212,12 @@ def verify(run: Directory) -> None:
 
 
 def _layers(text: str | None) -> list[int] | None:
-    """0,2-4 → [0, 2, 3, 4]."""
-    if text is None:
-        return None
-    chosen: set[int] = set()
-    for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        if not low.isdigit() or (dash and not high.isdigit()) or (dash and int(high) < int(low)):
-            raise ConfigError(f"--layers: got {text!r}, wanted numbers and ranges such as 0,2-4.")
-        chosen |= set(range(int(low), int(high if dash else low) + 1))
-    return sorted(chosen)
+    from probekit.run.asked import layers_in_words
+
+    try:
+        return None if text is None else layers_in_words(text)
+    except InputError as error:
+        raise ConfigError(f"--{error}") from None
 
 
 def _command() -> str:

@@ -7,16 +7,9 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typer.core import TyperGroup
-
-if TYPE_CHECKING:
-    from typer import Context
-else:
-    Context = (
-        TyperGroup.context_class
-    )  # what is passed; typer.Context is a subclass, and annotations are checked in tests
 
 HEARD = ("SIGTERM", "SIGHUP")
 """Signals that end a process at once unless somebody listens; a scheduler sends the first before it kills."""
@@ -43,7 +36,7 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 class Stoppable(TyperGroup):
     """The commands, with a stop told apart from an end."""
 
-    def invoke(self, ctx: Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command.
 
         Raises:

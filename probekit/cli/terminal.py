@@ -17,12 +17,20 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def say(text: str, *, quiet: bool = False) -> None:
-    """A message on the standard error, in rich's markup."""
+def say(text: str, *, lead: str = "", style: str = "bold", quiet: bool = False) -> None:
+    """A message on the standard error, as it stands: brackets in names and paths are no markup.
+
+    Args:
+        text: the message.
+        lead: what is put before it, in `style`.
+        style: bold, or a colour.
+        quiet: say nothing.
+    """
     from rich.console import Console
+    from rich.text import Text
 
     if not quiet:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(text)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(Text.assemble((lead, style), text))
 
 
 def watched(work: Callable[[Any], Run], *, quiet: bool = False) -> Run:
@@ -60,18 +68,20 @@ class _Shown:
 
     def say(self, text: str) -> None:
         """A line above the bar."""
-        self._bars.console.print(text, highlight=False)
+        self._bars.console.print(text, highlight=False, markup=False)
 
 
 def print_run(run: Run) -> None:
     """The ladder of every layer, and the answer in words."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from probekit.report.words import answer
 
     summary = run.summary
-    table = Table(title=f"{summary['model']['name']}: pairs on every rung (random twins' mean in brackets)")
+    title = f"{summary['model']['name']}: pairs on every rung (random twins' mean in brackets)"
+    table = Table(title=Text(title, "table.title"))
     for name in (
         "layer",
         "tested",
@@ -102,14 +112,7 @@ def print_run(run: Run) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     for sentence in answer(summary):
-        console.print(sentence, highlight=False)
+        console.print(sentence, highlight=False, markup=False)
     for note in summary["notes"]:
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, markup=False)
     console.print()
-
-
-def plain(text: str) -> str:
-    """Text whose brackets are no markup."""
-    from rich.markup import escape
-
-    return escape(text)

@@ -98,7 +98,7 @@ def _support(settings: Mapping[str, Any]) -> str:
 
 def _twins(n_twins: int) -> str:
     if n_twins == 0:
-        return "No twin could be made for this run, so the only comparison is with the input of the layer."
+        return "No twin was measured in this run, so the only comparison is with the input of the layer."
     return (
         f"{words.plural(n_twins, 'twin')} of each layer: the same weights fed an input whose principal "
         "components have had their signs flipped at random. Every neuron keeps its mean and all "

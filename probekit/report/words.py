@@ -143,7 +143,7 @@ def _asked(summary: Mapping[str, Any]) -> str:
     )
     n_twins = rows[0]["n_twins"] or 0
     if n_twins == 0:
-        return f"{head}; no random twin of the layer could be made, so nothing below can be called computed."
+        return f"{head}; no random twin of the layer was measured, so nothing below can be called computed."
     return (
         f"{head}, each against {plural(n_twins, 'random twin')} of the layer: copies that see the same text "
         "and respond as strongly, but whose learned directions have been scrambled."

@@ -25,6 +25,7 @@ from probekit.model.host import Host, load_host
 from probekit.model.intervene import Edit, NeuronScale, neuron_scales, predict
 from probekit.probes.pairs import QUADRANTS
 from probekit.run import identity
+from probekit.run.asked import as_layers
 from probekit.run.edits import What, edits_of
 from probekit.run.kept import KeptText
 from probekit.run.progress import watching
@@ -67,7 +68,7 @@ def causal(
     concepts: Any = None,
     pairs: Sequence[tuple[str, str]] | None = None,
     n_pairs: int = 5,
-    layers: Sequence[int] | None = None,
+    layers: int | str | Sequence[int] | None = None,
     what: str = "pattern",
     n_neurons: int = 4,
     n_random: int = 8,
@@ -116,7 +117,7 @@ def causal(
         raise InputError(
             f"model: got {identity.of_model(model)}, but {held.path} was measured on {science['model']}; pass that model."
         )
-    chosen = _chosen(held, pairs, n_pairs, layers)
+    chosen = _chosen(held, pairs, n_pairs, as_layers(layers))
     host = load_host(model, device=device)
     tokens = text.tokens
     labels = concepts_of(concepts, host.tokenizer, tokens, as_corpus(None)).label(tokens)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from probekit.errors import InputError, guarded
+from probekit.errors import InputError, guarded, shown
 from probekit.report.compare import Compared, render_comparison
 from probekit.run import store
 from probekit.run.result import Run, load
@@ -29,7 +30,9 @@ def compare(
         InputError: fewer than two runs, or names that do not tell them apart.
         StoreError: a directory is no run, or the page cannot be written.
     """
-    held = [load(run) if isinstance(run, str | Path) else run for run in runs]
+    held = _runs(runs)
+    if isinstance(names, str):
+        raise InputError(f"names: got {names!r}, wanted a list of names, one a run.")
     if names is not None and len(names) != len(held):
         raise InputError(f"compare: got {len(names)} names for {len(held)} runs, wanted one each.")
     titles = list(names) if names is not None else _titles(held)
@@ -39,6 +42,27 @@ def compare(
     target = Path(path)
     store.write_text(target, render_comparison(compared))
     return target
+
+
+def _runs(given: Any) -> list[Run]:
+    if isinstance(given, str | Path | Run) or not isinstance(given, Iterable):
+        raise InputError(
+            f"compare: got {shown(given)} ({type(given).__name__}), wanted a list of two or more runs or their directories."
+        )
+    held = [_run(one) for one in given]
+    if len(held) < 2:
+        raise InputError(
+            f"compare: got {len(held)} run{'' if held else 's'}, wanted two or more; the report of one run is run.report()."
+        )
+    return held
+
+
+def _run(given: Any) -> Run:
+    if not isinstance(given, str | Path | Run):
+        raise InputError(
+            f"compare: got {shown(given)} ({type(given).__name__}) among the runs, wanted a run or its directory."
+        )
+    return given if isinstance(given, Run) else load(given)
 
 
 def _titles(runs: Sequence[Run]) -> list[str]:

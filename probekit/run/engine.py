@@ -227,15 +227,30 @@ def _cluster() -> Generator[None, None, None]:
     if ray.is_initialized():
         yield
         return
-    before = signal.getsignal(signal.SIGTERM)
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        if before is not None and threading.current_thread() is threading.main_thread():
-            # Ray puts in a handler that ends the process with code 1 and without a word of what was kept
-            signal.signal(signal.SIGTERM, before)
+        with _own_sigterm():
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Generator[None, None, None]:
+    """Keep this process's handler: Ray's ends it with sys.exit(15), and without a word of what was kept."""
+    before = signal.getsignal(signal.SIGTERM)
+    came = False
+    try:
+        yield
+    except SystemExit as stop:  # the signal came when Ray's handler was in place already
+        came = stop.code == signal.SIGTERM
+        if not came:
+            raise
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+        if came:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def _slots(n_threads: int, *, on_gpu: bool) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from probekit.errors import guarded
+from probekit.run.asked import check_corpus
 from probekit.run.kept import KeptText
 from probekit.text.concepts.labels import Labels
 from probekit.text.corpus import as_corpus
@@ -91,6 +92,7 @@ def list_concepts(
     from probekit.run.cache import cached
     from probekit.run.subject import concepts_of
 
+    check_corpus(corpus)
     named = as_corpus(corpus)
     reader = load_reader(model)
     texts = cached(named)

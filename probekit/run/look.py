@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from probekit.errors import InputError, StoreError
+from probekit.errors import InputError, StoreError, near, shown
 from probekit.probes.pairs import QUADRANTS
 from probekit.run import store
 from probekit.run.digest import Digest
@@ -234,15 +234,19 @@ def _resolved(pairs: pd.DataFrame, a: str, b: str) -> tuple[str, str]:
 
 def _named(asked: str, names: Iterable[str]) -> list[str]:
     """Concepts meant by a name: itself, or those that read so without quotes and white space."""
-    held = list(names)
+    held, given = list(names), cast(Any, asked)
+    if not isinstance(given, str):
+        raise InputError(
+            f"concept: got {shown(given)} ({type(given).__name__}), wanted the name of a concept."
+        )
     if asked in held:
         return [asked]
     meant = [name for name in held if _bare(name) == _bare(asked)]
     if not meant:
-        near = [name for name in held if _bare(asked).lower() in _bare(name).lower()] or held
+        close = near(asked, held)
+        told = f"did you mean {' or '.join(map(repr, close))}?" if close else "none is spelt like it."
         raise InputError(
-            f"concept {asked!r}: none of the {len(held)} in tested pairs; near it: {', '.join(map(repr, near[:5]))}. "
-            "run.concepts lists all of them."
+            f"concept {asked!r}: none of the {len(held)} in tested pairs; {told} run.concepts lists all of them."
         )
     return meant
 

@@ -20,13 +20,14 @@ from probekit.evidence.contrast import N_BATCHES, ConfirmPlan, Contrast
 from probekit.model.host import load_host
 from probekit.model.twins import random_model
 from probekit.probes.pairs import LabelColumns, sample_tokens, splitmix64
+from probekit.run.asked import as_layers, check_corpus
 from probekit.run.choice import Choice
 from probekit.run.measure import LayerMeasure, measure_layers
 from probekit.run.planned import DECIDING_K, HalfPlan, Study
 from probekit.run.progress import watching
 from probekit.run.sites import CONTROLS
 from probekit.run.source import ModelSource, Source
-from probekit.run.study import PlannedStudy, Settings, as_layers
+from probekit.run.study import PlannedStudy, Settings
 from probekit.run.subject import model_subject
 
 
@@ -171,6 +172,7 @@ def against_nulls(
         InputError: data or configuration cannot be used; a checkpoint has other layers than the model.
         ModelError: a model cannot be loaded.
     """
+    check_corpus(corpus)
     for name, value in {"permutations": permutations, "untrained": untrained}.items():
         if value and value < 3:
             raise InputError(f"{name}: got {value}, wanted 0, or at least 3 to standardise by.")

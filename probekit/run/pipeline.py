@@ -14,12 +14,13 @@ from probekit.errors import guarded
 from probekit.evidence.decide import Fdr
 from probekit.evidence.spikein import AMPLITUDES
 from probekit.run import identity
+from probekit.run.asked import as_concepts, as_layers, check_corpus
 from probekit.run.choice import Choice
 from probekit.run.engine import check_engine
 from probekit.run.given import GivenArrays
 from probekit.run.result import Run
 from probekit.run.session import Job, carry_out
-from probekit.run.study import Settings, as_items, as_layers
+from probekit.run.study import Settings, as_items
 from probekit.run.subject import array_subject, model_subject
 
 Pairs = str | Iterable[str] | Iterable[tuple[str, str]] | None
@@ -32,7 +33,7 @@ def analyze(
     corpus: Any = None,
     *,
     concepts: Any = None,
-    layers: Iterable[int] | None = None,
+    layers: int | str | Iterable[int] | None = None,
     pairs: Pairs = None,
     max_tokens: int = 300_000,
     context: int = 128,
@@ -62,8 +63,8 @@ def analyze(
             ("EleutherAI/pythia-70m@step3000"), a folder in Hugging Face format, "nano" (bundled), a TransformerBridge, or
             a `transformers` model.
         corpus: None or "docs" (the offline corpus), a file, a hub dataset, or a `Corpus`.
-        concepts: None (the defaults), a `Concepts` set, or a TOML file.
-        layers: layers to measure; None takes all.
+        concepts: None (the defaults), a `Concepts` set or a list of them, a TOML file, or name → bool[vocab].
+        layers: layers to measure: numbers, or words such as "0,2-4"; None takes all.
         pairs: which testable pairs are tested. None or "blocks": pairs among as many randomly drawn concepts as leaves each
             of them 20 pairs on average; "uniform": among all concepts; "stratified": an equal share of each kind;
             "support": those whose emptiest quadrant holds the most tokens; a kind such as "token × token" or
@@ -109,7 +110,8 @@ def analyze(
         controls=as_items(controls, "controls"), spikes=as_items(spikes, "spikes"), fdr=fdr,
         heldout_types=heldout_types,
     )  # fmt: skip
-    wanted = as_layers(layers)
+    wanted, concepts = as_layers(layers), as_concepts(concepts)
+    check_corpus(corpus)
     choice = Choice.of(pairs)
     record = identity.science(
         identity.of_model(model, dtype), identity.of_corpus(corpus), identity.of_concepts(concepts), settings,
@@ -177,13 +179,15 @@ def analyze_arrays(
     """The same analysis on activations from anywhere; its only layer is 0.
 
     Args:
-        neurons: Float[token neuron], neuron outputs in document order.
-        labels: Bool[token concept].
+        neurons: Float[token neuron], neuron outputs in document order: an array, a tensor, a data frame.
+        labels: Bool[token concept]; of a data frame the columns name the concepts.
         docs: Int[token], document of each token, non-decreasing.
-        inputs: Float[token d_model], the MLP inputs; with `weights` they make the twins.
-        weights: (w_in [neuron d_model], b_in [neuron]), or (w_in, b_in, w_gate, b_gate) of a gated layer.
+        inputs: Float[token d_model], what the MLP reads (behind the norm); with `weights` they make the twins.
+        weights: (w_in [neuron d_model], b_in [neuron]), or (w_in, b_in, w_gate, b_gate) of a gated layer. Where both are
+            given, activation(inputs · w_inᵀ + b_in) must be `neurons`, to what 16-bit arithmetic leaves; a sample of tokens
+            is tried, and the error says what a mismatch looks like.
         activation: of the layer.
-        names: of the concepts; None names them c0, c1, …
+        names: of the concepts; None takes the columns of a data frame, or c0, c1, …
         pairs: as in `analyze`.
         max_pairs: as in `analyze`.
         min_support: as in `analyze`.

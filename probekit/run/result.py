@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from probekit.errors import FormatError, InputError, guarded
+from probekit.errors import FormatError, guarded
 from probekit.evidence.tables import SCHEMA, layer_table
 from probekit.report.paper import PAGE_MM
 from probekit.run import store
+from probekit.run.asked import as_layer
 from probekit.run.chosen import bound_of
 from probekit.run.digest import Digest
 from probekit.run.directory import CONCEPTS, EXAMPLES, SUMMARY, as_folder, read_record, read_results
@@ -112,8 +113,7 @@ class Run:
 
     def _tables(self, kind: str, layer: int | None) -> pd.DataFrame:
         held = [row["layer"] for row in self.summary["layers"]]
-        if layer is not None and layer not in held:
-            raise InputError(f"layer {layer}: this run measured layers {', '.join(map(str, held))}.")
+        layer = as_layer(layer, held)
         chosen = held if layer is None else [layer]
         names = [f"{kind}/layer-{index:02d}.parquet" for index in chosen]
         tables = [store.read_table(self.path / name, self._results.files.get(name)) for name in names]

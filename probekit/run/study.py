@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
-from probekit.errors import DegenerateError, InputError
+from probekit.errors import DegenerateError, InputError, near
 from probekit.evidence.blocks import Block
 from probekit.evidence.contrast import N_BATCHES, ConfirmPlan
 from probekit.evidence.decide import Fdr, Tested
@@ -111,22 +111,6 @@ def _shown(value: Any) -> str:
         if isinstance(value, int) and abs(value) > _MOST
         else repr(value)
     )
-
-
-def as_layers(layers: Any) -> list[int] | None:
-    """Layers, however they were given, each once and in order; None takes all.
-
-    Raises:
-        InputError: they are no whole numbers.
-    """
-    if layers is None:
-        return None
-    if isinstance(layers, str) or not hasattr(layers, "__iter__"):
-        raise InputError(f"layers: got {layers!r}, wanted a list of whole numbers.")
-    held = list(layers)
-    if not all(isinstance(layer, int | np.integer) and not isinstance(layer, bool) for layer in held):
-        raise InputError(f"layers: got {held!r}, wanted whole numbers.")
-    return sorted({int(layer) for layer in held})
 
 
 def as_items(values: Any, name: str) -> tuple[Any, ...]:
@@ -281,8 +265,9 @@ def _indices(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> np.ndarr
     place = {name: index for index, name in enumerate(names)}
     unknown = sorted({name for pair in pairs for name in pair if name not in place})
     if unknown:
+        close = near(unknown[0], names, 3) or names[:3]
         raise InputError(
-            f"pairs: {unknown[0]!r} is none of the {len(names)} concepts (such as {', '.join(map(repr, names[:3]))}); "
+            f"pairs: {unknown[0]!r} is none of the {len(names)} concepts (such as {', '.join(map(repr, close))}); "
             "run.pairs() and Concepts.names list them."
         )
     same = [a for a, b in pairs if a == b]

@@ -13,6 +13,7 @@ import numpy as np
 from probekit.errors import DegenerateError, InputError
 from probekit.probes.pairs import LabelColumns, splitmix64
 from probekit.run import progress
+from probekit.run.asked import as_concepts
 from probekit.run.cache import cached
 from probekit.run.choice import Choice
 from probekit.run.engine import RemoteModel, RemoteSource
@@ -30,6 +31,8 @@ TYPES_NOTE = (
     "Token types were held out: readouts were fitted on tokens of one half of the types and judged on tokens of the other "
     "half, in other documents. A concept that is one token type cannot be tested so."
 )
+
+NO_TWINS_NOTE = "No random twin was asked for (twins=0): nothing is said about computation."
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def model_subject(
         names=labelled.names,
         kinds=pair_kinds(labelled.kinds, labelled.lags, planned.study.pairs, labelled.by_token),
         planned=planned,
-        notes=[TYPES_NOTE] if settings.heldout_types else [],
+        notes=[NO_TWINS_NOTE] * (settings.twins == 0) + [TYPES_NOTE] * settings.heldout_types,
         tokens=tokens,
         tokenizer=host.tokenizer,
         labels=labelled,
@@ -168,6 +171,7 @@ def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens, corpus: Corpus) -
     Raises:
         InputError: it is none of these, or the defaults are wanted without a tokenizer.
     """
+    concepts = as_concepts(concepts)
     if concepts is None or (isinstance(concepts, str) and concepts == "default"):
         if tokenizer is None:
             raise InputError(
@@ -176,10 +180,6 @@ def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens, corpus: Corpus) -
         return Concepts.defaults(tokenizer, tokens)
     if isinstance(concepts, str | Path):
         return Concepts.from_toml(concepts, tokenizer, tokens, corpus)
-    if not isinstance(concepts, Concepts):
-        raise InputError(
-            f"concepts: got a {type(concepts).__name__}; wanted None, a Concepts set or a TOML file."
-        )
     return concepts
 
 
@@ -206,7 +206,9 @@ def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Sub
     """Plan the study on given arrays; without inputs and weights no twin can be made, and a note says so."""
     can_twin = given.inputs is not None and given.weights is not None
     notes = given.told()
-    if settings.twins and not can_twin:
+    if settings.twins == 0:
+        notes.append(NO_TWINS_NOTE)
+    elif not can_twin:
         notes.append(
             "No inputs and weights were given, so no random twin could be made: nothing is said about computation."
         )

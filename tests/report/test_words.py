@@ -63,7 +63,7 @@ def test_without_twins_nothing_is_called_computed() -> None:
     summary = run(("finds",))[0]
     summary["layers"][0] |= {"n_twins": 0, "n_computed": None, "n_superposed": None}
     asked, found, limit = words.answer(summary)
-    assert "no random twin of the layer could be made" in asked
+    assert "no random twin of the layer was measured" in asked
     assert "not decided" in found
     assert "28" not in limit
 

@@ -250,3 +250,51 @@ def test_a_half_finished_run_may_go_on_with_the_other_engine(tmp_path: Path) -> 
     assert finished.summary == whole.summary
     for layer in (0, 1):
         pd.testing.assert_frame_equal(finished.pairs(layer), whole.pairs(layer), check_exact=True)
+
+
+class TestASignalUnderRay:
+    """Ray puts in a handler for SIGTERM of its own, which ends a process with code 15."""
+
+    @pytest.fixture
+    def handled(self) -> Iterable[list[int]]:
+        """Signals that came to the handler that was there before Ray."""
+        seen: list[int] = []
+        before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+        yield seen
+        signal.signal(signal.SIGTERM, before)
+
+    def test_it_comes_to_the_handler_that_was_there(
+        self, handled: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        down: list[bool] = []
+
+        def init(**options: Any) -> None:
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+
+        fake = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: down.append(True))
+        monkeypatch.setattr(engine, "_ray", lambda: fake)
+        with engine._cluster():
+            signal.raise_signal(signal.SIGTERM)
+        assert (handled, down) == ([signal.SIGTERM], [True])
+
+    def test_also_while_ray_starts(self, handled: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+        down: list[bool] = []
+
+        def init(**options: Any) -> None:
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+            signal.raise_signal(signal.SIGTERM)
+
+        fake = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: down.append(True))
+        monkeypatch.setattr(engine, "_ray", lambda: fake)
+        with engine._cluster():
+            pass
+        assert (handled, down) == ([signal.SIGTERM], [True])
+
+    def test_any_other_end_goes_its_way(self, handled: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+        fake = SimpleNamespace(
+            is_initialized=lambda: False, init=lambda **options: sys.exit(3), shutdown=lambda: None
+        )
+        monkeypatch.setattr(engine, "_ray", lambda: fake)
+        with pytest.raises(SystemExit, match="3"), engine._cluster():
+            pass
+        assert handled == []

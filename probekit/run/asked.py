@@ -1,0 +1,150 @@
+"""What a user means by an argument: plain things are taken as they are meant, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probekit.errors import InputError, shown
+
+if TYPE_CHECKING:
+    from probekit.text.concepts.concepts import Concepts
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def as_layers(layers: Any) -> list[int] | None:
+    """Layers, however they were given, each once and in order; None takes all.
+
+    Args:
+        layers: None, one layer, several, or words such as "0,2-4".
+
+    Raises:
+        InputError: they are no whole numbers.
+    """
+    if layers is None:
+        return None
+    if isinstance(layers, str):
+        return layers_in_words(layers)
+    held = [layers] if _is_whole(layers) else layers
+    if isinstance(held, Mapping | bytes) or not isinstance(held, Iterable):
+        raise InputError(f"layers: got {shown(layers)} ({type(layers).__name__}), {_WANTED}")
+    listed: list[Any] = list(held)
+    wrong = [layer for layer in listed if not _is_whole(layer)]
+    if wrong:
+        raise InputError(f"layers: got {shown(wrong[0])} ({type(wrong[0]).__name__}) among them, {_WANTED}")
+    return sorted({int(layer) for layer in listed})
+
+
+_WANTED = "wanted whole numbers, one or several, or words such as '0,2-4'."
+
+
+def layers_in_words(text: str) -> list[int]:
+    """0,2-4 → [0, 2, 3, 4].
+
+    Raises:
+        InputError: it is not of this form.
+    """
+    chosen: set[int] = set()
+    for part in text.split(","):
+        low, dash, high = (word.strip() for word in part.partition("-"))
+        whole = low.isdecimal() and (high.isdecimal() or not dash) and max(len(low), len(high)) < _MOST_DIGITS
+        if not whole or (dash and int(high) < int(low)):
+            raise InputError(f"layers: got {shown(text)}, {_WANTED}")
+        chosen |= set(range(int(low), int(high if dash else low) + 1))
+    return sorted(chosen)
+
+
+_MOST_DIGITS = 6
+"""No model has a million layers; a slip must not fill the memory."""
+
+
+def as_layer(layer: Any, held: Iterable[int]) -> int | None:
+    """One layer of those that a run measured; None for all of them.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    if layer is None:
+        return None
+    measured = list(held)
+    if not _is_whole(layer):
+        raise InputError(
+            f"layer: got {shown(layer)} ({type(layer).__name__}), wanted one of the numbers {_listed(measured)}, or None "
+            "for all of them."
+        )
+    if int(layer) not in measured:
+        raise InputError(f"layer {int(layer)}: this run measured layers {_listed(measured)}.")
+    return int(layer)
+
+
+def as_concepts(concepts: Any) -> Any:
+    """Concepts as the rest of the house knows them: None, a file, or a `Concepts` set.
+
+    Args:
+        concepts: these; or name → bool[vocab] or a function of the ids; or a list of sets, which are added.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if concepts is None or isinstance(concepts, str | Path) or hasattr(concepts, "descriptions"):
+        return concepts
+    if isinstance(concepts, Mapping):
+        return _of_mapping(concepts)
+    if (
+        isinstance(concepts, list | tuple)
+        and concepts
+        and all(hasattr(one, "descriptions") for one in concepts)
+    ):
+        return sum(concepts[1:], concepts[0])
+    raise InputError(
+        f"concepts: got a {type(concepts).__name__}; wanted None, a Concepts set or a list of such sets, a TOML file, or a "
+        "dictionary of name → bool[vocab]."
+    )
+
+
+def _of_mapping(named: Mapping[Any, Any]) -> Concepts:
+    from probekit.text.concepts.concepts import Concepts
+
+    wrong = [name for name in named if not isinstance(name, str)]
+    if wrong or not named:
+        told = shown(wrong[0]) if wrong else "nothing"
+        raise InputError(f"concepts: got {told} as a name, wanted names of concepts.")
+    sets = {name: mask for name, mask in named.items() if not callable(mask)}
+    parts = [Concepts.from_vocab(sets)] if sets else []
+    parts += [Concepts.from_function(name, f) for name, f in named.items() if callable(f)]
+    return sum(parts[1:], parts[0])
+
+
+def check_corpus(corpus: Any) -> None:
+    """Refuse words that name no corpus, before a hub is asked for them.
+
+    Raises:
+        InputError: a text in the place of a corpus, or a folder that is not there.
+    """
+    if not isinstance(corpus, str | Path) or str(corpus) == "docs":
+        return
+    word = str(corpus)
+    path = None if "\0" in word or "\n" in word or len(word) > _LONGEST else Path(word)
+    if path is not None and word.strip() and (path.suffix or path.is_absolute() or path.exists()):
+        return
+    if not _HUB_NAME.fullmatch(word):
+        raise InputError(
+            f"corpus: got {shown(word)}, which is no file or folder here and no name on the hub. Pass a path, a name "
+            "such as 'owner/dataset', or the texts themselves: Corpus.from_texts([text, …])."
+        )
+
+
+_LONGEST = 1_024
+"""No path is longer; file systems refuse to look for longer names."""
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and type(value) is not bool
+
+
+def _listed(layers: list[int]) -> str:
+    return ", ".join(map(str, layers))
