@@ -183,3 +183,9 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path):
     assert "probekit circuits measure" in page, "the commands are written into the page"
     fetched = re.findall(r'(?:src|rel="stylesheet" href)="(https?://[^"]+)"', page)
     assert fetched == [], "nothing is loaded from anywhere"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_strongest_pairs_are_not_sorted_by_q(page: Path):
+    """Where nothing is found all q are 1, and what comes first is the alphabet."""
+    assert 'sort_values("q")' not in page.read_text(encoding="utf-8")

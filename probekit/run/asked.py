@@ -8,6 +8,8 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from probekit.errors import InputError, shown
 
 if TYPE_CHECKING:
@@ -143,7 +145,8 @@ _LONGEST = 1_024
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and type(value) is not bool
+    kinds: Any = (bool, np.bool_)
+    return isinstance(value, Integral) and not isinstance(value, kinds)
 
 
 def _listed(layers: list[int]) -> str:

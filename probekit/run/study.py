@@ -318,6 +318,25 @@ def duplicates(labels: LabelColumns) -> Int[np.ndarray, " concept"]:
     return representative
 
 
+def complements(labels: LabelColumns) -> list[tuple[int, int]]:
+    """Pairs of concepts of which one holds exactly where the other does not, such as the two values of a column."""
+    size = np.diff(labels.indptr)
+    members: dict[int, list[int]] = {}
+    for concept, n_tokens in enumerate(size.tolist()):
+        members.setdefault(n_tokens, []).append(concept)
+    likely = [
+        (a, b)
+        for a, n_tokens in enumerate(size.tolist())
+        for b in members.get(labels.n_tokens - n_tokens, [])
+        if a < b
+    ]
+    if not likely:
+        return []
+    first, second = (labels.matrix()[:, [pair[side] for pair in likely]] for side in (0, 1))
+    together = np.asarray(first.multiply(second).sum(0)).ravel()
+    return [pair for pair, n_both in zip(likely, together.tolist(), strict=True) if n_both == 0]
+
+
 def pair_kinds(
     kinds: Sequence[str],
     lags: Sequence[int],

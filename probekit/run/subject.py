@@ -20,7 +20,7 @@ from probekit.run.engine import RemoteModel, RemoteSource
 from probekit.run.given import GivenArrays
 from probekit.run.identity import of_array
 from probekit.run.source import ArraySource, ModelSource, Source
-from probekit.run.study import PlannedStudy, Settings, counts_of, pair_kinds, plan_study
+from probekit.run.study import PlannedStudy, Settings, complements, counts_of, pair_kinds, plan_study
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.concepts.labels import Labels
 from probekit.text.corpus import Corpus, as_corpus
@@ -31,6 +31,22 @@ TYPES_NOTE = (
     "Token types were held out: readouts were fitted on tokens of one half of the types and judged on tokens of the other "
     "half, in other documents. A concept that is one token type cannot be tested so."
 )
+
+
+def coding_note(labels: LabelColumns, names: Sequence[str]) -> list[str]:
+    """What must be said where a concept stands in the set together with its complement; nothing where none does."""
+    found = complements(labels)
+    if not found:
+        return []
+    a, b = found[0]
+    return [
+        f"{names[b]!r} holds exactly where {names[a]!r} does not"
+        + (f" ({len(found)} such pairs of concepts)" if len(found) > 1 else "")
+        + ". A∧C and ¬A∧C differ by C alone, so both stand for one interaction: its strength κ is the same but for the "
+        "sign. d′ and the decision are those of a readout made for one coding and differ between the two, at times "
+        "severalfold. Count such pairs once, or leave one of the two concepts out."
+    ]
+
 
 NO_TWINS_NOTE = "No random twin was asked for (twins=0): nothing is said about computation."
 
@@ -155,7 +171,11 @@ def model_subject(
         names=labelled.names,
         kinds=pair_kinds(labelled.kinds, labelled.lags, planned.study.pairs, labelled.by_token),
         planned=planned,
-        notes=[NO_TWINS_NOTE] * (settings.twins == 0) + [TYPES_NOTE] * settings.heldout_types,
+        notes=[
+            *([NO_TWINS_NOTE] if settings.twins == 0 else []),
+            *([TYPES_NOTE] if settings.heldout_types else []),
+            *coding_note(LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens), labelled.names),
+        ],
         tokens=tokens,
         tokenizer=host.tokenizer,
         labels=labelled,
@@ -223,6 +243,7 @@ def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Sub
     )
     if settings.heldout_types:
         notes.append(TYPES_NOTE)
+    notes += coding_note(columns, given.names)
     mlp = given.weights
     n_neurons = given.neurons.shape[1]
     n_params = mlp.n_params if mlp is not None else n_neurons

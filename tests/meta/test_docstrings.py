@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import doctest
+import inspect
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -38,6 +40,43 @@ def test_the_check_can_fail():
     assert undocumented(ast.parse("def f(): ...\nclass A:\n    'x'\n    def g(self): ..."), "m") == [
         "m.f",
         "m.A.g",
+    ]
+
+
+SECTION = re.compile(r"^( *)(Args|Attributes|Raises):$")
+ENTRY = re.compile(r"^\*{0,2}[\w.]+(, \*{0,2}\w+)*( \([^)]*\))?: ")
+
+
+def broken_entries(text: str) -> list[str]:
+    """Lines of a docstring's sections that begin no entry and continue none: a renderer takes them for entries without a name."""
+    broken: list[str] = []
+    indent: int | None = None
+    for line in inspect.cleandoc(text).splitlines():
+        section = SECTION.match(line)
+        if section:
+            indent = len(section[1]) + 4
+        elif indent is not None and line.strip():
+            depth = len(line) - len(line.lstrip())
+            if depth < indent:
+                indent = None
+            elif depth == indent and not ENTRY.match(line.strip()):
+                broken.append(line.strip())
+    return broken
+
+
+def test_every_line_of_a_section_is_an_entry_or_continues_one():
+    """`make docs` is strict about it; this is quicker."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
+    found = [
+        f"{path.relative_to(PACKAGE)}: {line}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, kinds)
+        for line in broken_entries(ast.get_docstring(node) or "")
+    ]
+    assert not found
+    assert broken_entries("F.\n\nArgs:\n    a: of the inputs that it is made\n    for.\n    b: x\n") == [
+        "for."
     ]
 
 
