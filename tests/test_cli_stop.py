@@ -209,6 +209,29 @@ class TestInThisProcess:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def test_a_signal_counts_though_compiled_code_replaced_what_it_raised(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ):
+        """Ray's waiting looks for signals itself and raises a KeyboardInterrupt of its own."""
+
+        def verified(folder: Path) -> str:
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except Terminated:
+                raise KeyboardInterrupt from None
+            return "not stopped"
+
+        monkeypatch.setattr("probekit.cli.analysis.verified", verified)
+        monkeypatch.setattr(sys, "argv", ["probekit", "verify", "."])
+        before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert ended.value.code == 143
+        assert "interrupted" in capsys.readouterr().err
+
     def test_beside_the_main_thread_no_handler_is_asked_for(self):
         raised: list[Any] = []
 

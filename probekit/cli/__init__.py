@@ -36,8 +36,9 @@ def main() -> None:
     """Run the command; every error probekit raises becomes one message and its exit code."""
     # on a shared machine waiting threads would burn the cores that others need: let them sleep
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    came: list[int] = []
     try:
-        with listening():
+        with listening() as came:
             code = app(standalone_mode=False)
     except ProbekitError as error:
         say(f" {type(error).__name__}: {error}", lead="error", style="red")
@@ -47,7 +48,7 @@ def main() -> None:
         say("interrupted; nothing half-written was left behind.")
         for note in stopped.notes:
             say(note)
-        code = stopped.code
+        code = 128 + came[0] if came else stopped.code
     except typer.Abort:
         code = 1
     except _REFUSED as error:

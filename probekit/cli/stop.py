@@ -49,20 +49,27 @@ class Stoppable(TyperGroup):
 
 
 @contextmanager
-def listening() -> Generator[None, None, None]:
-    """Raise Terminated where a signal of HEARD comes; those that are ignored (nohup) stay so."""
+def listening() -> Generator[list[int], None, None]:
+    """Raise Terminated where a signal of HEARD comes; those that are ignored (nohup) stay so.
+
+    Yields:
+        The signals that came. Compiled code that looks for signals by itself (Ray's) puts a KeyboardInterrupt of its own in
+        the place of what was raised.
+    """
     numbers = [getattr(signal, name) for name in HEARD if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
         numbers = []
     before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) == signal.SIG_DFL}
+    came: list[int] = []
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        came.append(signum)
+        raise Terminated(signum)
+
     for number in before:
-        signal.signal(number, _raise)
+        signal.signal(number, stop)
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _raise(signum: int, frame: FrameType | None) -> None:
-    raise Terminated(signum)

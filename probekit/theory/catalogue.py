@@ -123,8 +123,8 @@ def build(
         n_neurons: n. A linear permutation has `d_model` of them instead.
         n_concepts: m.
         n_active: s, concepts on in one input.
-        pairs: m'; by default as many as concepts for targeted circuits, all (20,000 at most) for universal
-        ones.
+        pairs: m'; by default as many as concepts for targeted circuits, all for universal ones (20,000 at
+            most).
         d_model: None for basis-aligned inputs; constructions defined on superposed inputs take n instead.
         seed: of everything drawn.
 

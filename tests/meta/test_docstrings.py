@@ -48,7 +48,7 @@ ENTRY = re.compile(r"^\*{0,2}[\w.]+(, \*{0,2}\w+)*( \([^)]*\))?: ")
 
 
 def broken_entries(text: str) -> list[str]:
-    """Lines of a docstring's sections that begin no entry and continue none: a renderer takes them for entries without a name."""
+    """Lines of a docstring's sections that begin no entry and continue none: renderers take them for entries."""
     broken: list[str] = []
     indent: int | None = None
     for line in inspect.cleandoc(text).splitlines():

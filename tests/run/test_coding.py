@@ -39,11 +39,7 @@ def test_the_report_says_what_hangs_on_the_coding(arrays: Any) -> None:
     # what it says of κ is so: one interaction under either name
     pairs = run.pairs().set_index(["a", "b"])
     shared = [f"c{i}" for i in range(1, 8)]
-    sizes = {
-        name: pairs.loc[[("c0", name)], "kappa"].abs().iloc[0]
-        for name in shared
-        if ("c0", name) in pairs.index
-    }
+    sizes = {name: abs(float(pairs["kappa"][("c0", name)])) for name in shared if ("c0", name) in pairs.index}
     assert len(sizes) >= 3
     # the control: without the complement there is nothing to say
     plain = pk.analyze_arrays(neurons, labels, docs, **options)
