@@ -42,9 +42,9 @@ def coding_note(labels: LabelColumns, names: Sequence[str]) -> list[str]:
     return [
         f"{names[b]!r} holds exactly where {names[a]!r} does not"
         + (f" ({len(found)} such pairs of concepts)" if len(found) > 1 else "")
-        + ". A∧C and ¬A∧C differ by C alone, so both stand for one interaction: its strength κ is the same but for the "
-        "sign. d′ and the decision are those of a readout made for one coding and differ between the two, at times "
-        "severalfold. Count such pairs once, or leave one of the two concepts out."
+        + ". A∧C and ¬A∧C differ by C alone, so both stand for one interaction, and the same neurons are chosen for both. "
+        "But a readout is fitted to the one quadrant where both of its concepts hold: d′ and the decision differ between the "
+        "two codings, at times severalfold. Count such pairs once, or leave one of the two concepts out."
     ]
 
 

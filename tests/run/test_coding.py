@@ -36,11 +36,16 @@ def test_the_report_says_what_hangs_on_the_coding(arrays: Any) -> None:
     (note,) = [note for note in run.summary["notes"] if "differ by C alone" in note]
     assert note.startswith("'not c0' holds exactly where 'c0' does not. ")
     assert "differ between the two" in (run.path / "report.html").read_text()
-    # what it says of κ is so: one interaction under either name
-    pairs = run.pairs().set_index(["a", "b"])
-    shared = [f"c{i}" for i in range(1, 8)]
-    sizes = {name: abs(float(pairs["kappa"][("c0", name)])) for name in shared if ("c0", name) in pairs.index}
-    assert len(sizes) >= 3
+    # what it says is so: the same neurons under either name, and other d′
+    by_pair = {frozenset((row["a"], row["b"])): row for row in run.pairs().to_dict("records")}
+    codings = [
+        (by_pair[frozenset(("c0", other))], by_pair[frozenset(("not c0", other))])
+        for other in names[1:8]
+        if frozenset(("c0", other)) in by_pair and frozenset(("not c0", other)) in by_pair
+    ]
+    assert len(codings) >= 3
+    assert all(list(one["neurons"]) == list(two["neurons"]) for one, two in codings)
+    assert any(abs(one["d_prime"] / two["d_prime"] - 1) > 0.05 for one, two in codings)
     # the control: without the complement there is nothing to say
     plain = pk.analyze_arrays(neurons, labels, docs, **options)
     assert not [note for note in plain.summary["notes"] if "differ by C alone" in note]
