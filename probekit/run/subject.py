@@ -43,8 +43,8 @@ def coding_note(labels: LabelColumns, names: Sequence[str]) -> list[str]:
         f"{names[b]!r} holds exactly where {names[a]!r} does not"
         + (f" ({len(found)} such pairs of concepts)" if len(found) > 1 else "")
         + ". A∧C and ¬A∧C differ by C alone, so both stand for one interaction, and the same neurons are chosen for both. "
-        "But a readout is fitted to the one quadrant where both of its concepts hold: d′ and the decision differ between the "
-        "two codings, at times severalfold. Count such pairs once, or leave one of the two concepts out."
+        "But a readout is fitted to the one quadrant where both of its concepts hold: d′ and the decision differ between "
+        "the two codings, at times severalfold. Count such pairs once, or leave one of the two concepts out."
     ]
 
 

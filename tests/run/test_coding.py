@@ -35,7 +35,7 @@ def test_the_report_says_what_hangs_on_the_coding(arrays: Any) -> None:
     run = pk.analyze_arrays(neurons, both, docs, names=names, **options)
     (note,) = [note for note in run.summary["notes"] if "differ by C alone" in note]
     assert note.startswith("'not c0' holds exactly where 'c0' does not. ")
-    assert "differ between the two" in (run.path / "report.html").read_text()
+    assert "differ between the two codings" in (run.path / "report.html").read_text()
     # what it says is so: the same neurons under either name, and other d′
     by_pair = {frozenset((row["a"], row["b"])): row for row in run.pairs().to_dict("records")}
     codings = [
