@@ -11,7 +11,10 @@ from typing import Any
 from probekit.errors import InputError, ProbekitError
 
 Report = Callable[[str, int, int], None]
-"""Called with (what is running, tokens done, tokens in all)."""
+"""Called with (what is running, tokens done, tokens in all); files that are hashed are counted in bytes."""
+
+HASHING = "hashing files"
+"""The one step that counts bytes."""
 
 
 class Bars:
@@ -28,8 +31,9 @@ class Bars:
         if self._bar is None or what != self._what or done < self._bar.n:
             self.close()
             self._what = what
+            unit = "B" if what == HASHING else "tok"
             self._bar = tqdm(
-                total=total, desc=what, unit="tok", unit_scale=True, leave=False, dynamic_ncols=True
+                total=total, desc=what, unit=unit, unit_scale=True, leave=False, dynamic_ncols=True
             )
         self._bar.update(done - self._bar.n)
 

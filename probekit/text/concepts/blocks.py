@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from probekit.errors import InputError, ShapeError
+from probekit.fingerprint import of_array, of_parts, of_value
 from probekit.text.tokens import Tokens
 
 Kind = Literal["token", "class", "context", "user", "next", "document", "span", "lexicon", "latent"]
@@ -41,7 +42,11 @@ class Column:
 
 @runtime_checkable
 class Block(Protocol):
-    """Some concepts that are labelled together."""
+    """Some concepts that are labelled together.
+
+    A block whose data decides every label may also have a method `fingerprint()`, a digest of that data, in the class that
+    defines `label`. The others are told by the labels they give (`settled`).
+    """
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -51,6 +56,54 @@ class Block(Protocol):
     def label(self, tokens: Tokens) -> list[Where]:
         """Sorted counted tokens of each column."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class SettledBlock:
+    """Concepts whose labels were asked for once and are kept, so that what was digested is what is used."""
+
+    block: Block
+    """Whose labels they are."""
+    tokens: str
+    """Fingerprint of the tokens they were given for."""
+    found: tuple[Where, ...]
+    """Sorted counted tokens of each column."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Their descriptions."""
+        return self.block.columns
+
+    def label(self, tokens: Tokens) -> list[Where]:
+        """The labels kept; those of other tokens are asked for."""
+        return list(self.found) if tokens.fingerprint == self.tokens else self.block.label(tokens)
+
+    def fingerprint(self) -> str:
+        """Digest of the labels."""
+        return of_parts([of_value(self.columns), self.tokens, *map(of_array, self.found)])
+
+
+def fingerprint_of(block: Block) -> str | None:
+    """Digest of all that decides a block's labels; None where only the labels tell, as with a function.
+
+    A method that a class inherited beside a `label` of its own tells nothing of that.
+    """
+    home = next((cls for cls in type(block).__mro__ if "label" in vars(cls)), type(block))
+    tell = vars(home).get("fingerprint")
+    return None if tell is None else of_parts([type(block).__qualname__, str(tell(block))])
+
+
+def settled(block: Block, tokens: Callable[[], Tokens]) -> Block:
+    """The block itself if its data tells what it is, else its labels of these tokens.
+
+    Args:
+        block: the block.
+        tokens: gives the tokens that a run reads; called only if they are needed.
+    """
+    if fingerprint_of(block) is not None:
+        return block
+    read = tokens()
+    return SettledBlock(block, read.fingerprint, tuple(block.label(read)))
 
 
 def lag_word(lag: int) -> str:
@@ -101,6 +154,10 @@ class VocabBlock:
             _lagged(found[mask], column.lag, left)
             for column, mask in zip(self.columns, self.mask_of_column, strict=True)
         ]
+
+    def fingerprint(self) -> str:
+        """Digest of the sets and of who looks them up."""
+        return of_value(self)
 
     def repeats(self, other: VocabBlock) -> list[int]:
         """Columns of another block that are also here: same name, same lag, same set of ids; never a user's own."""

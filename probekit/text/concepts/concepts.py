@@ -17,7 +17,18 @@ from typing import Any
 import numpy as np
 
 from probekit.errors import ConfigError, InputError, ShapeError, guarded
-from probekit.text.concepts.blocks import Block, Column, FunctionBlock, Kind, VocabBlock, lag_word, place
+from probekit.fingerprint import of_parts
+from probekit.text.concepts.blocks import (
+    Block,
+    Column,
+    FunctionBlock,
+    Kind,
+    VocabBlock,
+    fingerprint_of,
+    lag_word,
+    place,
+    settled,
+)
 from probekit.text.concepts.defaults import DEFAULT_FREQUENT, default_blocks
 from probekit.text.concepts.documents import MOST_VALUES, Span, column_block, span_block
 from probekit.text.concepts.files import parse_toml, read_spans, toml_blocks
@@ -328,6 +339,19 @@ class Concepts:
             if block is not None:
                 added.append(block)
         return Concepts((*self.blocks, *added))
+
+    def settled(self, tokens: Callable[[], Tokens]) -> Concepts:
+        """The same set, with the labels of functions and of foreign blocks asked for once and kept.
+
+        Args:
+            tokens: gives the tokens that are analysed; called only if the set holds such a block.
+        """
+        return Concepts(tuple(settled(block, tokens) for block in self.blocks))
+
+    def fingerprint(self) -> str | None:
+        """Digest of all that decides the labels; None where only the labels tell, until they are `settled`."""
+        parts = [fingerprint_of(block) for block in self.blocks]
+        return None if None in parts else of_parts(str(part) for part in parts)
 
     @guarded
     def label(self, tokens: Tokens) -> Labels:

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Int32
 
 from probekit.errors import ShapeError
+from probekit.fingerprint import of_value
 from probekit.text.concepts.blocks import Column, Where
 from probekit.text.concepts.characters import INDENTS, KINDS, CharTable
 from probekit.text.tokens import Tokens
@@ -288,6 +289,10 @@ class ContextBlock:
     """One concept a column; its name is a key of `CONTEXTS`."""
     table: CharTable
     """Numbers of each vocabulary id."""
+
+    def fingerprint(self) -> str:
+        """Digest of the names and of the vocabulary's numbers; what a name means is in the code."""
+        return of_value(self)
 
     def label(self, tokens: Tokens) -> list[Where]:
         """Sorted counted tokens of each column."""

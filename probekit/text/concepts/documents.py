@@ -17,8 +17,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from probekit.errors import InputError
+from probekit.fingerprint import of_value
 from probekit.text.concepts.blocks import Column, Where
 from probekit.text.corpus import Corpus
+from probekit.text.tokenizers import of_tokenizer
 from probekit.text.tokens import Tokens
 
 MOST_VALUES = 20
@@ -38,6 +40,10 @@ class DocumentBlock:
     """Whether each concept holds in each document of the corpus."""
     corpus: str
     """The corpus whose documents these are."""
+
+    def fingerprint(self) -> str:
+        """Digest of the labels of every document."""
+        return of_value(self)
 
     def label(self, tokens: Tokens) -> list[Where]:
         """Every counted token of the documents in which each concept holds."""
@@ -138,6 +144,12 @@ class SpanBlock:
                     overlaps = (inked[:, 0] < last) & (inked[:, 1] > first)
                     parts.append(np.flatnonzero(overlaps) + start[row])
         return [np.unique(np.concatenate(parts) if parts else []).astype(np.int32) for parts in found]
+
+    def fingerprint(self) -> str:
+        """Digest of the spans, of the texts they mark, and of the tokenizer that says where its tokens stand."""
+        marked = sorted({document for spans in self.spans for document in spans})
+        texts = {document: self.texts[document] for document in marked}
+        return of_value((self.columns, self.spans, texts, of_tokenizer(self.tokenizer)))
 
     def _ink(self, tokens: Tokens, row: int, document: int) -> np.ndarray:
         """First character and the one after the last of each counted token of a row, without white space around."""

@@ -14,11 +14,13 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from probekit.errors import InputError
+from probekit.fingerprint import of_file, of_parts, of_value
 from probekit.text.concepts.blocks import Column, Where
 from probekit.text.concepts.vocabulary import Vocabulary
 from probekit.text.tokens import Tokens
@@ -68,6 +70,10 @@ class LexiconBlock:
     """What each id adds to the text."""
     families: tuple[str, ...]
     """What is looked up, in the order of the columns."""
+
+    def fingerprint(self) -> str:
+        """Digest of the surfaces, and of the packages that know the words."""
+        return of_parts([of_value(self), of_lexicons(self.families)])
 
     def label(self, tokens: Tokens) -> list[Where]:
         """Counted tokens whose first ink is part of a word for which a concept holds."""
@@ -133,6 +139,20 @@ _PACKAGES = {
     "frequency": ("wordfreq", "wordfreq"),
     "sentiment": ("vaderSentiment.vaderSentiment", "vaderSentiment"),
 }
+
+
+def of_lexicons(families: Iterable[str]) -> str:
+    """Digest of every file of the packages that the families are looked up in: their data decides the labels.
+
+    Args:
+        families: any of pos, frequency, sentiment.
+    """
+    parts: list[str] = []
+    for family in families:
+        root = Path(str(_package(family).__file__)).parent
+        files = (file for file in root.rglob("*") if file.is_file() and file.suffix != ".pyc")
+        parts += [family, *(f"{file.relative_to(root).as_posix()} {of_file(file)}" for file in sorted(files))]
+    return of_parts(parts)
 
 
 @cache

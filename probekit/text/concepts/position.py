@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from probekit.fingerprint import of_value
 from probekit.text.concepts.blocks import Column, Where
 from probekit.text.tokens import Tokens
 
@@ -22,6 +23,10 @@ class PositionBlock:
     """One bucket a column."""
     bounds: tuple[tuple[int, int], ...]
     """First and last position of each bucket."""
+
+    def fingerprint(self) -> str:
+        """Digest of the buckets."""
+        return of_value(self)
 
     def label(self, tokens: Tokens) -> list[Where]:
         """Sorted counted tokens of each bucket."""
