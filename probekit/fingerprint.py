@@ -82,7 +82,7 @@ def of_array(values: np.ndarray) -> str:
     if values.dtype.hasobject:
         raise CannotTellError(f"an array of {values.dtype}")
     held = np.ascontiguousarray(values)
-    return of_parts([f"{held.dtype.str} {values.shape}", of_bytes(memoryview(held.reshape(-1).view(np.uint8)))])
+    return of_parts([f"{held.dtype.str} {values.shape}", of_bytes(_raw(held))])
 
 
 def of_tensor(tensor: Any) -> str:
@@ -100,7 +100,7 @@ def of_tensor(tensor: Any) -> str:
         data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
         raise CannotTellError(f"a tensor of {tensor.dtype} on {tensor.device} ({error})") from error
-    return of_parts([f"{tensor.dtype} {tuple(tensor.shape)}", of_bytes(memoryview(data))])
+    return of_parts([f"{tensor.dtype} {tuple(tensor.shape)}", of_bytes(_raw(data))])
 
 
 def of_parts(parts: Iterable[str]) -> str:
@@ -164,6 +164,11 @@ def _words(value: Any) -> Iterator[str]:
             yield f"tensor:{of_tensor(value)}"
         case _:
             raise CannotTellError(f"a {type(value).__name__}")
+
+
+def _raw(values: Any) -> memoryview:
+    """The bytes of a contiguous array, without a copy."""
+    return memoryview(values.reshape(-1).view(np.uint8))
 
 
 def _new() -> Any:

@@ -20,6 +20,7 @@ import torch
 
 from probekit.errors import ConfigError, InputError, ModelError, OutOfMemoryError
 from probekit.model.folder import find_folder, first_line, read_tokenizer, stored_bits
+from probekit.model.hooks import require_unhooked
 from probekit.model.plain import PlainModel, Unbridged
 from probekit.model.sites import prove_sites, read_weights, require_sites
 from probekit.model.weights import MlpWeights
@@ -108,7 +109,7 @@ def load_host(
         tokenizer: of a `transformers` model; without one it reads only corpora of tokens.
 
     Raises:
-        ModelError: the model cannot be found, has no tokenizer, has no dense MLP layers, or fails the proof.
+        ModelError: the model cannot be found, has no tokenizer, has no dense MLP layers, carries hooks, or fails the proof.
         ConfigError: the device or dtype is unknown or absent, or an option does not go with this kind of model.
         OutOfMemoryError: the model does not fit.
     """
@@ -131,6 +132,8 @@ def load_host(
             f"dtype: got {dtype} with a {type(model).__name__}, which is used in the dtype it has; "
             "convert it beforehand with model.to(dtype)."
         )
+    if isinstance(model, PreTrainedModel | TransformerBridge):
+        require_unhooked(model, type(model).__name__)
     if isinstance(model, PreTrainedModel):
         if device != "auto":
             cast(Any, model).to(_device(device))

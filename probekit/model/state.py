@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from probekit.errors import ModelError
 from probekit.fingerprint import CannotTellError, of_parts, of_tensor
+from probekit.model.hooks import require_unhooked
 
 _LIBRARIES = ("torch", "transformers", "transformer_lens", "accelerate", "peft", "probekit")
 _NO_MATTER = frozenset({
@@ -34,8 +35,9 @@ def of_object(model: nn.Module) -> str:
         model: the object.
 
     Raises:
-        ModelError: a weight has no content that can be read.
+        ModelError: a weight has no content that can be read, or the model carries hooks of its user's.
     """
+    require_unhooked(model, type(model).__name__)
     return of_parts((*_configurations(model), *_modules(model), *_tensors(model)))
 
 

@@ -23,6 +23,7 @@ from probekit.probes.lists import TokenLists, token_lists
 from probekit.probes.pairs import LabelColumns, all_pairs, splitmix64
 from probekit.probes.sums import ListSums
 from probekit.probes.tiles import TILE, add_gram, column_sums, mirrored
+from probekit.probes.workers import start_workers
 
 Array = np.ndarray | torch.Tensor
 Pairs = np.ndarray | torch.Tensor | Sequence[tuple[int, int]]
@@ -125,6 +126,7 @@ class Moments:
                 f"Moments: got n_neurons={shown(n_neurons)}, n_concepts={shown(n_concepts)}, n_folds={shown(n_folds)}; "
                 f"wanted at least one neuron, two concepts and one fold, and at most {MOST:,} of each."
             )
+        start_workers()
         self.pairs = all_pairs(n_concepts) if pairs is None else as_pairs(pairs)
         wrong = ((self.pairs < 0) | (self.pairs >= n_concepts)).any(1)
         wrong |= self.pairs[:, 0] == self.pairs[:, 1]

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from probekit.errors import InputError, guarded
 from probekit.probes.device import paths_on
 from probekit.probes.moments import FrozenMoments, Moments, Pairs, as_pairs
+from probekit.probes.workers import start_workers
 
 COLLINEAR = 1e-5
 """A neuron whose variance is explained to all but this share by those already chosen carries fp32 rounding."""
@@ -221,6 +222,7 @@ def _paths(
     coefficients: np.ndarray,
     k: int,
 ) -> np.ndarray:
+    start_workers()
     n_neurons = len(gram)
     k = min(k, n_neurons)
     support = np.full((len(pairs), k), -1, np.int32)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from probekit.errors import StoreError
@@ -19,18 +21,21 @@ def cache_folder() -> Path:
 
 
 def cached(corpus: Corpus) -> Corpus:
-    """The same corpus, read from the cache if its texts are there and put there if they are worth it.
+    """The same corpus with its texts in memory: from the cache if they are there, else gathered and put there.
 
     A cache that cannot be read or written is no error: the texts are gathered again.
     """
     if corpus.cache_key is None:
         return corpus
     file = cache_folder() / f"texts-{corpus.cache_key}.json"
-    try:
+    with contextlib.suppress(StoreError, TypeError):
         if file.exists():
-            return corpus.with_texts([str(text) for text in store.read_json(file)])
-        texts = list(corpus.texts())
+            return _held(corpus, [str(text) for text in store.read_json(file)])
+    texts = list(corpus.texts())
+    with contextlib.suppress(StoreError):
         store.write_json(file, texts)
-    except StoreError:
-        return corpus
-    return corpus.with_texts(texts)
+    return _held(corpus, texts)
+
+
+def _held(corpus: Corpus, texts: list[str]) -> Corpus:
+    return replace(corpus.with_texts(texts), cache_key=None)

@@ -32,6 +32,7 @@ from probekit.run.progress import watching
 from probekit.run.result import Run, load
 from probekit.run.study import is_fit
 from probekit.run.subject import concepts_of, doc_keys
+from probekit.text.concepts.concepts import Concepts
 from probekit.text.concepts.labels import Labels
 from probekit.text.corpus import as_corpus
 from probekit.text.tokens import Tokens
@@ -113,14 +114,13 @@ def causal(
             f"{held.path}: a run on arrays keeps no text and no model; analyse the model itself."
         )
     science = held.record["science"]
-    if identity.of_model(model) != science["model"].partition(" in ")[0]:
-        raise InputError(
-            f"model: got {identity.of_model(model)}, but {held.path} was measured on {science['model']}; pass that model."
-        )
+    _require_same("model", identity.of_model(model), held)
     chosen = _chosen(held, pairs, n_pairs, as_layers(layers))
     host = load_host(model, device=device)
     tokens = text.tokens
-    labels = concepts_of(concepts, host.tokenizer, tokens, as_corpus(None)).label(tokens)
+    given = concepts.settled(lambda: tokens) if isinstance(concepts, Concepts) else concepts
+    _require_same("concepts", identity.of_concepts(given), held)
+    labels = concepts_of(given, host.tokenizer, tokens, as_corpus(None)).label(tokens)
     halves = _halves(tokens, int(science["settings"]["seed"]), max_tokens)
     scale = _scale(host, tokens, halves["fit"], labels, chosen)
     edits = [
@@ -129,6 +129,24 @@ def causal(
         for edit in edits_of(row, scale[p], what, n_neurons, n_random, np.random.default_rng([seed, p]))
     ]
     return _measured(host, tokens, halves["confirm"], labels, chosen, edits, n_random, what, progress)
+
+
+def _require_same(what: str, now: str, run: Run) -> None:
+    """Refuse a model or concepts that are not what the run was made of, whatever they are called.
+
+    Raises:
+        InputError: they are others.
+    """
+    measured = str(run.record["science"].get(what))
+    if "dtype" not in run.record["science"]:
+        raise InputError(
+            f"{run.path}: made by an older probekit, whose record does not tell contents from names, so nobody can say whether "
+            f"this is its {what}; run it again."
+        )
+    if now != measured:
+        raise InputError(
+            f"{what}: got {now}, but {run.path} was measured on {measured}; pass the {what} of the run."
+        )
 
 
 def _check(what: Any, **counts: Any) -> None:

@@ -96,22 +96,29 @@ class Contents:
         """
         return self.of_folder(path) if path.is_dir() else self.of_file(path)
 
-    def require_unchanged(self) -> None:
-        """Refuse to call a result that of files which are others by now.
+    def require_unchanged(self, *, in_memory: bool = False) -> None:
+        """Refuse to call a result that of files which hold something else by now.
+
+        Args:
+            in_memory: everything has been read, by this process: a file that was removed or replaced since keeps what it
+                held for who has it open, and only a write into it can still reach the numbers.
 
         Raises:
-            InputError: a file that was digested has been written to, replaced or removed since.
+            InputError: a file that was digested has other content.
         """
-        for path, (stamp, _) in self._seen.items():
+        for path, (stamp, digest) in self._seen.items():
             try:
-                same = Stamp.of(path) == stamp
+                now = Stamp.of(path)
+                replaced = (now.device, now.inode) != (stamp.device, stamp.inode)
+                if now == stamp or (replaced and in_memory) or of_file(path) == digest:
+                    continue
             except OSError:
-                same = False
-            if not same:
-                raise InputError(
-                    f"{path}: changed while the run was reading it, so nobody can say which content the numbers belong to; "
-                    "nothing of them is kept. Run it again when the file is finished."
-                )
+                if in_memory:
+                    continue
+            raise InputError(
+                f"{path}: changed while the run was reading it, so nobody can say which content the numbers belong to; "
+                "nothing of them is kept. Run it again when the file is finished."
+            )
 
     def _of(self, paths: list[Path]) -> list[str]:
         try:
@@ -150,7 +157,9 @@ class Contents:
 def _below(folder: Path) -> list[Path]:
     """Files below a folder; what is hidden (.git, .cache) is no content."""
     found = (path for path in folder.rglob("*") if path.is_file())
-    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    return [
+        path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
 
 
 def _note_of(path: Path) -> Path:

@@ -27,6 +27,7 @@ import torch
 from probekit.errors import ConfigError, OutOfMemoryError, ResourceError
 from probekit.run.measure import LayerMeasure, Progress, assemble, calibrate_layer, measure_sites
 from probekit.run.sites import Layer
+from probekit.run.threads import computing_with
 
 if TYPE_CHECKING:
     from probekit.run.planned import Study
@@ -207,17 +208,19 @@ def _measured(
 
 @contextlib.contextmanager
 def _threads(n_threads: int) -> Generator[None, None, None]:
-    """As many threads as the run was begun with: matrix products may be grouped by it."""
+    """As many threads as the run was begun with, in the kernels too; the worker has its own again afterwards."""
     import numba
-    from threadpoolctl import threadpool_limits
 
-    torch.set_num_threads(n_threads)
-    with contextlib.suppress(
-        ValueError
-    ):  # fewer were asked for by NUMBA_NUM_THREADS: they divide pairs, not sums
-        numba.set_num_threads(n_threads)
-    with threadpool_limits(n_threads):
-        yield
+    with computing_with(n_threads):
+        here = numba.get_num_threads()
+        with contextlib.suppress(
+            ValueError
+        ):  # fewer were asked for by NUMBA_NUM_THREADS: they divide pairs, not sums
+            numba.set_num_threads(n_threads)
+        try:
+            yield
+        finally:
+            numba.set_num_threads(here)
 
 
 @contextlib.contextmanager

@@ -19,10 +19,10 @@ from probekit.errors import (
     ProbekitError,
     ShapeError,
 )
+from probekit.fingerprint import of_array
 from probekit.model.proof import EXACT, prove_arrays
 from probekit.model.weights import ACTIVATIONS, MlpWeights, known_activation
 from probekit.probes.moments import require_finite
-from probekit.run.identity import of_array
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,31 @@
-"""Who a run is: a hash of everything its result depends on, computed before anything heavy is imported."""
+"""Who a run is: a digest of everything its result depends on, taken before an old result is trusted.
+
+Files count with every byte, objects with all they hold, concepts with what decides their labels, functions with the labels
+they give. Settings, layers, pairs, dtype and the code of the rooms count as well. Versions of other libraries and the kind of
+device do not: they are kept beside (`environment`) and must be the same where a run is continued.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import platform
-from collections.abc import Iterable
 from dataclasses import asdict
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from probekit.errors import InputError
+from probekit.fingerprint import of_bytes, of_parts
 from probekit.run import store
+from probekit.run.contents import Contents, model_files
 from probekit.run.study import Settings
+from probekit.text.concepts.concepts import Concepts
+from probekit.text.concepts.files import parse_toml
+from probekit.text.concepts.lexicon import of_lexicons
 from probekit.text.corpus import as_corpus
+from probekit.text.revisions import commit_of
 
 DISTRIBUTION = "probekit-superposition"
-_EDGE = 2**20
 _ROOMS = ("theory", "text", "model", "probes", "evidence", "run")
 _PACKAGES = ("torch", "transformers", "transformer-lens", "numpy", "scipy", "numba", "tokenizers", "datasets")
 
@@ -51,12 +57,19 @@ def versions() -> dict[str, str]:
 
 @lru_cache
 def code() -> str:
-    """Digest of the source of every room that a result passes through (report and command line are none)."""
+    """Digest of the source of every room that a result passes through (report and command line are none).
+
+    It is taken when this module is imported: files that are edited later are not the code that runs.
+    """
     package = Path(__file__).parents[1]
     files = [file for room in _ROOMS for file in sorted((package / room).rglob("*.py"))]
-    return _digest(
-        part for file in files for part in (file.relative_to(package).as_posix().encode(), file.read_bytes())
+    files.append(package / "fingerprint.py")
+    return of_parts(
+        part for file in files for part in (file.relative_to(package).as_posix(), of_bytes(file.read_bytes()))
     )
+
+
+code()
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -70,99 +83,140 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
-def _digest(parts: Iterable[bytes]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
+def of_model(model: Any, contents: Contents | None = None) -> str:
+    """What a model is called, and a digest of all its files, or of the object.
+
+    Args:
+        model: as in `analyze`. A hub name stands for the files in the local cache; they are fetched if they are not there.
+        contents: reads the files.
+
+    Raises:
+        ModelError: it cannot be found, or carries hooks.
+    """
+    if not isinstance(model, str | Path):
+        return f"{type(model).__name__}@{_of_object(model)}"
+    contents = contents or Contents()
+    path = Path(model)
+    shown = path.resolve().name if path.exists() else str(model)
+    if str(model) == "nano" or not path.exists():
+        from probekit.model.folder import find_folder
+
+        path = find_folder(str(model))[0]
+    if path.is_dir():
+        return f"{shown}@{contents.of_folder(path, model_files(path))}"
+    return f"{shown}@{contents.of_file(path)}"
 
 
-def _file_parts(path: Path) -> Iterable[bytes]:
-    """Name, size and both ends of a file: weights of many gigabytes are told apart without being read."""
-    size = path.stat().st_size
-    yield f"{path.name} {size}\n".encode()
-    with path.open("rb") as file:
-        yield file.read(_EDGE)
-        if size > _EDGE:
-            file.seek(max(_EDGE, size - _EDGE))
-            yield file.read(_EDGE)
+def _of_object(model: Any) -> str:
+    from torch import nn
+
+    from probekit.model.state import of_object
+
+    # what is no module is refused when it is loaded
+    return of_object(model) if isinstance(model, nn.Module) else of_parts([type(model).__qualname__])
 
 
-def of_path(path: Path) -> str:
-    """Digest of a file, or of the files of a folder."""
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
-    return _digest(part for file in files for part in _file_parts(file))
+def of_corpus(corpus: Any, max_tokens: int, contents: Contents | None = None) -> str:
+    """What a corpus is called, and a digest of all that a run can read of it.
+
+    Args:
+        corpus: as in `analyze`; the offline corpus as the `Corpus` that was read.
+        max_tokens: counted tokens that are read at most.
+        contents: reads the files.
+    """
+    contents = contents or Contents()
+    if isinstance(corpus, str | Path) and str(corpus) != "docs" and Path(corpus).exists():
+        return f"{Path(corpus).name}@{contents.of_path(Path(corpus))}"
+    if isinstance(corpus, str) and corpus != "docs" and (commit := commit_of(corpus, None)):
+        return f"{corpus}@{commit}"  # before it is opened: a finished run reads none of it
+    held = as_corpus(corpus)
+    if held.files:
+        parts = [contents.of_path(path) for path in held.files]
+        return f"{held.name}@{of_parts([*parts, str(held.origin)])}"
+    return f"{held.name}@{held.fingerprint(max_tokens)}"
 
 
-def of_array(values: np.ndarray) -> str:
-    """Digest of an array's type, shape and bytes."""
-    head = f"{values.dtype} {values.shape}\n".encode()
-    return _digest([head, np.ascontiguousarray(values).tobytes()])
+def of_concepts(concepts: Any, contents: Contents | None = None) -> str:
+    """What decides every label.
 
+    Args:
+        concepts: as in `analyze`; a set whose labels only functions know must be settled.
+        contents: reads the files.
 
-def of_model(model: Any, dtype: str | None = None) -> str:
-    """What a model is called, and a digest of it where it lies on this machine; a dtype asked for is part of it."""
-    return _of_weights(model) + ("" if dtype is None else f" in {dtype}")
-
-
-def _of_weights(model: Any) -> str:
-    if isinstance(model, str | Path):
-        path = Path(model)
-        if str(model) == "nano":
-            path = Path(__file__).parents[1] / "model" / "nano"
-        return f"{path.name}@{of_path(path)}" if path.exists() else str(model)
-    state = model.state_dict() if hasattr(model, "state_dict") else {}
-    parts = (
-        f"{name} {tuple(tensor.shape)}\n".encode() + tensor.detach().float().cpu().numpy().tobytes()
-        for name, tensor in sorted(state.items())
-    )
-    return f"{type(model).__name__}@{_digest(parts)}"
-
-
-def of_corpus(corpus: Any) -> str:
-    """What a corpus is called, and a digest of what it would give."""
-    if corpus is None or (isinstance(corpus, str) and corpus == "docs"):
-        return "docs:heldout"
-    if isinstance(corpus, str | Path):
-        path = Path(corpus)
-        return f"{path.name}@{of_path(path)}" if path.exists() else str(corpus)
-    if not hasattr(corpus, "given"):
-        corpus = as_corpus(corpus)
-    if corpus.given is not None:
-        return f"{corpus.name}@{of_array(corpus.given)}"
-    if corpus.cache_key is not None:
-        return f"{corpus.name}@{corpus.cache_key}"
-    if corpus.origin is not None:
-        return corpus.origin
-    return f"{corpus.name}@{_digest(text.encode('utf-8', 'surrogatepass') for text in corpus.texts())}"
-
-
-def of_concepts(concepts: Any) -> str:
-    """What the concepts are; a set built in Python is told by its names and descriptions."""
-    if concepts is None or concepts == "default":
+    Raises:
+        InputError: it is none of these.
+    """
+    if concepts is None or (isinstance(concepts, str) and concepts == "default"):
         return "default"
     if isinstance(concepts, str | Path):
-        path = Path(concepts)
-        return f"{path.name}@{of_path(path)}" if path.exists() else str(concepts)
-    if not hasattr(concepts, "descriptions"):
+        return _of_concept_file(Path(concepts), contents or Contents())
+    if not isinstance(concepts, Concepts):
         raise InputError(
             f"concepts: got a {type(concepts).__name__}; wanted None, a Concepts set or a TOML file."
         )
-    return _digest(f"{n}\t{d}\n".encode() for n, d in zip(concepts.names, concepts.descriptions, strict=True))
+    told = concepts.fingerprint
+    if told is None:
+        raise ValueError("concepts told by their labels must be settled first")
+    return told
+
+
+def _of_concept_file(path: Path, contents: Contents) -> str:
+    """The file, and what it names: spans beside it, and the packages that know words."""
+    parsed = parse_toml(path)
+    parts = [contents.of_file(path)]
+    if parsed.spans is not None:
+        parts.append(contents.of_path(path.parent / parsed.spans))
+    if parsed.lexicon:
+        parts.append(of_lexicons(parsed.lexicon))
+    return f"{path.name}@{of_parts(parts)}"
+
+
+def of_dtype(model: Any, dtype: Any, device: str) -> str | None:
+    """What the model computes in, in a word; None for an object, whose tensors say it.
+
+    Args:
+        model: as in `analyze`.
+        dtype: as in `analyze`; None stands for float32 on a CPU.
+        device: the kind of device.
+    """
+    if not isinstance(model, str | Path):
+        return None
+    if dtype is not None:
+        return str(dtype).removeprefix("torch.")
+    return "float32" if str(model) == "nano" or device == "cpu" else "as stored"
 
 
 def science(
-    model: str, corpus: str, concepts: str, settings: Settings, *, layers: list[int] | None, pairs: Any
+    model: str,
+    corpus: str,
+    concepts: str,
+    settings: Settings,
+    *,
+    layers: list[int] | None,
+    pairs: Any,
+    dtype: str | None = None,
+    tokenizer: str | None = None,
 ) -> dict[str, Any]:
-    """The [science] record of run.json and its identity."""
+    """The [science] record of run.json and its identity.
+
+    Args:
+        model: what `of_model` says.
+        corpus: what `of_corpus` says.
+        concepts: what `of_concepts` says.
+        settings: all of them.
+        layers: layers to measure; None for all.
+        pairs: how pairs are chosen, as `Choice.record` says it.
+        dtype: what `of_dtype` says.
+        tokenizer: what `of_tokenizer` says, where it is no part of the model's files.
+    """
     record: dict[str, Any] = {
         "model": model, "corpus": corpus, "concepts": concepts, "layers": layers,
-        "pairs": pairs,
+        "pairs": pairs, "dtype": dtype, "tokenizer": tokenizer,
         "settings": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(settings).items()},
         "probekit": package_version(),
         "code": code(),
     }  # fmt: skip
-    return {"science": record, "identity": _digest([store.canonical_json(record).encode()])}
+    return {"science": record, "identity": of_parts([store.canonical_json(record)])}
 
 
 def in_words(

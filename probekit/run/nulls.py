@@ -20,6 +20,7 @@ from probekit.evidence.contrast import N_BATCHES, ConfirmPlan, Contrast
 from probekit.model.host import load_host
 from probekit.model.twins import random_model
 from probekit.probes.pairs import LabelColumns, sample_tokens, splitmix64
+from probekit.probes.workers import start_workers
 from probekit.run.asked import as_layers, check_corpus
 from probekit.run.choice import Choice
 from probekit.run.measure import LayerMeasure, measure_layers
@@ -176,6 +177,7 @@ def against_nulls(
     for name, value in {"permutations": permutations, "untrained": untrained}.items():
         if value and value < 3:
             raise InputError(f"{name}: got {value}, wanted 0, or at least 3 to standardise by.")
+    start_workers()
     settings = Settings(
         max_tokens, context, max_pairs, min_support, twins, q, seed, controls=CONTROLS, spikes=()
     )

@@ -10,14 +10,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from probekit.errors import guarded
+from probekit.errors import InputError, guarded
 from probekit.evidence.decide import Fdr
 from probekit.evidence.spikein import AMPLITUDES
 from probekit.run import identity
 from probekit.run.asked import as_concepts, as_layers, check_corpus
 from probekit.run.choice import Choice
+from probekit.run.contents import Contents
 from probekit.run.engine import check_engine
 from probekit.run.given import GivenArrays
+from probekit.run.progress import watching
+from probekit.run.reading import Reading, of_given
 from probekit.run.result import Run
 from probekit.run.session import Job, carry_out
 from probekit.run.study import Settings, as_items
@@ -25,6 +28,26 @@ from probekit.run.subject import array_subject, model_subject
 
 Pairs = str | Iterable[str] | Iterable[tuple[str, str]] | None
 """A rule or kinds of pair, or pairs of concept names; None is the rule "blocks"."""
+
+
+def as_spikes(values: Any) -> tuple[Any, ...]:
+    """Sizes of the known ANDs; two that the tables would call the same would be measured as one and be counted twice.
+
+    Args:
+        values: what the user gave.
+
+    Raises:
+        InputError: they are no list, or two of them agree to the six digits that name them.
+    """
+    sizes = as_items(values, "spikes")
+    names = [f"{size:g}" if isinstance(size, int | float) else repr(size) for size in sizes]
+    twice = [size for place, size in enumerate(sizes) if names.index(names[place]) < place]
+    if twice:
+        raise InputError(
+            f"spikes: got {sizes!r}, of which {twice[0]!r} is named {names[sizes.index(twice[0])]} as another one is; wanted "
+            "sizes that differ in their first six digits. Leave one of them out."
+        )
+    return sizes
 
 
 @guarded
@@ -107,46 +130,36 @@ def analyze(
     engine_ = check_engine(engine, model)
     settings = Settings(
         max_tokens, context, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
-        controls=as_items(controls, "controls"), spikes=as_items(spikes, "spikes"), fdr=fdr,
+        controls=as_items(controls, "controls"), spikes=as_spikes(spikes), fdr=fdr,
         heldout_types=heldout_types,
     )  # fmt: skip
     wanted, concepts = as_layers(layers), as_concepts(concepts)
     check_corpus(corpus)
     choice = Choice.of(pairs)
-    record = identity.science(
-        identity.of_model(model, dtype), identity.of_corpus(corpus), identity.of_concepts(concepts), settings,
-        layers=wanted, pairs=choice.record(),
-    )  # fmt: skip
+    kind = identity.of_device(device)
+    with watching(progress) as report:
+        contents = Contents(report)
+        reading = Reading(
+            model, corpus, settings, tokenizer=tokenizer, device=device, dtype=dtype, report=report
+        )
+        record = identity.science(
+            identity.of_model(model, contents),
+            identity.of_corpus(reading.corpus, max_tokens, contents),
+            identity.of_concepts(chosen := reading.concepts(concepts), contents),
+            settings, layers=wanted, pairs=choice.record(),
+            dtype=identity.of_dtype(model, dtype, kind), tokenizer=of_given(model, tokenizer),
+        )  # fmt: skip
     arguments = identity.in_words(
-        model,
-        corpus,
-        concepts,
-        settings,
-        layers=wanted,
-        pairs=choice.record(),
-        device=device,
-        engine=engine,
-        dtype=dtype,
-    )
+        model, corpus, concepts, settings, layers=wanted, pairs=choice.record(), device=device, engine=engine, dtype=dtype
+    )  # fmt: skip
     job = Job(
         record,
         lambda report: model_subject(
-            model,
-            corpus,
-            concepts,
-            wanted,
-            choice,
-            settings,
-            device,
-            report,
-            dtype=dtype,
-            tokenizer=tokenizer,
+            model, reading.corpus, chosen, wanted, choice, settings, device, report,
+            dtype=dtype, tokenizer=tokenizer, host=reading.loaded,
         ),
-        arguments,
-        command,
-        identity.of_device(device),
-        engine_,
-    )
+        arguments, command, kind, engine_, contents,
+    )  # fmt: skip
     return carry_out(job, out, progress, force=force)
 
 
@@ -215,7 +228,7 @@ def analyze_arrays(
     n_tokens = len(given.doc)
     settings = Settings(
         max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
-        controls=as_items(controls, "controls"), spikes=as_items(spikes, "spikes"), fdr=fdr,
+        controls=as_items(controls, "controls"), spikes=as_spikes(spikes), fdr=fdr,
         heldout_types=types is not None,
     )  # fmt: skip
     choice = Choice.of(pairs)

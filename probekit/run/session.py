@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +20,7 @@ from probekit.errors import InputError, ModelError, OutOfMemoryError
 from probekit.probes.sums import bytes_waiting
 from probekit.run import directory, identity, progress, store
 from probekit.run.checkpoint import Keeper
+from probekit.run.contents import Contents
 from probekit.run.engine import Engine, measure_on_ray
 from probekit.run.examples import examples_of
 from probekit.run.judge import judge
@@ -33,7 +34,7 @@ from probekit.run.sites import N_CONTROL, N_FOLDS
 from probekit.run.stages import STAGES, Stage, digest_of_inputs
 from probekit.run.study import PlannedStudy
 from probekit.run.subject import Subject
-from probekit.run.threads import as_begun
+from probekit.run.threads import computing_with, threads_of
 
 GROUP_BYTES = 1.0e9
 """Memory the sums of one group of layers may take; more layers are measured in another pass over the text."""
@@ -57,6 +58,8 @@ class Job:
     """Where the model computes."""
     engine: Engine = "local"
     """Where the passes run."""
+    contents: Contents = field(default_factory=Contents)
+    """The files its identity was taken from."""
 
 
 def carry_out(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> Run:
@@ -114,24 +117,26 @@ def _in_folder(
         if not (folder / directory.REPORT).exists():
             run.report()
         return run
+    # a run that is replaced has no say in how its successor computes
+    n_threads = threads_of(folder) if state == "unfinished" else torch.get_num_threads()
     record = {
         "schema": directory.RECORD_SCHEMA, "format": directory.FORMAT, **job.record, "command": job.command,
         "arguments": job.arguments, "versions": identity.versions(), "environment": environment,
-        "threads": torch.get_num_threads(),
+        "threads": n_threads,
     }  # fmt: skip
     if state == "new":
         store.write_sealed(folder / directory.RECORD, record)
     try:
-        # a run that is replaced has no say in how its successor computes
-        threads = contextlib.nullcontext() if state == "other" else as_begun(folder)
-        with progress.watching(watch) as report, threads:
+        with progress.watching(watch) as report, computing_with(n_threads):
             subject = job.prepare(report)
+            job.contents.require_unchanged()
             if state == "other":  # only now: what cannot be used must not cost the run that was there
                 directory.empty(folder)
                 store.write_sealed(folder / directory.RECORD, record)
             room = RESULT_BYTES_A_PAIR * len(subject.layers) * len(subject.planned.study.pairs)
             store.require_room(folder, room, "the results of this run")
             _measure(folder, job, subject, report, keeps=temporary is None)
+            _finish(folder, job, subject)
     except (InputError, ModelError):
         if state == "new":
             directory.empty(folder)
@@ -149,9 +154,9 @@ def _held(folder: Path) -> Iterator[Path]:
 
 
 def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, *, keeps: bool) -> None:
-    """Every layer to its decided part, then the results and the mark that they are complete."""
-    inputs = digest_of_inputs((job.record["identity"], subject.fingerprint(), *map(str, subject.layers)))
-    stage = Stage(folder / STAGES / directory.RESULT, inputs)
+    """Every layer to its decided part."""
+    stage = _result_stage(folder, job, subject)
+    inputs = stage.inputs
     if stage.committed() is None:
         pending = [layer for layer in subject.layers if not stage.has(layer)]
         size = _group_size(subject.planned, subject)
@@ -177,10 +182,26 @@ def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, 
             keep.clear()
             pending = [layer for layer in pending if not stage.has(layer)]
         stage.commit()
+
+
+def _finish(folder: Path, job: Job, subject: Subject) -> None:
+    """From decided layers to tables and the mark that they are complete, if the files are still those of the record."""
+    try:
+        # weights may still be mapped from their file; workers elsewhere read it themselves
+        job.contents.require_unchanged(in_memory=job.engine == "local")
+    except InputError:
+        directory.empty(folder)
+        raise
+    stage = _result_stage(folder, job, subject)
     write_results(folder, stage, subject)
     for path in sorted((folder / STAGES).glob("layers-*")):
         store.remove_tree(path)
     directory.commit(folder, job.record["identity"], {directory.RESULT: stage.require_committed()})
+
+
+def _result_stage(folder: Path, job: Job, subject: Subject) -> Stage:
+    inputs = digest_of_inputs((job.record["identity"], subject.fingerprint(), *map(str, subject.layers)))
+    return Stage(folder / STAGES / directory.RESULT, inputs)
 
 
 def _on_ray(layers: list[int], job: Job, subject: Subject, report: progress.Report) -> Iterator[LayerMeasure]:

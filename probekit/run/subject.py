@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from probekit.errors import DegenerateError, InputError
+from probekit.fingerprint import of_array
+from probekit.model.host import Host, Reader, load_host
 from probekit.probes.pairs import LabelColumns, splitmix64
 from probekit.run import progress
 from probekit.run.asked import as_concepts
@@ -18,7 +20,6 @@ from probekit.run.cache import cached
 from probekit.run.choice import Choice
 from probekit.run.engine import RemoteModel, RemoteSource
 from probekit.run.given import GivenArrays
-from probekit.run.identity import of_array
 from probekit.run.source import ArraySource, ModelSource, Source
 from probekit.run.study import PlannedStudy, Settings, complements, counts_of, pair_kinds, plan_study
 from probekit.text.concepts.concepts import Concepts
@@ -118,27 +119,37 @@ def model_subject(
     *,
     dtype: str | None = None,
     tokenizer: Any | None = None,
+    host: Host | None = None,
 ) -> Subject:
     """Load the model, read the corpus, label it and plan the study.
+
+    Args:
+        model: as in `analyze`, as all others.
+        corpus: see there.
+        concepts: see there.
+        layers: see there.
+        choice: which pairs are tested.
+        settings: what is read and measured.
+        device: see there.
+        report: told of the progress.
+        dtype: see there.
+        tokenizer: see there.
+        host: the model where it is loaded already.
 
     Raises:
         InputError: a layer, pair, corpus or concept that cannot be used.
         ModelError: the model cannot be loaded or fails the proof of its sites.
     """
-    from probekit.model.host import load_host
-
     texts = as_corpus(corpus)  # a corpus that cannot be found is refused before a model is loaded
-    host = load_host(model, device=device, dtype=dtype, tokenizer=tokenizer)
+    if host is None:
+        host = load_host(model, device=device, dtype=dtype, tokenizer=tokenizer)
     chosen = list(range(host.n_layers)) if layers is None else layers
     if not chosen:
         raise InputError("layers: the list is empty; give at least one layer, or None for all.")
     for layer in chosen:
         host.check_layer(layer)
     texts = cached(texts)
-    tokens = texts.tokenize(
-        host.tokenizer, context=min(settings.context, host.context), max_tokens=settings.max_tokens, bos_id=host.bos_id,
-        progress=lambda done, total: report("tokenizing", done, total),
-    )  # fmt: skip
+    tokens = read_tokens(texts, host, settings, report)
     if tokens.n_docs < MIN_DOCS_TOTAL:
         raise DegenerateError(
             f"{texts.name}: {tokens.n_docs} document within {settings.max_tokens:,} tokens; wanted many, since documents "
@@ -182,6 +193,21 @@ def model_subject(
         descriptions=chosen_concepts.descriptions,
         remote=RemoteModel(str(model), host.device.type, dtype, tokens, planned.docs, rows)
         if isinstance(model, str | Path) else None,
+    )  # fmt: skip
+
+
+def read_tokens(corpus: Corpus, reader: Host | Reader, settings: Settings, report: progress.Report) -> Tokens:
+    """The tokens that a run reads.
+
+    Args:
+        corpus: the text.
+        reader: how the model reads text.
+        settings: how much of it.
+        report: told of the progress.
+    """
+    return corpus.tokenize(
+        reader.tokenizer, context=min(settings.context, reader.context), max_tokens=settings.max_tokens,
+        bos_id=reader.bos_id, progress=lambda done, total: report("tokenizing", done, total),
     )  # fmt: skip
 
 

@@ -9,20 +9,29 @@ from pathlib import Path
 import torch
 from threadpoolctl import threadpool_limits
 
+from probekit.probes.workers import start_workers
 from probekit.run.directory import RECORD, read_record
 
 
-@contextlib.contextmanager
-def as_begun(folder: Path) -> Generator[None, None, None]:
-    """Compute with as many threads as the run in `folder` was begun with, if it was begun."""
+def threads_of(folder: Path) -> int:
+    """The number of threads that the run in a folder was begun with; this process's own where none was begun."""
     here = torch.get_num_threads()
     begun = read_record(folder).get("threads", here) if (folder / RECORD).exists() else here
-    if begun == here or not isinstance(begun, int) or begun < 1:
-        yield
-        return
-    torch.set_num_threads(begun)
+    return begun if isinstance(begun, int) and not isinstance(begun, bool) and begun >= 1 else here
+
+
+@contextlib.contextmanager
+def computing_with(n_threads: int) -> Generator[None, None, None]:
+    """Compute with a number of threads, in torch and in the linear algebra of NumPy; afterwards all is as it was.
+
+    Args:
+        n_threads: how many.
+    """
+    start_workers()  # before the number is set: their start would change it
+    here = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
     try:
-        with threadpool_limits(begun):
+        with threadpool_limits(n_threads):
             yield
     finally:
         torch.set_num_threads(here)

@@ -15,9 +15,13 @@ import numpy as np
 from jaxtyping import Int32
 
 from probekit.errors import DegenerateError, InputError, ShapeError, guarded
+from probekit.fingerprint import of_array, of_parts
 from probekit.text import readers
 from probekit.text.docs import docstrings
 from probekit.text.tokens import PADDING, Progress, Tokens, as_block, cut_rows, encoded_rows, take_rows
+
+SURE_WORDS, SURE_CHARACTERS = 64, 4_096
+"""A document with so many spaces or characters holds a token that is counted, whatever the tokenizer."""
 
 TextSource = Callable[[], Iterable[str]]
 
@@ -35,7 +39,9 @@ class Corpus:
     cache_key: str | None = None
     """Names the exact texts when they are slow to read and worth caching; None otherwise."""
     origin: str | None = None
-    """Where a dataset comes from (name, split, column, revision), which tells it without reading it."""
+    """Where a dataset comes from (name, split, column, revision), or how a table is read."""
+    files: tuple[Path, ...] = ()
+    """Files and folders that the texts are read from anew at each call; empty where they are held in memory."""
 
     @classmethod
     @guarded
@@ -126,7 +132,8 @@ class Corpus:
                 raise InputError(
                     f"corpus {path.name!r} is a table with one document a row; doc_sep= is for text files"
                 )
-            return cls(name=path.name, source=readers.table(path, column))
+            source = readers.table(path, column)
+            return cls(name=path.name, source=source, origin=f"column={source.column}", files=(path,))
         if column is not None:
             wanted = ", ".join(sorted(readers.TABLE_SUFFIXES))
             raise InputError(
@@ -164,8 +171,10 @@ class Corpus:
             )
         name = str(name)
         source = readers.dataset(name, split=split, column=column, config=config, revision=revision)
-        origin = f"{name} split={split} column={column} config={config} revision={revision}"
-        return cls(name=Path(name).name if Path(name).is_dir() else name, source=source, origin=origin)
+        origin = f"split={split} column={source.column} config={config} revision={revision}"
+        if Path(name).is_dir():
+            return cls(name=Path(name).name, source=source, origin=origin, files=(Path(name),))
+        return cls(name=name, source=source, origin=f"{name} {origin}")
 
     @classmethod
     @guarded
@@ -214,8 +223,17 @@ class Corpus:
             self.name,
             texts if callable(texts) else lambda: texts,
             cache_key=self.cache_key,
-            origin=self.origin,
         )
+
+    def fingerprint(self, max_tokens: int) -> str:
+        """Digest of what a run of so many tokens can read of it: the given ids, or the texts in order.
+
+        Args:
+            max_tokens: counted tokens that are read at most; a document that surely holds one counts as one.
+        """
+        if self.given is not None:
+            return of_array(self.given)
+        return of_parts(_readable(self.texts(), max_tokens))
 
     @guarded
     def tokenize(
@@ -255,6 +273,16 @@ class Corpus:
                 f"corpus {self.name!r} has no document with a counted token; pass text that has some"
             )
         return as_block(taken, source, bos_id, self.name)
+
+
+def _readable(texts: Iterator[str], max_tokens: int) -> Iterator[str]:
+    """The texts up to the last one that can be read, so that a stream without end has a digest."""
+    n_sure = 0
+    for text in texts:
+        yield text
+        n_sure += len(text) >= SURE_CHARACTERS or text.count(" ") >= SURE_WORDS
+        if n_sure > max_tokens:
+            return
 
 
 def as_corpus(value: Any) -> Corpus:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from probekit.errors import InputError
+from probekit.fingerprint import of_file
 from probekit.text import docs
 from probekit.text.patience import within
 
@@ -259,6 +260,11 @@ class TableSource:
     def __init__(self, where: str, rows: Callable[[], Iterator[dict[str, Any]]], column: str) -> None:
         self._where, self._rows, self._column = where, rows, column
 
+    @property
+    def column(self) -> str:
+        """The column that is read."""
+        return self._column
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """Rows that hold a text, whole."""
         for number, row in enumerate(_guarded(self._where, self._rows)):
@@ -325,12 +331,13 @@ def _first_line(error: BaseException) -> str:
 
 
 def docs_key(split: docs.Split) -> str:
-    """Names the exact texts of a split of the docs corpus: installed versions, Python, rules of reading.
+    """Names the exact texts of a split of the docs corpus: installed versions, Python, the code that reads them.
 
     Args:
         split: `train` or `heldout`.
     """
-    facts = [f"docs/1 {split}", platform.python_version(), str(docs.MIN_CHARACTERS)]
+    rules = of_file(Path(docs.__file__))
+    facts = [f"docs/2 {split}", platform.python_version(), str(docs.MIN_CHARACTERS), rules]
     for package in docs.PACKAGES:
         try:
             facts.append(f"{package} {metadata.version(_DISTRIBUTIONS.get(package, package))}")

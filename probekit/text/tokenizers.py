@@ -23,7 +23,9 @@ def of_tokenizer(tokenizer: Any) -> str:
         return "none"
     facts = {
         "class": type(tokenizer).__qualname__,
-        "special": [str(getattr(tokenizer, f"{name}_token_id", None)) for name in ("bos", "eos", "unk", "pad")],
+        "special": [
+            str(getattr(tokenizer, f"{name}_token_id", None)) for name in ("bos", "eos", "unk", "pad")
+        ],
         "specials": sorted(getattr(tokenizer, "all_special_ids", ())),
         "split": bool(getattr(tokenizer, "split_special_tokens", False)),
         "built with": str((getattr(tokenizer, "init_kwargs", None) or {}).get("bos_token")),

@@ -44,7 +44,7 @@ class Column:
 class Block(Protocol):
     """Some concepts that are labelled together.
 
-    A block whose data decides every label may also have a method `fingerprint()`, a digest of that data, in the class that
+    A block whose data decides every label may also have a property `fingerprint`, a digest of that data, in the class that
     defines `label`. The others are told by the labels they give (`settled`).
     """
 
@@ -78,6 +78,7 @@ class SettledBlock:
         """The labels kept; those of other tokens are asked for."""
         return list(self.found) if tokens.fingerprint == self.tokens else self.block.label(tokens)
 
+    @property
     def fingerprint(self) -> str:
         """Digest of the labels."""
         return of_parts([of_value(self.columns), self.tokens, *map(of_array, self.found)])
@@ -86,11 +87,12 @@ class SettledBlock:
 def fingerprint_of(block: Block) -> str | None:
     """Digest of all that decides a block's labels; None where only the labels tell, as with a function.
 
-    A method that a class inherited beside a `label` of its own tells nothing of that.
+    What a class inherited beside a `label` of its own tells nothing of that.
     """
     home = next((cls for cls in type(block).__mro__ if "label" in vars(cls)), type(block))
-    tell = vars(home).get("fingerprint")
-    return None if tell is None else of_parts([type(block).__qualname__, str(tell(block))])
+    if "fingerprint" not in vars(home):
+        return None
+    return of_parts([type(block).__qualname__, str(getattr(block, "fingerprint"))])  # noqa: B009 - no part of the protocol
 
 
 def settled(block: Block, tokens: Callable[[], Tokens]) -> Block:
@@ -155,6 +157,7 @@ class VocabBlock:
             for column, mask in zip(self.columns, self.mask_of_column, strict=True)
         ]
 
+    @property
     def fingerprint(self) -> str:
         """Digest of the sets and of who looks them up."""
         return of_value(self)

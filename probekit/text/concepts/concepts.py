@@ -348,6 +348,7 @@ class Concepts:
         """
         return Concepts(tuple(settled(block, tokens) for block in self.blocks))
 
+    @property
     def fingerprint(self) -> str | None:
         """Digest of all that decides the labels; None where only the labels tell, until they are `settled`."""
         parts = [fingerprint_of(block) for block in self.blocks]

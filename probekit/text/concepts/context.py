@@ -290,6 +290,7 @@ class ContextBlock:
     table: CharTable
     """Numbers of each vocabulary id."""
 
+    @property
     def fingerprint(self) -> str:
         """Digest of the names and of the vocabulary's numbers; what a name means is in the code."""
         return of_value(self)

@@ -41,6 +41,7 @@ class DocumentBlock:
     corpus: str
     """The corpus whose documents these are."""
 
+    @property
     def fingerprint(self) -> str:
         """Digest of the labels of every document."""
         return of_value(self)
@@ -145,6 +146,7 @@ class SpanBlock:
                     parts.append(np.flatnonzero(overlaps) + start[row])
         return [np.unique(np.concatenate(parts) if parts else []).astype(np.int32) for parts in found]
 
+    @property
     def fingerprint(self) -> str:
         """Digest of the spans, of the texts they mark, and of the tokenizer that says where its tokens stand."""
         marked = sorted({document for spans in self.spans for document in spans})

@@ -71,6 +71,7 @@ class LexiconBlock:
     families: tuple[str, ...]
     """What is looked up, in the order of the columns."""
 
+    @property
     def fingerprint(self) -> str:
         """Digest of the surfaces, and of the packages that know the words."""
         return of_parts([of_value(self), of_lexicons(self.families)])

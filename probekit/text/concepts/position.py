@@ -24,6 +24,7 @@ class PositionBlock:
     bounds: tuple[tuple[int, int], ...]
     """First and last position of each bucket."""
 
+    @property
     def fingerprint(self) -> str:
         """Digest of the buckets."""
         return of_value(self)
