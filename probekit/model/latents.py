@@ -21,13 +21,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probekit.errors import InputError, ModelError, NonFiniteError, ShapeError, guarded
-from probekit.fingerprint import of_parts, of_value
+from probekit.fingerprint import of_value
 from probekit.model.dictionaries import Dictionary, read_dictionary
 from probekit.model.dictionaries.processing import Processing, processing_of
 from probekit.model.harvest import default_batch_docs
 from probekit.model.host import Host, load_host
 from probekit.model.hub import official_name
-from probekit.model.state import of_object
 from probekit.text.concepts.blocks import Column, Where
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.corpus import Corpus
@@ -162,8 +161,7 @@ class LatentBlock:
     @property
     def fingerprint(self) -> str:
         """Digest of the autoencoder as it was read, of the latents, and of the model that it reads."""
-        own = of_value((self.columns, self.encoder.fingerprint, self.latents, self.above))
-        return of_parts([own, of_object(self.host.bridge)])
+        return of_value((self.columns, self.encoder.fingerprint, self.latents, self.above))
 
     def label(self, tokens: Tokens) -> list[Where]:
         """Run the model over the tokens, and the encoder over what it computes at the site."""

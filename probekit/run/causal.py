@@ -140,8 +140,8 @@ def _require_same(what: str, now: str, run: Run) -> None:
     measured = str(run.record["science"].get(what))
     if "dtype" not in run.record["science"]:
         raise InputError(
-            f"{run.path}: made by an older probekit, whose record does not tell contents from names, so nobody can say whether "
-            f"this is its {what}; run it again."
+            f"{run.path}: made by an older probekit, whose record does not tell contents from names, so nobody can say "
+            f"whether this is its {what}; run it again."
         )
     if now != measured:
         raise InputError(

@@ -19,7 +19,7 @@ from probekit.errors import (
     ProbekitError,
     ShapeError,
 )
-from probekit.fingerprint import of_array
+from probekit.fingerprint import of_value
 from probekit.model.proof import EXACT, prove_arrays
 from probekit.model.weights import ACTIVATIONS, MlpWeights, known_activation
 from probekit.probes.moments import require_finite
@@ -134,14 +134,8 @@ class GivenArrays:
         return notes
 
     def digest(self) -> str:
-        """Identity of everything given."""
-        parts = [self.neurons.numpy(), self.labels, self.doc]
-        parts += [] if self.inputs is None else [self.inputs.numpy()]
-        parts += [] if self.types is None else [self.types]
-        parts += [] if self.weights is None else [self.weights.weight.numpy(), self.weights.bias.numpy()]
-        words = [of_array(part) for part in parts] + [*self.names, str(self.n_dropped)]
-        words += [] if self.weights is None else [self.weights.activation, str(self.weights.bits)]
-        return of_array(np.frombuffer("\n".join(words).encode(), np.uint8))
+        """Identity of everything given, the places of tokens that were left out included."""
+        return of_value(self)
 
 
 def _labels(labels: Any, n_tokens: int) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Who a run is: a digest of everything its result depends on, taken before an old result is trusted.
 
 Files count with every byte, objects with all they hold, concepts with what decides their labels, functions with the labels
-they give. Settings, layers, pairs, dtype and the code of the rooms count as well. Versions of other libraries and the kind of
-device do not: they are kept beside (`environment`) and must be the same where a run is continued.
+they give. Settings, layers, pairs, dtype and the code of the rooms count as well. Versions of other libraries and the kind
+of device do not: they are kept beside (`environment`) and must be the same where a run is continued.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ def as_spikes(values: Any) -> tuple[Any, ...]:
     twice = [size for place, size in enumerate(sizes) if names.index(names[place]) < place]
     if twice:
         raise InputError(
-            f"spikes: got {sizes!r}, of which {twice[0]!r} is named {names[sizes.index(twice[0])]} as another one is; wanted "
-            "sizes that differ in their first six digits. Leave one of them out."
+            f"spikes: got {sizes!r}, of which {twice[0]!r} is named {names[sizes.index(twice[0])]} as another one is; "
+            "wanted sizes that differ in their first six digits. Leave one of them out."
         )
     return sizes
 

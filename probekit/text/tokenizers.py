@@ -37,7 +37,8 @@ def _rules(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         described: dict[str, Any] = json.loads(backend.to_str())
-        return of_value({key: value for key, value in described.items() if key not in _OF_A_CALL})
+        kept = {key: value for key, value in described.items() if key not in _OF_A_CALL}
+        return of_parts([json.dumps(kept, sort_keys=True)])
     vocabulary = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else {}
     added = tokenizer.get_added_vocab() if hasattr(tokenizer, "get_added_vocab") else {}
     return of_parts([of_value(vocabulary), of_value(added), _saved(tokenizer)])
