@@ -284,6 +284,25 @@ class FirstForty(torch.nn.Module):
         return torch.nn.functional.gelu(pre[..., :40], approximate="tanh")
 
 
+def louder(result: torch.Tensor) -> torch.Tensor:
+    return 1.01 * result
+
+
+def ahead(result: torch.Tensor) -> torch.Tensor:
+    return result + 0.1 * result.mean(dim=1, keepdim=True)
+
+
+class Changed(torch.nn.Module):
+    """A module whose result is changed; a hook would be refused before anything is proved."""
+
+    def __init__(self, whole: torch.nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.whole, self.change, self.weight = whole, change, whole.weight
+
+    def forward(self, *args: Any, **named: Any) -> torch.Tensor:
+        return self.change(self.whole(*args, **named))
+
+
 class TestProof:
     """What a site claims is tested by behaviour: each lie is caught, and the same model without it loads."""
 
@@ -330,8 +349,8 @@ class TestProof:
 
     def test_outputs_that_do_not_follow_from_the_neurons(self, fresh_bridge: Callable[[str], Any]):
         bridge = fresh_bridge("llama")
-        bridge.blocks[1].mlp.out.original_component.register_forward_hook(
-            lambda module, given, result: 1.01 * result
+        bridge.blocks[1].mlp.out.set_original_component(
+            Changed(bridge.blocks[1].mlp.out.original_component, louder)
         )
         with pytest.raises(
             ModelError, match="layer 1: the MLP output does not follow from the neurons by W_out"
@@ -340,9 +359,7 @@ class TestProof:
 
     def test_a_model_that_looks_ahead(self, fresh_bridge: Callable[[str], Any]):
         bridge = fresh_bridge("neox")
-        bridge.embed.original_component.register_forward_hook(
-            lambda module, given, result: result + 0.1 * result.mean(dim=1, keepdim=True)
-        )
+        bridge.embed.set_original_component(Changed(bridge.embed.original_component, ahead))
         with pytest.raises(ModelError, match="layer 0: a later token changes the neurons of earlier ones"):
             load_host(bridge)
 

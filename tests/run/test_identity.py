@@ -298,7 +298,9 @@ class TestText:
 
     def test_another_column_of_a_table(self, tmp_path: Path) -> None:
         file, column = tmp_path / "rows.jsonl", ["one"]
-        file.write_text("".join(json.dumps({"one": text(n, 1), "two": text(99 + n, 1)}) + "\n" for n in range(30)) )
+        file.write_text(
+            "".join(json.dumps({"one": text(n, 1), "two": text(99 + n, 1)}) + "\n" for n in range(30))
+        )
         case = self.case(
             lambda: pk.Corpus.from_file(file, column=column[0]),
             lambda: column.__setitem__(0, "two"),
@@ -330,7 +332,8 @@ class TestText:
     def test_where_one_text_ends(self, tmp_path: Path) -> None:
         texts = ["the cat sat", "on a mat"]
         case = self.case(
-            lambda: pk.Corpus.from_texts(texts), lambda: texts.__setitem__(slice(None), ["the cat", " sat" "on a mat"])
+            lambda: pk.Corpus.from_texts(texts),
+            lambda: texts.__setitem__(slice(None), ["the cat", " saton a mat"]),
         )
         require_told(case, tmp_path / "run")
 
@@ -516,9 +519,7 @@ class TestConcepts:
             rows = {"text": [text(n, 1) for n in range(10)], "language": languages}
             return {"model": "nano", "corpus": Dataset.from_dict(rows), "concepts": file, **OPTIONS}
 
-        case = Case(
-            options, lambda: languages.__setitem__(9, "x"), lambda: languages.__setitem__(9, "y")
-        )
+        case = Case(options, lambda: languages.__setitem__(9, "x"), lambda: languages.__setitem__(9, "y"))
         require_told(case, tmp_path / "run")
 
     @pytest.mark.parametrize("how", ["file", "set"])
@@ -547,9 +548,7 @@ class TestConcepts:
         )
         file = tmp_path / "concepts.toml"
         file.write_text('plugins = ["mine"]\n')
-        case = self.case(
-            lambda: file, lambda: period.__setitem__(0, 5), lambda: period.__setitem__(0, 2)
-        )
+        case = self.case(lambda: file, lambda: period.__setitem__(0, 5), lambda: period.__setitem__(0, 2))
         require_told(case, tmp_path / "run")
 
     def test_a_block_of_somebody_elses(self, tmp_path: Path) -> None:
@@ -699,7 +698,9 @@ class TestObjects:
         block = bridge.blocks[1]
         tensors = {
             "weight": lambda: block.mlp.out.original_component.weight,
-            "copy": lambda: block.attn.q.original_component.weight,  # the bridge's own, split from a fused one
+            "copy": lambda: (
+                block.attn.q.original_component.weight
+            ),  # the bridge's own, split from a fused one
             "buffer": lambda: next(bridge.buffers()),
         }
         if what == "cfg":
@@ -763,7 +764,9 @@ def raising(value: Any, hook: Any) -> Any:
 class TestHooks:
     """A model with hooks is another model, which nobody can write down: it is refused, for the true cause."""
 
-    REFUSED = r"carries hooks that change or watch what it computes, at .*{}.*Remove them \(bridge.reset_hooks"
+    REFUSED = (
+        r"carries hooks that change or watch what it computes, at .*{}.*Remove them \(bridge.reset_hooks"
+    )
 
     def refused(self, model: Any, where: str, **more: Any) -> None:
         ids = np.random.default_rng(0).integers(1, 2_000, (50, 30))
@@ -873,7 +876,9 @@ class TestArrays:
             labels = np.concatenate([np.ones((10, 3), bool), options["labels"][10:]])
             given[name] = options | {"neurons": neurons, "labels": labels, "types": np.zeros(60, int)}
         now = ["one"]
-        case = Case(lambda: given[now[0]], lambda: now.__setitem__(0, "two"), lambda: now.__setitem__(0, "one"))
+        case = Case(
+            lambda: given[now[0]], lambda: now.__setitem__(0, "two"), lambda: now.__setitem__(0, "one")
+        )
         require_told(case, tmp_path / "run", pk.analyze_arrays)
 
 
