@@ -99,3 +99,18 @@ DICTIONARIES = (
     Defect("latents trained again have the same fingerprint", "model/dictionaries/encoder.py", "                    digest.update(array.data)\n", "", f"{SAELENS} -k fingerprint"),
 )  # fmt: skip
 DEFECTS += DICTIONARIES
+# a run that is not the run asked for
+IDENTITY = f"{RUN}/test_identity.py"
+DEFECTS += (
+    Defect("a file is told by its name and size", "run/contents.py", "                digest = of_file(path, told) if held is None else held", "                digest = str(stamp.size)", f"{IDENTITY} -k 'middle'"),
+    Defect("only the first leaf of a file is digested", "fingerprint.py", "    starts = range(0, n_bytes, LEAF)", "    starts = range(0, min(n_bytes, 1), LEAF)", "tests/test_fingerprint.py"),
+    Defect("a large file is remembered by what can be put back", "run/contents.py", "held.st_mtime_ns, held.st_ctime_ns)", "held.st_mtime_ns, 0)", f"{IDENTITY} -k Remembered"),
+    Defect("concepts are told by their names", "text/concepts/blocks.py", "        return of_value(self)\n", "        return of_value(self.columns)\n", f"{IDENTITY} -k 'masks or mask'"),
+    Defect("a function is told by its name", "text/concepts/blocks.py", "self.tokens, *map(of_array, self.found)])", "self.tokens])", f"{IDENTITY} -k function"),
+    Defect("buffers are no part of a model", "model/state.py", "    held |= dict(model.named_buffers(remove_duplicate=False))\n", "", f"{IDENTITY} -k in_place"),
+    Defect("a tokenizer is no part of a call", "run/pipeline.py", "tokenizer=of_given(model, tokenizer),", "tokenizer=None,", f"{IDENTITY} -k tokenizer"),
+    Defect("hooks are let through", "model/hooks.py", "    if found:\n", "    if False:\n", f"{IDENTITY} -k Hooks"),
+    Defect("a file that changes during the run is not noticed", "run/session.py", "        job.contents.require_unchanged(in_memory=job.engine == \"local\")", "        pass", f"{IDENTITY} -k written_to"),
+    Defect("the caller keeps the threads of the run", "run/threads.py", "        torch.set_num_threads(here)", "        pass", f"{RUN}/test_threads.py -k 'comes_back or worker'"),
+    Defect("two spikes become one", "run/pipeline.py", "    if twice:\n", "    if False:\n", f"{IDENTITY} -k spikes"),
+)  # fmt: skip

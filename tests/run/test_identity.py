@@ -33,7 +33,7 @@ from probekit.run.result import Run
 from probekit.run.study import Settings
 
 IDS = np.arange(2_048)
-WORDS = "the cat sat on a mat and then it saw that the dog had been here before us ".split()
+WORDS = "the cat sat on a mat and then it saw that the dog had been here before us ".split()  # noqa: SIM905
 
 
 class Told(Run):
@@ -641,12 +641,16 @@ def plain_model() -> Any:
     """A small model of transformers, the same each time."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return LlamaForCausalLM(
+    with torch.random.fork_rng():  # transformers draws from the global generator
+        model: Any = LlamaForCausalLM(
             LlamaConfig(vocab_size=2_048, hidden_size=16, intermediate_size=48, num_hidden_layers=2,
                         num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64)
         )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
 
 
 IN_PLACE: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
@@ -885,13 +889,14 @@ class TestArrays:
 # ------------------------------------------------------------------------------- whole runs
 
 
+WHOLE: dict[str, Any] = {
+    "layers": [0], "twins": 4, "max_pairs": 4, "max_tokens": 4_000, "context": 40, "min_support": 10, "spikes": (),
+    "controls": (), "device": "cpu",
+}  # fmt: skip
+
+
 class TestWhole:
     """Real runs, from `analyze` to the tables."""
-
-    OPTIONS: dict[str, Any] = {
-        "layers": [0], "twins": 4, "max_pairs": 4, "max_tokens": 4_000, "context": 40, "min_support": 10, "spikes": (),
-        "controls": (), "device": "cpu",
-    }  # fmt: skip
 
     def test_a_corrected_label_is_another_run(self, tmp_path: Path) -> None:
         """The fault that was seen: the same names, other ids, the old numbers in 0.0 s."""
@@ -902,7 +907,7 @@ class TestWhole:
 
         def call(period: int, **more: Any) -> pk.Run:
             return pk.analyze(
-                "nano", corpus, concepts=masks(period), out=out, progress=watch, **self.OPTIONS, **more
+                "nano", corpus, concepts=masks(period), out=out, progress=watch, **WHOLE, **more
             )
 
         first = call(2)
@@ -927,7 +932,7 @@ class TestWhole:
                 change()
 
         corpus = pk.Corpus.from_texts([text(n, 1) for n in range(120)])
-        call: dict[str, Any] = {"corpus": corpus, "concepts": masks(), "out": out, **self.OPTIONS}
+        call: dict[str, Any] = {"corpus": corpus, "concepts": masks(), "out": out, **WHOLE}
         with pytest.raises(InputError, match="changed while the run was reading it"):
             pk.analyze(folder, progress=watch, **call)
         assert done
@@ -941,7 +946,7 @@ class TestWhole:
         held.require_unchanged()
         other = folder / "other"
         other.write_bytes(bytes(file.stat().st_size))
-        os.replace(other, file)
+        other.replace(file)
         held.require_unchanged(in_memory=True)  # whoever has the old file open keeps what it held
         with pytest.raises(InputError, match="changed while the run was reading it"):
             held.require_unchanged()

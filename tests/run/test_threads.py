@@ -87,9 +87,16 @@ def test_the_count_comes_back_also_when_the_work_fails() -> None:
         return [int(pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas"]
 
     here, before = torch.get_num_threads(), blas()
-    with pytest.raises(ZeroDivisionError), computing_with(here + 1):
-        assert torch.get_num_threads() == here + 1
-        raise ZeroDivisionError
+    inside: list[int] = []
+
+    def failing() -> None:
+        with computing_with(here + 1):
+            inside.append(torch.get_num_threads())
+            raise ZeroDivisionError("on purpose")
+
+    with pytest.raises(ZeroDivisionError, match="on purpose"):
+        failing()
+    assert inside == [here + 1]
     assert (torch.get_num_threads(), blas()) == (here, before)
 
 
