@@ -83,8 +83,8 @@ def analyze(
 
     Args:
         model: "gpt2" or another hub name or short name, with a revision or training checkpoint behind an @
-            ("EleutherAI/pythia-70m@step3000"), a folder in Hugging Face format, "nano" (bundled), a TransformerBridge, or
-            a `transformers` model.
+            ("EleutherAI/pythia-70m@step3000"), a folder in Hugging Face format, "nano" (bundled), or a TransformerBridge or
+            `transformers` model without hooks of your own.
         corpus: None or "docs" (the offline corpus), a file, a hub dataset, or a `Corpus`.
         concepts: None (the defaults), a `Concepts` set or a list of them, a TOML file, or name → bool[vocab].
         layers: layers to measure: numbers, or words such as "0,2-4"; None takes all.
@@ -102,7 +102,8 @@ def analyze(
         seed: of twins and of the sample of pairs; also deals documents to the halves.
         device: "auto", "cpu" or "cuda".
         engine: "local", or "ray": layers and twins as tasks on the Ray cluster this machine belongs to, or on its own cores.
-        progress: None (bars when a terminal watches), False (silent), or a function of (what, tokens done, tokens).
+        progress: None (bars when a terminal watches), False (silent), or a function of (what, tokens done, tokens); large
+            files that are hashed are told in bytes.
         twin_ks: sizes at which twins are confirmed; 0 stands for all neurons. 16 always is.
         controls: further kinds of twins that are shown and decide nothing: "isotropic", "shuffle".
         spikes: sizes of the known ANDs that are added to a tenth of the pairs to measure the sensitivity, in standard
@@ -117,7 +118,8 @@ def analyze(
         tokenizer: of a `transformers` model given as an object.
 
     Returns:
-        The finished run. Where `out` holds the same run finished, it is loaded; unfinished, it is continued.
+        The finished run. Where `out` holds the same run finished, it is loaded; unfinished, it is continued. The same is
+        one whose files, objects, labels and settings hold the same, whatever they are called.
 
     Raises:
         InputError: data or configuration cannot be used; no pair is testable. The disk is as it was.

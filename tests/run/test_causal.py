@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,15 @@ def test_the_strongest_of_each_layer_are_taken(scene: Any) -> None:
     )
 
 
+def test_concepts_of_the_same_names_that_hold_elsewhere_are_refused(scene: Any) -> None:
+    planted, run, pairs = scene
+    block = planted.concepts.blocks[0]
+    other = pk.Concepts((replace(block, masks=np.roll(block.masks, 1, axis=1)), *planted.concepts.blocks[1:]))
+    assert other.names == planted.concepts.names
+    with pytest.raises(InputError, match=r"concepts: got \w+, but .* pass the concepts of the run"):
+        pk.causal(run, planted.model, concepts=other, pairs=pairs[:1], progress=False)
+
+
 def test_what_cannot_be_used_is_refused(scene: Any, arrays: Any) -> None:
     planted, run, pairs = scene
     options: dict[str, Any] = {"concepts": planted.concepts, "progress": False}
@@ -130,7 +140,7 @@ def test_what_cannot_be_used_is_refused(scene: Any, arrays: Any) -> None:
         pk.causal(run, planted.model, what="soul", **options)
     with pytest.raises(InputError, match="n_random: got 0, wanted a whole number ≥ 1"):
         pk.causal(run, planted.model, n_random=0, **options)
-    with pytest.raises(InputError, match="pass that model"):
+    with pytest.raises(InputError, match="pass the model of the run"):
         pk.causal(run, "nano", **options)
     with pytest.raises(InputError, match="not among the tested pairs"):
         pk.causal(run, planted.model, pairs=[("f0", "nobody")], **options)
