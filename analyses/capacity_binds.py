@@ -124,7 +124,7 @@ def nano() -> Iterator[str]:
     rows = np.random.default_rng(0).standard_normal((piece, whole.d_model)) * float(own.w_in.std())
     untrained = MlpWeights.from_arrays(rows, np.zeros(piece), activation=whole.activation)
     yield from said(
-        f"nano: the first {piece} neurons of layer {LAYER}", judged(inputs, own, planned, subject.bits)
+        f"nano: the first {piece} neurons of layer {LAYER}", judged(inputs, own, planned, subject.bits(LAYER))
     )
     yield from said(f"{piece} untrained neurons on the same inputs", judged(inputs, untrained, planned, 32.0))
 

@@ -9,19 +9,31 @@ else None (Qwen2); what the architecture's defaults say is not asked.
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
+import functools
+import re
+import threading
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from probekit.errors import ConfigError, InputError, ModelError, OutOfMemoryError
-from probekit.model.folder import find_folder, first_line, read_tokenizer, stored_bits
+from probekit.errors import ConfigError, InputError, ModelError, OutOfMemoryError, ProbekitError
+from probekit.model import checkpoint
+from probekit.model.folder import (
+    CUSTOM_CODE,
+    find_folder,
+    first_line,
+    read_tokenizer,
+    stored_bits,
+    stored_tensors,
+)
+from probekit.model.gguf import UNPACK, GgufFile, file_of, read_model
 from probekit.model.hooks import require_unhooked
-from probekit.model.plain import PlainModel, Unbridged
+from probekit.model.plain import PlainModel, Unbridged, sharing_copy
 from probekit.model.sites import prove_sites, read_weights, require_sites
 from probekit.model.weights import MlpWeights
 
@@ -56,10 +68,16 @@ class Host:
     """Where the model computes."""
     dtype: torch.dtype
     """What the model computes in; activations are delivered in float32."""
-    bits: int
-    """Bits a weight has where the model is stored."""
+    bits: int | float
+    """Bits a weight has where the model is stored, over the whole model."""
     plain: PlainModel | None = None
     """The same model without hook points, for reading alone; None where it is not proved equal."""
+    layer_bits: tuple[float, ...] | None = None
+    """Bits of the weights that act at each layer's neurons, where a file holds them in several types."""
+    stored: str = ""
+    """How the file holds the weights, in words; empty for plain floats."""
+    notes: tuple[str, ...] = ()
+    """What was done to read the model, where that is more than loading it."""
 
     def mlp(self, layer: int) -> MlpWeights:
         """The weights that act at one layer's neurons, float32.
@@ -68,7 +86,11 @@ class Host:
             InputError: there is no such layer.
         """
         self.check_layer(layer)
-        return read_weights(self.bridge, layer, self.activation, self.bits)
+        return read_weights(self.bridge, layer, self.activation, self.bits_at(layer))
+
+    def bits_at(self, layer: int) -> int | float:
+        """Bits a weight has that acts at one layer's neurons, where the model is stored."""
+        return self.bits if self.layer_bits is None else self.layer_bits[layer]
 
     def check_layer(self, layer: int) -> None:
         """Refuse a layer the model does not have.
@@ -89,19 +111,36 @@ class Host:
         return str(self.tokenizer.convert_ids_to_tokens(token_id))
 
 
+_P, _T = ParamSpec("_P"), TypeVar("_T")
+_LOADING = threading.RLock()
+
+
+def _one_at_a_time(load: Callable[_P, _T]) -> Callable[_P, _T]:
+    """The model libraries switch things for the whole process while they load, and two threads leave them switched."""
+
+    @functools.wraps(load)
+    def alone(*args: _P.args, **options: _P.kwargs) -> _T:
+        with _LOADING:
+            return load(*args, **options)
+
+    return alone
+
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@_one_at_a_time
 def load_host(
     model: Any, *, device: str = "auto", dtype: torch.dtype | str | None = None, tokenizer: Any | None = None
 ) -> Host:
     """Load a model and prove its MLP sites.
 
     Args:
-        model: "nano" (the bundled model), a folder in Hugging Face format, a hub name or one of the short names in
-            use ("gpt2", "gpt2-small", "EleutherAI/pythia-70m"), with the revision or training checkpoint behind an @
+        model: "nano" (the bundled model), a folder in Hugging Face format, a GGUF file or a folder that holds one, a hub
+            name or one of the short names in use ("gpt2", "gpt2-small", "EleutherAI/pythia-70m"), with the revision or training checkpoint behind an @
             ("EleutherAI/pythia-70m@step3000"); a TransformerBridge, which is used as it is but put into evaluation
-            mode (its tokenizer may be None); or a `transformers` model, which the bridge switches to eager attention.
+            mode (its tokenizer may be None); or a `transformers` model, which stays as it is: the bridge gets a copy that
+            shares its weights.
         device: "auto" (the accelerator if there is one; an object stays where it is), "cpu" or "cuda".
         dtype: what to compute in: a torch dtype or "float32", "bfloat16", "float16". None: on an accelerator what
             the model is stored in, on a CPU float32, which holds 16-bit weights exactly and is faster there; nano
@@ -135,12 +174,10 @@ def load_host(
     if isinstance(model, PreTrainedModel | TransformerBridge):
         require_unhooked(model, type(model).__name__)
     if isinstance(model, PreTrainedModel):
-        if device != "auto":
-            cast(Any, model).to(_device(device))
-        return _load_object(model, tokenizer)
+        return _load_object(model, tokenizer, None if device == "auto" else _device(device))
     if not isinstance(model, TransformerBridge):
         raise ModelError(
-            f"model: got a {type(model).__name__}, wanted a hub name, a folder, a transformers model or a "
+            f"model: got a {type(model).__name__}, wanted a hub name, a folder, a GGUF file, a transformers model or a "
             "TransformerBridge. Wrap a model "
             "with TransformerBridge.boot_transformers(folder, hf_model=model, tokenizer=tokenizer)."
         )
@@ -154,19 +191,36 @@ def load_host(
     return _host(model, name, model.tokenizer, bits=None)
 
 
-def _load_object(model: Any, tokenizer: Any | None) -> Host:
-    """Host of a `transformers` model that lies in memory; nothing is looked up anywhere."""
-    name = str(getattr(model, "name_or_path", "") or type(model).__name__)
+def _load_object(given: Any, tokenizer: Any | None, device: torch.device | None) -> Host:
+    """Host of a `transformers` model that lies in memory; nothing is looked up anywhere, and the model stays as it is."""
+    name = str(getattr(given, "name_or_path", "") or type(given).__name__)
+    if getattr(given, "_hf_peft_config_loaded", False):
+        raise ModelError(
+            f"{name}: an adapter is loaded into the model; merge it first (peft: PeftModel.merge_and_unload()), so that the weights "
+            "are those that act."
+        )
+    file = file_of(given)
+    model = checkpoint.as_plain(
+        sharing_copy(given, name), name, UNPACK if file else "Dequantise it (model.dequantize()) first."
+    ).eval()
+    if device is not None:
+        model.to(device)
+    return _of_plain(model, name, tokenizer, file)
+
+
+def _of_plain(model: Any, name: str, tokenizer: Any | None, file: GgufFile | None) -> Host:
+    """Host of a `transformers` model that nobody else holds."""
     with TemporaryDirectory(prefix="probekit-") as folder:
         # booted from its own configuration: by name the bridge would ask the hub even for a model it is given
         model.config.save_pretrained(folder)
         lent = _tokenizer_in(Path(folder), tokenizer)
         unbridged = Unbridged.of(model)
         bridge = _bridged(Path(folder), model, lent, model.device, shown=name)
+    bridge.original_model.requires_grad_(False)
     if tokenizer is None:
         bridge.tokenizer = None
-    shown = Path(name).name if Path(name).is_dir() else name
-    return _host(bridge, shown, tokenizer, bits=None, unbridged=unbridged)
+    shown = Path(name).name if Path(name).exists() else name
+    return _host(bridge, shown, tokenizer, bits=None, unbridged=unbridged, file=file)
 
 
 def _tokenizer_in(folder: Path, tokenizer: Any | None) -> Any:
@@ -183,13 +237,25 @@ def _tokenizer_in(folder: Path, tokenizer: Any | None) -> Any:
 
 
 def _load_named(name: str, device: torch.device, dtype: torch.dtype | None) -> Host:
-    folder, shown = find_folder(name)
-    tokenizer = read_tokenizer(folder)
-    stored = stored_bits(folder)
+    found, shown = find_folder(name)
+    if found.is_file():
+        return _load_gguf(found, device, dtype)
+    tokenizer = read_tokenizer(found)
+    stored = stored_bits(found)
     if dtype is None and (name == "nano" or device.type == "cpu"):
         dtype = torch.float32
-    bridge, unbridged = _boot(folder, tokenizer, device, dtype)
-    return _host(bridge, shown, tokenizer, stored, unbridged)
+    bridge, unbridged, notes = _boot(found, tokenizer, device, dtype)
+    return _host(bridge, shown, tokenizer, stored, unbridged, notes=notes)
+
+
+def _load_gguf(path: Path, device: torch.device, dtype: torch.dtype | None) -> Host:
+    from probekit.model.gguf_tokenizer import read_tokenizer as tokenizer_of
+
+    file = GgufFile(path)
+    tokenizer = tokenizer_of(file)
+    with _refusals(str(path), device), torch.random.fork_rng(devices=[]), _no_progress_bar():
+        model = read_model(file, dtype).to(device)
+    return _of_plain(model, str(path), tokenizer, file)
 
 
 @dataclass(frozen=True)
@@ -206,6 +272,7 @@ class Reader:
     """Positions the model was made for."""
 
 
+@_one_at_a_time
 def load_reader(model: Any) -> Reader:
     """How a model reads text: of a name or folder only the tokenizer and the configuration are read.
 
@@ -219,11 +286,20 @@ def load_reader(model: Any) -> Reader:
         from transformers import AutoConfig
 
         folder, shown = find_folder(str(model))
-        try:
-            config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{folder}: config.json cannot be used ({first_line(error)}).") from error
-        tokenizer = read_tokenizer(folder)
+        if folder.is_file():
+            from probekit.model.gguf_config import read_config
+            from probekit.model.gguf_tokenizer import read_tokenizer as tokenizer_of
+
+            file = GgufFile(folder)
+            config, tokenizer = read_config(file), tokenizer_of(file)
+        else:
+            try:
+                config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            except (OSError, ValueError, KeyError) as error:
+                if "trust_remote_code" in str(error):
+                    raise ModelError(CUSTOM_CODE.format(folder)) from error
+                raise ModelError(f"{folder}: config.json cannot be used ({first_line(error)}).") from error
+            tokenizer = read_tokenizer(folder)
         n_vocab = int(getattr(config, "vocab_size", None) or len(tokenizer))
         context = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
         bos_id = _bos_id(tokenizer, n_vocab, bridged=False)
@@ -234,31 +310,47 @@ def load_reader(model: Any) -> Reader:
 
 def _boot(
     folder: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype | None
-) -> tuple[Any, Unbridged]:
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-
+) -> tuple[Any, Unbridged, tuple[str, ...]]:
+    checkpoint.require_float_files(folder, ((name, kind) for name, (kind, _) in stored_tensors(folder).items()))
     with (
-        _refusals(str(folder), device, SafetensorError),
+        _refusals(str(folder), device),
         torch.random.fork_rng(devices=[]),
         _no_progress_bar(),
     ):
         # The libraries draw weights that they then overwrite, from the global generator.
         # Loaded here, not by the bridge: only so does one learn of weights that the files lack and that
         # would otherwise stay random without a word.
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype="auto" if dtype is None else dtype,
-            output_loading_info=True,
-            local_files_only=True,
-        )
-        hf_model, info = loaded
-        _require_complete(folder, info)
-        hf_model = hf_model.to(device)
+        hf_model, info = _from_files(folder, dtype)
+        wrapper = checkpoint.wrapper_of(sorted(info["unexpected_keys"])) if info["missing_keys"] else ""
+        if wrapper:
+            hf_model, info = _from_files(folder, dtype, key_mapping={f"^{re.escape(wrapper)}": ""})
+        checkpoint.require_complete(folder, info["missing_keys"])
+        checkpoint.require_nothing_left(folder, hf_model, info["unexpected_keys"])
+        applied = getattr(hf_model, "hf_quantizer", None) is not None
+        if checkpoint.quantisation(folder) is not None and not applied:
+            raise ModelError(
+                f"{folder}: config.json says that the weights are quantised ({checkpoint.quantisation(folder)}), but nothing undid "
+                "it; wanted float weights. Dequantise the model and save it again."
+            )
+        hf_model = checkpoint.as_plain(hf_model, str(folder), "Dequantise the model and save it again.")
+        hf_model = hf_model.to(device) if not applied or dtype is None else hf_model.to(device, dtype)
     unbridged = Unbridged.of(hf_model)
     bridge = _bridged(folder, hf_model, tokenizer, device, shown=str(folder))
     bridge.original_model.requires_grad_(False)
-    return bridge, unbridged
+    notes = (f"Names of the weights began with {wrapper!r}, which a wrapper had put there, and were read without it.",)
+    return bridge, unbridged, notes if wrapper else ()
+
+
+def _from_files(folder: Path, dtype: torch.dtype | None, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """A folder's model and what its files lack and have over."""
+    from transformers import AutoModelForCausalLM
+
+    # what is quantised is turned into numbers in its own dtype; asked for another one, fp8 is refused on a CPU
+    asked = "auto" if dtype is None or checkpoint.quantisation(folder) else dtype
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=asked, output_loading_info=True, local_files_only=True, trust_remote_code=False, **options
+    )
+    return loaded
 
 
 def _bridged(folder: Path, hf_model: Any, tokenizer: Any | None, device: torch.device, *, shown: str) -> Any:
@@ -267,37 +359,41 @@ def _bridged(folder: Path, hf_model: Any, tokenizer: Any | None, device: torch.d
     with _refusals(shown, device), torch.random.fork_rng(devices=[]), _no_progress_bar():
         # A copy: the bridge adds special tokens to the tokenizer it is given, with ids no embedding has.
         return TransformerBridge.boot_transformers(
-            str(folder), hf_model=hf_model, tokenizer=copy.deepcopy(tokenizer), device=device
+            str(folder), hf_model=hf_model, tokenizer=copy.deepcopy(tokenizer), device=device, trust_remote_code=False
         )
 
 
 @contextmanager
-def _refusals(shown: str, device: torch.device, *more: type[Exception]) -> Generator[None]:
-    """What the model libraries raise, as one error of ours."""
+def _refusals(shown: str, device: torch.device) -> Generator[None]:
+    """What the model libraries raise, and those that they call for a quantised or odd checkpoint, as one error of ours."""
     try:
         yield
+    except ProbekitError:
+        raise
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
             f"{shown}: the model does not fit on {device}; choose device='cpu' or dtype='bfloat16'."
         ) from error
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, *more) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # libraries raise whatever they like over a file
+        if "trust_remote_code" in str(error):
+            raise ModelError(CUSTOM_CODE.format(shown)) from error
         raise ModelError(
             f"{shown}: the model could not be loaded ({type(error).__name__}: {first_line(error)}). "
             "Wanted a complete checkpoint of a decoder-only transformer that TransformerLens supports."
         ) from error
 
 
-def _require_complete(folder: Path, loading_info: dict[str, Any]) -> None:
-    missing = sorted(loading_info["missing_keys"])
-    if missing:
-        raise ModelError(
-            f"{folder}: {len(missing)} weights are missing from the files (first: {missing[0]}) and would be "
-            "random; wanted a complete checkpoint. Download or save the model again."
-        )
-
-
 def _host(
-    bridge: Any, name: str, tokenizer: Any | None, bits: int | None, unbridged: Unbridged | None = None
+    bridge: Any,
+    name: str,
+    tokenizer: Any | None,
+    bits: int | float | None,
+    unbridged: Unbridged | None = None,
+    *,
+    file: GgufFile | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Host:
     if getattr(bridge, "compatibility_mode", False):
         raise ModelError(
@@ -310,6 +406,8 @@ def _host(
     n_vocab = _embedding_rows(bridge, name)
     context = int(bridge.cfg.n_ctx)
     stored = bits if bits is not None else 8 * parameter.element_size()
+    if file is not None:
+        stored, notes = file.mean_bits, (*notes, _how_read(file, len(bridge.blocks)))
     activation = prove_sites(bridge, name, n_vocab, context, stored)
     first = read_weights(bridge, 0, activation, stored)
     return Host(
@@ -328,6 +426,25 @@ def _host(
         dtype=parameter.dtype,
         bits=stored,
         plain=unbridged.proved(bridge, n_vocab, context) if unbridged else None,
+        layer_bits=None if file is None else tuple(file.bits(layer) for layer in range(len(bridge.blocks))),
+        stored="" if file is None else f"GGUF, {file.kinds(range(len(bridge.blocks)))}",
+        notes=notes,
+    )
+
+
+def _how_read(file: GgufFile, n_layers: int) -> str:
+    """What was read from a GGUF file, for the report."""
+    bits = sorted({round(file.bits(layer), 2) for layer in range(n_layers)})
+    many = f"{bits[0]:g}" if len(bits) == 1 else f"{bits[0]:g} to {bits[-1]:g}"
+    tokens: list[str] = file.get("tokenizer.ggml.tokens") or []
+    start = file.get("tokenizer.ggml.bos_token_id")
+    named = "no start mark" if start is None or start >= len(tokens) else f"start mark {tokens[start]!r}"
+    adds = file.get("tokenizer.ggml.add_bos_token")
+    return (
+        f"The weights come from a GGUF file and were turned back into numbers: those that act at the neurons are stored as "
+        f"{file.kinds(range(n_layers))}, {many} bits a weight with the scales. The file names the tokenizer "
+        f"{file.get('tokenizer.ggml.model')!r}, its splitting rule {file.get('tokenizer.ggml.pre', 'none')!r} and {named} "
+        f"(add_bos_token: {'not stated' if adds is None else str(bool(adds)).lower()})."
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from probekit.errors import ModelError
 from probekit.model.sites import INPUT_SITE, NEURON_SITE, capture, proof_tokens
 
 _FAR = 64
@@ -70,6 +71,31 @@ class PlainModel:
             for handle in handles:
                 handle.remove()
         return captured
+
+
+def sharing_copy(model: Any, name: str) -> Any:
+    """A model of its own modules, configuration and flags, whose weights lie where those of the given one lie.
+
+    A bridge puts itself into the model it is given, and sets its attention, mode and flags.
+
+    Args:
+        model: a `transformers` model; it stays as it is.
+        name: what the user called it.
+
+    Raises:
+        ModelError: it cannot be copied.
+    """
+    shared: dict[int, Any] = {
+        id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()
+    }
+    shared |= {id(b): b.detach() for b in model.buffers()}
+    try:
+        return copy.deepcopy(model, shared)
+    except Exception as error:  # whatever hangs on the model
+        raise ModelError(
+            f"{name}: something that hangs on the model cannot be copied ({type(error).__name__}: {error}), and the model you "
+            "gave is never changed. Take hooks and wrappers off, or save the model and pass the folder."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def require_sites(bridge: Any, name: str) -> None:
                 )
 
 
-def read_weights(bridge: Any, layer: int, activation: str, bits: int) -> MlpWeights:
+def read_weights(bridge: Any, layer: int, activation: str, bits: int | float) -> MlpWeights:
     """The weights that act at one layer's neurons, [neuron input] whatever way the model stores them.
 
     Raises:
@@ -78,7 +78,7 @@ def read_weights(bridge: Any, layer: int, activation: str, bits: int) -> MlpWeig
     )
 
 
-def prove_sites(bridge: Any, name: str, n_vocab: int, context: int, bits: int) -> str:
+def prove_sites(bridge: Any, name: str, n_vocab: int, context: int, bits: int | float) -> str:
     """Run a few random tokens and demand that every layer's sites are what their names say.
 
     Returns:

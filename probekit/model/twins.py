@@ -250,8 +250,8 @@ def random_model(model: Any, *, seed: int) -> Host:
             f"model: got a {type(model).__name__}; an untrained model is made from a name or folder, which tells how the "
             "architecture is initialised. Save the model, or leave the untrained models out."
         )
-    folder, tokenizer = bare_folder(str(model))
-    with redirect_stdout(StringIO()):  # the model library prints where it moves the model
+    # the model library prints where it moves the model
+    with bare_folder(str(model)) as (folder, tokenizer), redirect_stdout(StringIO()):
         bridge = random_init_bridge(str(folder), seed=seed, tokenizer=copy.deepcopy(tokenizer), device="cpu")
     bridge.original_model.requires_grad_(False)
     return load_host(bridge)

@@ -89,7 +89,7 @@ class MlpWeights:
     """The gate's bias, zero where the model has none; None in a plain layer."""
     activation: str = "relu"
     """A key of ACTIVATIONS."""
-    bits: int = 32
+    bits: int | float = 32
     """Bits a weight has where the model is stored."""
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ class MlpWeights:
         w_gate: np.ndarray | Tensor | None = None,
         b_gate: np.ndarray | Tensor | None = None,
         activation: str = "relu",
-        bits: int = 32,
+        bits: int | float = 32,
         device: str | torch.device | None = None,
     ) -> MlpWeights:
         """Weights from arrays of any float dtype, checked.

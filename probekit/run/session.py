@@ -216,7 +216,7 @@ def _measure_group(subject: Subject, stage: Stage, measured: Iterator[LayerMeasu
     for measure in measured:
         result = judge(
             measure, planned, names=subject.names, kinds=subject.kinds,
-            n_params=subject.n_params(measure.layer), bits_stored=float(subject.bits),
+            n_params=subject.n_params(measure.layer), bits_stored=float(subject.bits(measure.layer)),
         )  # fmt: skip
         examples = examples_of(measure, result.pairs, planned, subject.tokens, subject.tokenizer)
         looks = look_table(measure, planned, subject.names)

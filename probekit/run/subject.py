@@ -64,8 +64,8 @@ class Subject:
     """Neurons of a layer."""
     n_params: Callable[[int], int]
     """Weights that act at a layer's neurons."""
-    bits: int
-    """Bits of a stored weight."""
+    bits: Callable[[int], int | float]
+    """Bits of a stored weight of those that act at a layer's neurons."""
     model: dict[str, Any]
     """The `model` section of summary.json."""
     corpus: dict[str, Any]
@@ -165,11 +165,11 @@ def model_subject(
         layers=chosen,
         n_neurons=host.d_mlp,
         n_params=lambda layer: host.mlp(layer).n_params,
-        bits=host.bits,
+        bits=host.bits_at,
         model={
             "name": host.name, "n_layers": host.n_layers, "d_model": host.d_model, "d_mlp": host.d_mlp,
             "activation": host.activation, "gated": host.gated, "dtype": str(host.dtype).removeprefix("torch."),
-            "device": host.device.type,
+            "device": host.device.type, **({"stored": host.stored} if host.stored else {}),
         },
         corpus={
             "name": tokens.name, "fingerprint": tokens.fingerprint, "n_tokens_fit": n_fit,
@@ -183,6 +183,7 @@ def model_subject(
         kinds=pair_kinds(labelled.kinds, labelled.lags, planned.study.pairs, labelled.by_token),
         planned=planned,
         notes=[
+            *host.notes,
             *([NO_TWINS_NOTE] if settings.twins == 0 else []),
             *([TYPES_NOTE] if settings.heldout_types else []),
             *coding_note(LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens), labelled.names),
@@ -279,7 +280,7 @@ def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Sub
         layers=[0],
         n_neurons=n_neurons,
         n_params=lambda layer: n_params,
-        bits=32 if mlp is None else mlp.bits,
+        bits=lambda layer: 32.0 if mlp is None else float(mlp.bits),
         model={
             "name": "arrays", "n_layers": 1, "d_model": None if given.inputs is None else given.inputs.shape[1],
             "d_mlp": n_neurons, "activation": None if mlp is None else mlp.activation,

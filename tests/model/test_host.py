@@ -205,7 +205,7 @@ class TestRefused:
     def test_something_else(self):
         with pytest.raises(
             ModelError,
-            match="got a dict, wanted a hub name, a folder, a transformers model or a TransformerBridge",
+            match="got a dict, wanted a hub name, a folder, a GGUF file, a transformers model or a TransformerBridge",
         ):
             load_host({})
 
