@@ -75,6 +75,8 @@ def find_folder(name: str) -> tuple[Path, str]:
 
 _SAVE = "Write one with model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER)."
 _MERGE = "Merge it into its model (peft: model.merge_and_unload().save_pretrained(FOLDER))."
+_LINE = 300
+"""Characters that are shown of what another library says: some list everything they know."""
 _WEIGHT_FILES = (".gguf", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".h5", ".onnx")
 
 
@@ -209,4 +211,5 @@ def stored_bits(folder: Path) -> int | None:
 
 def first_line(error: BaseException) -> str:
     """What an error of another library says, without what follows."""
-    return (str(error).strip().splitlines() or ["no message"])[0]
+    line = (str(error).strip().splitlines() or ["no message"])[0]
+    return line if len(line) <= _LINE else f"{line[:_LINE]} …"

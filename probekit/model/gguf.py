@@ -90,8 +90,9 @@ class GgufFile:
         if not is_gguf(path):
             raise ModelError(f"{path}: not a GGUF file, or none that can be read; download it again.")
         self.path = path
+        library = package()
         try:
-            self._reader: Any = package().GGUFReader(path)
+            self._reader: Any = library.GGUFReader(path)
             self.tensors = {
                 str(tensor.name): StoredTensor(
                     tensor.tensor_type.name, tuple(int(n) for n in reversed(tensor.shape)), int(tensor.n_elements)

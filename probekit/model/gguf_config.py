@@ -376,14 +376,16 @@ def read_config(file: GgufFile) -> Any:
     Raises:
         ModelError: the architecture or something that the file states about the model cannot be built.
     """
-    from transformers import AutoConfig
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     model_type, held = _arguments(file)
     ids = {
         f"{name}_token_id": file.get(f"tokenizer.ggml.{key}_token_id")
         for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))
     }
-    return AutoConfig.for_model(model_type, **held, **ids)
+    config = AutoConfig.for_model(model_type, **held, **ids)
+    config.architectures = [AutoModelForCausalLM._model_mapping[type(config)].__name__]  # pyright: ignore[reportIndexIssue]
+    return config
 
 
 def differences(file: GgufFile, config: Any) -> list[str]:

@@ -9,6 +9,7 @@ Axes: none.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from probekit.errors import ModelError
@@ -62,19 +63,33 @@ def read_tokenizer(file: GgufFile) -> Any:
             f"{file.path}: its tokenizer ({file.get('tokenizer.ggml.model')!r}) cannot be built "
             f"({type(error).__name__}: {error}). Use the model in Hugging Face format."
         ) from error
-    backend = built.backend_tokenizer
+    backend = _without_foreign_tokens(built.backend_tokenizer, len(tokens))
     _split_as_stated(file, backend)
     special = {
         name: tokens[i] for name, key in _SPECIAL.items()
         if (i := file.get(f"tokenizer.ggml.{key}_token_id")) is not None and 0 <= i < len(tokens)
     }  # fmt: skip
-    control = [token for token in built.all_special_tokens if token not in special.values()]
+    types = file.get("tokenizer.ggml.token_type") or []
+    control = [
+        token for token, kind in zip(tokens, types, strict=False)
+        if kind == _CONTROL and token not in special.values() and backend.token_to_id(token) is not None
+    ]  # fmt: skip
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, **special, additional_special_tokens=control, clean_up_tokenization_spaces=False,
         add_bos_token=bool(file.get("tokenizer.ggml.add_bos_token", False)),
     )  # fmt: skip
     _prove(file, tokenizer, tokens)
     return tokenizer
+
+
+def _without_foreign_tokens(backend: Any, n_tokens: int) -> Any:
+    """Without the marks of the class it was built by, such as <|endoftext|>, where the file lists no such token."""
+    from tokenizers import Tokenizer
+
+    held = json.loads(backend.to_str())
+    held["added_tokens"] = [token for token in held["added_tokens"] if token["id"] < n_tokens]
+    held["post_processor"] = None  # marks are put first by nobody but us
+    return Tokenizer.from_str(json.dumps(held))
 
 
 def _require_known(file: GgufFile) -> None:

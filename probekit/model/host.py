@@ -33,7 +33,7 @@ from probekit.model.folder import (
 )
 from probekit.model.gguf import UNPACK, GgufFile, file_of, read_model
 from probekit.model.hooks import require_unhooked
-from probekit.model.plain import PlainModel, Unbridged, sharing_copy
+from probekit.model.plain import PlainModel, Unbridged, norms_as_the_model, sharing_copy
 from probekit.model.sites import prove_sites, read_weights, require_sites
 from probekit.model.weights import MlpWeights
 
@@ -205,6 +205,8 @@ def _load_object(given: Any, tokenizer: Any | None, device: torch.device | None)
     ).eval()
     if device is not None:
         model.to(device)
+    if not model.config.architectures:  # made from a configuration, it was never told what it is called
+        model.config.architectures = [type(model).__name__]
     return _of_plain(model, name, tokenizer, file)
 
 
@@ -249,9 +251,11 @@ def _load_named(name: str, device: torch.device, dtype: torch.dtype | None) -> H
 
 
 def _load_gguf(path: Path, device: torch.device, dtype: torch.dtype | None) -> Host:
+    from probekit.model.gguf_config import read_config
     from probekit.model.gguf_tokenizer import read_tokenizer as tokenizer_of
 
     file = GgufFile(path)
+    read_config(file)  # what cannot be built is refused before anything large is read
     tokenizer = tokenizer_of(file)
     with _refusals(str(path), device), torch.random.fork_rng(devices=[]), _no_progress_bar():
         model = read_model(file, dtype).to(device)
@@ -408,6 +412,9 @@ def _host(
     stored = bits if bits is not None else 8 * parameter.element_size()
     if file is not None:
         stored, notes = file.mean_bits, (*notes, _how_read(file, len(bridge.blocks)))
+    if unbridged is not None:
+        norms_as_the_model(bridge)
+        unbridged.require_same(bridge, name, n_vocab, context)
     activation = prove_sites(bridge, name, n_vocab, context, stored)
     first = read_weights(bridge, 0, activation, stored)
     return Host(

@@ -103,21 +103,48 @@ class Unbridged:
     """A model as it was before a bridge took it apart."""
 
     copied: nn.Module | None
-    """A copy that shares its parameters and buffers; None where it has no fused attention or cannot be copied."""
+    """A copy that shares its parameters and buffers; None where it cannot be copied."""
     names: dict[int, str]
     """Name of each of the model's own modules, by identity."""
+    fused: bool = True
+    """Whether its attention is fused, so that it is worth reading in the bridge's place."""
 
     @classmethod
     def of(cls, hf_model: nn.Module) -> Unbridged:
         """Remember a model that is about to be bridged."""
         names = {id(module): name for name, module in hf_model.named_modules()}
-        if getattr(getattr(hf_model, "config", None), "_attn_implementation", None) != "sdpa":
-            return cls(None, names)
+        fused = getattr(getattr(hf_model, "config", None), "_attn_implementation", None) == "sdpa"
         shared = {id(tensor): tensor for tensor in (*hf_model.parameters(), *hf_model.buffers())}
         try:
-            return cls(copy.deepcopy(hf_model, shared).eval(), names)
+            return cls(copy.deepcopy(hf_model, shared).eval(), names, fused)
         except _REFUSED:
-            return cls(None, names)
+            return cls(None, names, fused)
+
+    def require_same(self, bridge: Any, name: str, n_vocab: int, context: int) -> None:
+        """Refuse a bridge that computes something else than the model it was made of.
+
+        Args:
+            bridge: the bridge of the remembered model.
+            name: what the user called it.
+            n_vocab: rows of the embedding.
+            context: positions the model was made for.
+
+        Raises:
+            ModelError: its logits differ by more than rounding explains.
+        """
+        if self.copied is None:
+            return
+        ids = proof_tokens(n_vocab, min(context, _POSITIONS)).to(next(self.copied.parameters()).device)
+        with torch.inference_mode():
+            here: Tensor = self.copied(ids, use_cache=False).logits.float()
+            there: Tensor = bridge(ids, return_type="logits").float()
+        error, size = (here - there).square().mean().sqrt(), here.square().mean().sqrt()
+        eps = torch.finfo(next(self.copied.parameters()).dtype).eps
+        if not error <= _FAR * eps * (len(bridge.blocks) + 1) ** 0.5 * size:
+            raise ModelError(
+                f"{name}: as TransformerLens runs it, the model gives other logits than as transformers does (relative distance "
+                f"{float(error / size):.2g}): its bridge leaves something of the configuration out. Choose another model."
+            )
 
     def proved(self, bridge: Any, n_vocab: int, context: int) -> PlainModel | None:
         """The plain model of a bridge; None where it is not found equal.
@@ -127,7 +154,7 @@ class Unbridged:
             n_vocab: rows of the embedding.
             context: positions the model was made for.
         """
-        if self.copied is None:
+        if self.copied is None or not self.fused:
             return None
         inputs: list[nn.Module] = []
         outs: list[nn.Module] = []
@@ -144,6 +171,18 @@ class Unbridged:
             outs.append(self.copied.get_submodule(str(parts["out"])))
         plain = PlainModel(self.copied, inputs, outs)
         return plain if _equal(plain, bridge, n_vocab, min(context, _POSITIONS)) else None
+
+
+def norms_as_the_model(bridge: Any) -> None:
+    """Give a bridge's norms the ε of the model's own: TransformerLens knows it by some of its names, else it takes 1e-5."""
+    norms = [
+        (module, float(eps)) for module in bridge.modules()
+        if (own := getattr(module, "original_component", None)) is not None and "Norm" in type(module).__name__
+        and (eps := getattr(own, "variance_epsilon", getattr(own, "eps", None))) is not None
+    ]  # fmt: skip
+    if len({eps for _, eps in norms}) == 1:
+        for module, eps in norms:
+            module.config.eps = eps
 
 
 def _equal(plain: PlainModel, bridge: Any, n_vocab: int, n_positions: int) -> bool:
