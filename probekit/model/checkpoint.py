@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({error}); download or save the model again.") from error
+        raise ModelError(
+            f"{path}: cannot be read as JSON ({error}); download or save the model again."
+        ) from error
     if not isinstance(held, dict):
         raise ModelError(f"{path}: got a {type(held).__name__}, wanted a JSON object; save the model again.")
     return held
@@ -112,8 +114,10 @@ def require_nothing_left(folder: Path, model: nn.Module, unexpected: Iterable[st
     ]  # fmt: skip
     if left:
         raise ModelError(
-            f"{folder}: the files hold {len(left)} tensors that a {type(model).__name__} has no place for (first: {left[0]}): a "
-            "quantisation that was not undone, an adapter, or another architecture. What would be analysed is not the model in "
+            f"{folder}: the files hold {len(left)} tensors that a {type(model).__name__} has no place for "
+            f"(first: {left[0]}): a "
+            "quantisation that was not undone, an adapter, or another architecture. What would be analysed is "
+            "not the model in "
             "the files; wanted plain weights of this architecture. Dequantise or merge the model and save it again."
         )
 
@@ -126,21 +130,29 @@ def _block_prefixes(model: nn.Module) -> tuple[str, ...]:
     return tuple({*own, *(name.removeprefix(inner) for name in own)})
 
 
-def require_float_files(folder: Path, dtypes: Iterable[tuple[str, str]]) -> None:
-    """Refuse weights that are stored as integers where nothing says how they become numbers.
+def require_float_files(folder: Path, dtypes: Mapping[str, str]) -> None:
+    """Refuse weights that are stored as integers, or scaled into 8 bits, where nothing says how they become numbers.
 
     Args:
         folder: the model's.
-        dtypes: name and safetensors dtype of each stored tensor.
+        dtypes: safetensors dtype of each stored tensor, by name.
 
     Raises:
         ModelError: there are some.
     """
-    whole = [name for name, dtype in dtypes if dtype in ("I8", "U8", "I4", "U4", "F4", "I32") and name.endswith("weight")]
-    if whole:
+    method = quantisation(folder)
+    whole = [
+        n
+        for n, dtype in dtypes.items()
+        if dtype in ("I8", "U8", "I4", "U4", "F4", "I32") and n.endswith("weight")
+    ]
+    narrow = [n for n, dtype in dtypes.items() if dtype.startswith("F8") and method is not None]
+    if whole or (narrow and not any("scale" in name for name in dtypes)):
+        first = (whole or narrow)[0]
         raise ModelError(
-            f"{folder}: {len(whole)} weights are stored as integers (first: {whole[0]}) and nothing says how they become numbers; "
-            "wanted float weights. Dequantise the model and save it again."
+            f"{folder}: {len(whole or narrow)} weights are stored as "
+            f"{'integers' if whole else 'scaled numbers'} (first: {first}) and "
+            "nothing says how they become numbers; wanted float weights. Dequantise the model and save it again."
         )
 
 
@@ -170,7 +182,8 @@ def as_plain(model: Any, name: str, advice: str) -> Any:
     if packed:
         dtype = str(model.get_parameter(packed[0]).dtype).removeprefix("torch.")
         raise ModelError(
-            f"{name}: {len(packed)} weights are held quantised (first: {packed[0]}, {dtype}); wanted float16, bfloat16 or float32. "
+            f"{name}: {len(packed)} weights are held quantised (first: {packed[0]}, {dtype}); wanted float16, "
+            "bfloat16 or float32. "
             f"{advice}"
         )
     for module in model.modules():

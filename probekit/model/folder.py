@@ -88,8 +88,14 @@ def _file(path: Path) -> Path:
     """
     if is_gguf(path):
         return path
-    what = {".safetensors": "weights alone", ".gguf": "no GGUF file, whatever its name says", ".json": "a configuration alone"}
-    pickled = dict.fromkeys((".pt", ".pth", ".bin", ".ckpt"), "a pickled checkpoint, which says nothing about the architecture")
+    what = {
+        ".safetensors": "weights alone",
+        ".gguf": "no GGUF file, whatever its name says",
+        ".json": "a configuration alone",
+    }
+    pickled = dict.fromkeys(
+        (".pt", ".pth", ".bin", ".ckpt"), "a pickled checkpoint, which says nothing about the architecture"
+    )
     found = (what | pickled).get(path.suffix, "a file that no model can be read from")
     where = f"pass its folder, {str(path.parent)!r}" if (path.parent / "config.json").is_file() else _SAVE
     raise ModelError(
@@ -108,7 +114,8 @@ def _gguf_inside(folder: Path) -> Path | None:
         return None
     if len(files) > 1:
         raise ModelError(
-            f"{folder}: holds {len(files)} GGUF files ({', '.join(file.name for file in files[:4])}{', …' if len(files) > 4 else ''}), "
+            f"{folder}: holds {len(files)} GGUF files "
+            f"({', '.join(file.name for file in files[:4])}{', …' if len(files) > 4 else ''}), "
             "wanted one. Pass the path of the one you mean."
         )
     return files[0]
@@ -154,7 +161,7 @@ def read_tokenizer(folder: Path) -> Any:
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # noqa: BLE001 - whatever a library raises over a file
+    except Exception as error:
         if "trust_remote_code" in str(error):
             raise ModelError(CUSTOM_CODE.format(folder)) from error
         cause = f"{type(error).__name__}: {first_line(error)}"
@@ -165,7 +172,8 @@ def read_tokenizer(folder: Path) -> Any:
 
 
 CUSTOM_CODE = (
-    "{}: the model comes with code of its own (auto_map in its configuration), and code that comes with a model is never run "
+    "{}: the model comes with code of its own (auto_map in its configuration), and code that comes with a "
+    "model is never run "
     "here. Wanted an architecture that transformers itself knows; or load the model yourself and pass the object."
 )
 
@@ -202,11 +210,11 @@ def stored_bits(folder: Path) -> int | None:
     Raises:
         ModelError: a safetensors file is none, or its header is damaged.
     """
-    n_bytes: Counter[str] = Counter()
-    for dtype, size in stored_tensors(folder).values():
-        n_bytes[dtype] += size
-    known = [(count, dtype) for dtype, count in n_bytes.items() if dtype in _STORED_BITS]
-    return _STORED_BITS[max(known)[1]] if known else None
+    n_weights: Counter[int] = Counter()
+    for dtype, n_bytes in stored_tensors(folder).values():
+        if dtype in _STORED_BITS:
+            n_weights[_STORED_BITS[dtype]] += 8 * n_bytes // _STORED_BITS[dtype]
+    return max(n_weights, key=lambda bits: n_weights[bits]) if n_weights else None
 
 
 def first_line(error: BaseException) -> str:

@@ -1,8 +1,7 @@
-"""A GGUF file: what it states, how many bits its weights have, and the model in it, built as it says.
+"""A GGUF file: what it states, which tensors it holds, and how many bits their weights have.
 
-`transformers` reads the tensors. It takes the configuration from a few keys only and leaves the others at its own defaults,
-so the configuration is built here, from every key (`gguf_config`), and whatever the file states that nobody has used
-is refused by name. Bits come from the sizes of the block formats in the `gguf` package.
+Bits come from the sizes of the block formats in the `gguf` package. What model the file describes is a matter of
+`gguf_config`, `gguf_tokenizer` and `gguf_model`.
 Source: the GGUF specification, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 Axes: none.
 """
@@ -13,16 +12,14 @@ import importlib
 import re
 from collections import Counter
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
-from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from probekit.errors import ConfigError, ModelError
-from probekit.model.checkpoint import as_plain
 
 MAGIC = b"GGUF"
 """What such a file begins with, whatever it is called."""
@@ -30,8 +27,6 @@ NO_GGUF = (
     "reading a GGUF file needs the package gguf, which is not installed here: pip install 'gguf>=0.10' "
     "(from a clone: pip install -e '.[gguf]')."
 )
-UNPACK = "Load it with quantization_config=GgufConfig(dequantize=True), or pass the path of the file."
-"""What to do about a model whose blocks were left packed."""
 _LINK = "model.gguf"
 _AT_THE_NEURONS = r"blk\.{}\.ffn_(up|gate)\.(weight|bias)"
 
@@ -172,87 +167,3 @@ def folder_of(path: Path) -> Generator[tuple[Path, str]]:
     with TemporaryDirectory(prefix="probekit-") as name:
         (Path(name) / _LINK).symlink_to(path.resolve())
         yield Path(name), _LINK
-
-
-def read_model(file: GgufFile, dtype: Any) -> Any:
-    """The `transformers` model that a file describes, dequantised, with its weights.
-
-    Args:
-        file: the file.
-        dtype: a torch dtype; None for float32.
-
-    Raises:
-        ModelError: the architecture or something else that the file states cannot be built, or a tensor is missing,
-            left over or stored in a type that cannot be read.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from probekit.model.gguf_config import read_config
-
-    config = read_config(file)
-    # what it converts it counts on a progress bar that cannot be switched off
-    with folder_of(file.path) as (folder, name), redirect_stderr(StringIO()):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=name, config=config, dtype=dtype or torch.float32, output_loading_info=True,
-            local_files_only=True, trust_remote_code=False,
-        )  # fmt: skip
-    model, info = loaded
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise ModelError(
-            f"{file.path}: holds nothing for {len(missing)} weights of a {type(model).__name__} (first: {missing[0]}), which "
-            "would be random. Choose a complete file, or the model in Hugging Face format."
-        )
-    _require_all_used(file, model)
-    return as_plain(model, str(file.path), UNPACK)
-
-
-def _require_all_used(file: GgufFile, model: Any) -> None:
-    """Refuse a file that holds more than went into the model: what is left over would be left out of what is computed."""
-    from probekit.model.gguf_config import USED_IN_CONFIG
-
-    gguf = package()
-    kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
-    names = gguf.get_tensor_name_map(kinds[file.architecture], model.config.num_hidden_layers)
-    known: set[str] = set()
-    for module in (model, *(child for _, child in model.named_children())):
-        for parameter in module.state_dict():
-            stem, _, last = parameter.rpartition(".")
-            known.add(f"{names.get_name(stem)}.{last}")
-    over = sorted(set(file.tensors) - known - USED_IN_CONFIG)
-    if over:
-        raise ModelError(
-            f"{file.path}: holds {len(over)} tensors that a {type(model).__name__} has no place for (first: {over[0]}), so "
-            "what would be analysed is not the model in the file. Use the model in Hugging Face format."
-        )
-
-
-def file_of(model: Any) -> GgufFile | None:
-    """The file that a `transformers` model in memory was loaded from; None for a model that came from none.
-
-    Raises:
-        ModelError: it came from one that cannot be found any more, or is not what the file says.
-    """
-    held = getattr(getattr(model, "config", None), "quantization_config", None)
-    method = getattr(held, "quant_method", None) or (held.get("quant_method") if isinstance(held, dict) else None)
-    if held is None or str(getattr(method, "value", method)) != "gguf":
-        return None
-    name = str(held.get("gguf_file") if isinstance(held, dict) else held.gguf_file)
-    at = Path(str(model.name_or_path)) / name
-    path = at if at.is_file() else Path(name)
-    if not path.is_file():
-        raise ModelError(
-            f"{type(model).__name__}: was loaded from {name}, which is no longer at {at}, so nobody can say how many bits its "
-            "weights had there and whether all that the file states was built. Pass the path of the file."
-        )
-    file = GgufFile(path)
-    from probekit.model.gguf_config import differences
-
-    other = differences(file, model.config)
-    if other:
-        raise ModelError(
-            f"{path}: the model in memory is not the one that the file describes: {'; '.join(other)}. transformers "
-            f"leaves such entries out; pass the path {str(path)!r} and it is built as the file says."
-        )
-    return file

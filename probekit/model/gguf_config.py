@@ -17,7 +17,11 @@ import numpy as np
 from probekit.errors import ModelError
 from probekit.model.gguf import GgufFile
 
-ROPE_FREQS, ROPE_LONG, ROPE_SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
+ROPE_FREQS, ROPE_LONG, ROPE_SHORT = (
+    "rope_freqs.weight",
+    "rope_factors_long.weight",
+    "rope_factors_short.weight",
+)
 USED_IN_CONFIG = frozenset({ROPE_FREQS, ROPE_LONG, ROPE_SHORT})
 """Tensors that go into the configuration."""
 _REQUIRED: Any = object()
@@ -126,7 +130,9 @@ def _rope(s: Stated, head_dim: int, *, theta: float = 10_000.0, partial: bool = 
     s.take("rope.scale_linear", None)
     original = s.take("rope.scaling.original_context_length", None)
     attention = float(s.take("rope.scaling.attn_factor", 1.0))
-    betas = {b: float(s.take(f"rope.scaling.yarn_{b}", d)) for b, d in (("beta_fast", 32.0), ("beta_slow", 1.0))}
+    betas = {
+        b: float(s.take(f"rope.scaling.yarn_{b}", d)) for b, d in (("beta_fast", 32.0), ("beta_slow", 1.0))
+    }
     s.take("rope.scaling.finetuned", None)  # says how it was trained
     factors = [name in s.file.tensors for name in (ROPE_LONG, ROPE_SHORT)]
     if kind == "yarn":
@@ -362,7 +368,9 @@ def _arguments(file: GgufFile) -> tuple[str, dict[str, Any]]:
     held = read(stated)
     embedding = file.tensors.get("token_embd.weight")
     if embedding is None:
-        raise ModelError(f"{file.path}: holds no token_embd.weight; wanted a language model. Download it again.")
+        raise ModelError(
+            f"{file.path}: holds no token_embd.weight; wanted a language model. Download it again."
+        )
     held["vocab_size"] = embedding.shape[0]
     stated.only("vocab_size", embedding.shape[0])
     held["tie_word_embeddings"] = "output.weight" not in file.tensors
@@ -384,7 +392,8 @@ def read_config(file: GgufFile) -> Any:
         for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))
     }
     config = AutoConfig.for_model(model_type, **held, **ids)
-    config.architectures = [AutoModelForCausalLM._model_mapping[type(config)].__name__]  # pyright: ignore[reportIndexIssue]
+    known: Any = AutoModelForCausalLM._model_mapping
+    config.architectures = [known[type(config)].__name__]
     return config
 
 

@@ -21,7 +21,17 @@ _GPT2 = ("gpt-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "gpt2", 
 _DIGITS_FIRST = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
 """Every digit for itself, then GPT-2's rule on what is between."""
 _QWEN2 = ("qwen2", "stablelm2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "hunyuan", "solar-open")
-_LLAMA3 = ("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano")
+_LLAMA3 = (
+    "llama3",
+    "llama-v3",
+    "llama-bpe",
+    "falcon3",
+    "falcon-h1",
+    "pixtral",
+    "midm-2.0",
+    "lfm2",
+    "jina-v5-nano",
+)
 _WHOLE_WORDS_FIRST = (*_LLAMA3, "tekken")
 """A word that is a token is that token, whatever the merges say."""
 _KNOWN_TO_TRANSFORMERS = (
@@ -57,7 +67,9 @@ def read_tokenizer(file: GgufFile) -> Any:
     _require_known(file)
     try:
         with folder_of(file.path) as (folder, name):
-            built: Any = PreTrainedTokenizerFast.from_pretrained(folder, gguf_file=name, local_files_only=True)
+            built: Any = PreTrainedTokenizerFast.from_pretrained(
+                folder, gguf_file=name, local_files_only=True
+            )
     except (ValueError, KeyError, TypeError, OSError, AttributeError) as error:
         raise ModelError(
             f"{file.path}: its tokenizer ({file.get('tokenizer.ggml.model')!r}) cannot be built "
@@ -128,7 +140,7 @@ def _split_as_stated(file: GgufFile, backend: Any) -> None:
         return
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     rules: dict[str, list[Any]] = {
-        **dict.fromkeys(_DIGITS_FIRST, [pre_tokenizers.Split(Regex(r"\p{N}"), "isolated"), byte_level]),
+        **{name: [pre_tokenizers.Split(Regex(r"\p{N}"), "isolated"), byte_level] for name in _DIGITS_FIRST},
         "falcon": [
             pre_tokenizers.Split(Regex(r"[\p{P}\$\+<=>\^~\|`]+"), "isolated"),
             byte_level,
@@ -143,7 +155,8 @@ def _split_as_stated(file: GgufFile, backend: Any) -> None:
     if rule not in rules:
         known = sorted({*_GPT2, *_DIGITS_FIRST, *_QWEN2, *_KNOWN_TO_TRANSFORMERS, "falcon"})
         raise ModelError(
-            f"{file.path}: its tokenizer splits text by the rule {rule!r} (tokenizer.ggml.pre), which is not known here; wanted "
+            f"{file.path}: its tokenizer splits text by the rule {rule!r} (tokenizer.ggml.pre), which is not "
+            "known here; wanted "
             f"one of {', '.join(known)}. Use the model in Hugging Face format."
         )
     backend.pre_tokenizer = pre_tokenizers.Sequence(rules[str(rule)])
@@ -169,6 +182,7 @@ def _prove(file: GgufFile, tokenizer: Any, tokens: list[str]) -> None:
         found = tokenizer(tokens[i], add_special_tokens=False)["input_ids"]
         if found != [i]:
             raise ModelError(
-                f"{file.path}: the special token {tokens[i]!r} becomes {found}, the file says {i}; text that holds it would be "
+                f"{file.path}: the special token {tokens[i]!r} becomes {found}, the file says {i}; text that "
+                "holds it would be "
                 "read otherwise. Use the model in Hugging Face format."
             )

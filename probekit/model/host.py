@@ -31,7 +31,8 @@ from probekit.model.folder import (
     stored_bits,
     stored_tensors,
 )
-from probekit.model.gguf import UNPACK, GgufFile, file_of, read_model
+from probekit.model.gguf import GgufFile
+from probekit.model.gguf_model import UNPACK, file_of, read_model
 from probekit.model.hooks import require_unhooked
 from probekit.model.plain import PlainModel, Unbridged, norms_as_the_model, sharing_copy
 from probekit.model.sites import prove_sites, read_weights, require_sites
@@ -111,7 +112,8 @@ class Host:
         return str(self.tokenizer.convert_ids_to_tokens(token_id))
 
 
-_P, _T = ParamSpec("_P"), TypeVar("_T")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _LOADING = threading.RLock()
 
 
@@ -136,11 +138,11 @@ def load_host(
     """Load a model and prove its MLP sites.
 
     Args:
-        model: "nano" (the bundled model), a folder in Hugging Face format, a GGUF file or a folder that holds one, a hub
-            name or one of the short names in use ("gpt2", "gpt2-small", "EleutherAI/pythia-70m"), with the revision or training checkpoint behind an @
-            ("EleutherAI/pythia-70m@step3000"); a TransformerBridge, which is used as it is but put into evaluation
-            mode (its tokenizer may be None); or a `transformers` model, which stays as it is: the bridge gets a copy that
-            shares its weights.
+        model: "nano" (the bundled model), a folder in Hugging Face format, a GGUF file or a folder that holds one; a hub
+            name or one of the short names in use ("gpt2", "gpt2-small", "EleutherAI/pythia-70m"), with the revision or
+            training checkpoint behind an @ ("EleutherAI/pythia-70m@step3000"); a TransformerBridge, which is used as it is
+            but put into evaluation mode (its tokenizer may be None); or a `transformers` model, which stays as it is: the
+            bridge gets a copy that shares its weights.
         device: "auto" (the accelerator if there is one; an object stays where it is), "cpu" or "cuda".
         dtype: what to compute in: a torch dtype or "float32", "bfloat16", "float16". None: on an accelerator what
             the model is stored in, on a CPU float32, which holds 16-bit weights exactly and is faster there; nano
@@ -196,7 +198,8 @@ def _load_object(given: Any, tokenizer: Any | None, device: torch.device | None)
     name = str(getattr(given, "name_or_path", "") or type(given).__name__)
     if getattr(given, "_hf_peft_config_loaded", False):
         raise ModelError(
-            f"{name}: an adapter is loaded into the model; merge it first (peft: PeftModel.merge_and_unload()), so that the weights "
+            f"{name}: an adapter is loaded into the model; merge it first (peft: "
+            "PeftModel.merge_and_unload()), so that the weights "
             "are those that act."
         )
     file = file_of(given)
@@ -315,7 +318,7 @@ def load_reader(model: Any) -> Reader:
 def _boot(
     folder: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype | None
 ) -> tuple[Any, Unbridged, tuple[str, ...]]:
-    checkpoint.require_float_files(folder, ((name, kind) for name, (kind, _) in stored_tensors(folder).items()))
+    checkpoint.require_float_files(folder, {name: kind for name, (kind, _) in stored_tensors(folder).items()})
     with (
         _refusals(str(folder), device),
         torch.random.fork_rng(devices=[]),
@@ -330,18 +333,16 @@ def _boot(
             hf_model, info = _from_files(folder, dtype, key_mapping={f"^{re.escape(wrapper)}": ""})
         checkpoint.require_complete(folder, info["missing_keys"])
         checkpoint.require_nothing_left(folder, hf_model, info["unexpected_keys"])
-        applied = getattr(hf_model, "hf_quantizer", None) is not None
-        if checkpoint.quantisation(folder) is not None and not applied:
-            raise ModelError(
-                f"{folder}: config.json says that the weights are quantised ({checkpoint.quantisation(folder)}), but nothing undid "
-                "it; wanted float weights. Dequantise the model and save it again."
-            )
         hf_model = checkpoint.as_plain(hf_model, str(folder), "Dequantise the model and save it again.")
-        hf_model = hf_model.to(device) if not applied or dtype is None else hf_model.to(device, dtype)
+        # what was quantised comes in the dtype it was unpacked into
+        undone = dtype is not None and checkpoint.quantisation(folder) is not None
+        hf_model = hf_model.to(device, dtype) if undone else hf_model.to(device)
     unbridged = Unbridged.of(hf_model)
     bridge = _bridged(folder, hf_model, tokenizer, device, shown=str(folder))
     bridge.original_model.requires_grad_(False)
-    notes = (f"Names of the weights began with {wrapper!r}, which a wrapper had put there, and were read without it.",)
+    notes = (
+        f"Names of the weights began with {wrapper!r}, which a wrapper had put there, and were read without it.",
+    )
     return bridge, unbridged, notes if wrapper else ()
 
 
@@ -352,7 +353,12 @@ def _from_files(folder: Path, dtype: torch.dtype | None, **options: Any) -> tupl
     # what is quantised is turned into numbers in its own dtype; asked for another one, fp8 is refused on a CPU
     asked = "auto" if dtype is None or checkpoint.quantisation(folder) else dtype
     loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=asked, output_loading_info=True, local_files_only=True, trust_remote_code=False, **options
+        folder,
+        dtype=asked,
+        output_loading_info=True,
+        local_files_only=True,
+        trust_remote_code=False,
+        **options,
     )
     return loaded
 
@@ -363,7 +369,11 @@ def _bridged(folder: Path, hf_model: Any, tokenizer: Any | None, device: torch.d
     with _refusals(shown, device), torch.random.fork_rng(devices=[]), _no_progress_bar():
         # A copy: the bridge adds special tokens to the tokenizer it is given, with ids no embedding has.
         return TransformerBridge.boot_transformers(
-            str(folder), hf_model=hf_model, tokenizer=copy.deepcopy(tokenizer), device=device, trust_remote_code=False
+            str(folder),
+            hf_model=hf_model,
+            tokenizer=copy.deepcopy(tokenizer),
+            device=device,
+            trust_remote_code=False,
         )
 
 

@@ -93,7 +93,8 @@ def sharing_copy(model: Any, name: str) -> Any:
         return copy.deepcopy(model, shared)
     except Exception as error:  # whatever hangs on the model
         raise ModelError(
-            f"{name}: something that hangs on the model cannot be copied ({type(error).__name__}: {error}), and the model you "
+            f"{name}: something that hangs on the model cannot be copied ({type(error).__name__}: {error}), "
+            "and the model you "
             "gave is never changed. Take hooks and wrappers off, or save the model and pass the folder."
         ) from error
 
@@ -142,7 +143,8 @@ class Unbridged:
         eps = torch.finfo(next(self.copied.parameters()).dtype).eps
         if not error <= _FAR * eps * (len(bridge.blocks) + 1) ** 0.5 * size:
             raise ModelError(
-                f"{name}: as TransformerLens runs it, the model gives other logits than as transformers does (relative distance "
+                f"{name}: as TransformerLens runs it, the model gives other logits than as transformers does "
+                "(relative distance "
                 f"{float(error / size):.2g}): its bridge leaves something of the configuration out. Choose another model."
             )
 

@@ -84,24 +84,32 @@ def keys_of(name: str, config: Any) -> dict[str, Any]:
         "context_length": getattr(config, "max_position_embeddings", CONTEXT), "vocab_size": config.vocab_size,
     }  # fmt: skip
     inner = next(
-        (x for a in ("intermediate_size", "n_inner", "ffn_hidden_size") if (x := getattr(config, a, None))), 4 * d
+        (x for a in ("intermediate_size", "n_inner", "ffn_hidden_size") if (x := getattr(config, a, None))),
+        4 * d,
     )
     keys["feed_forward_length"] = inner
     if name not in ("gpt2", "bloom"):
         keys["attention.head_count_kv"] = 1 if name == "falcon" else config.num_key_value_heads
         keys["rope.freq_base"] = rope["rope_theta"]
         keys["rope.dimension_count"] = int(head_dim * rope.get("partial_rotary_factor", 1.0))
-    eps = [
+    eps = next(
         getattr(config, a) for a in ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_epsilon", "norm_eps")
         if hasattr(config, a)
-    ][0]  # fmt: skip
-    keys["attention.layer_norm_rms_epsilon" if hasattr(config, "rms_norm_eps") else "attention.layer_norm_epsilon"] = eps
+    )  # fmt: skip
+    keys[
+        "attention.layer_norm_rms_epsilon"
+        if hasattr(config, "rms_norm_eps")
+        else "attention.layer_norm_epsilon"
+    ] = eps
     if name in ("qwen3", "gemma2", "gemma3", "nemotron"):
         keys |= {"attention.key_length": head_dim, "attention.value_length": head_dim}
     if name in ("gemma2", "gemma3", "phi3"):
         keys["attention.sliding_window"] = config.sliding_window
     if name == "gemma2":
-        keys |= {"attn_logit_softcapping": config.attn_logit_softcapping, "final_logit_softcapping": config.final_logit_softcapping}
+        keys |= {
+            "attn_logit_softcapping": config.attn_logit_softcapping,
+            "final_logit_softcapping": config.final_logit_softcapping,
+        }
     if name == "gemma3":
         keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": rope["factor"]}
     if name == "stablelm":
@@ -116,7 +124,11 @@ def _arranged(name: str, config: Any, stem: str, last: str, weights: torch.Tenso
         return weights.reshape(n, 2, -1, *weights.shape[1:]).swapaxes(1, 2).reshape(weights.shape)
     if name in _PLUS_ONE and "norm" in stem and last == "weight":
         return weights + 1
-    if name == "gpt2" and stem.rsplit(".", 1)[-1].startswith(("c_attn", "c_proj", "c_fc")) and weights.ndim == 2:
+    if (
+        name == "gpt2"
+        and stem.rsplit(".", 1)[-1].startswith(("c_attn", "c_proj", "c_fc"))
+        and weights.ndim == 2
+    ):
         return weights.T
     if name == "bloom" and stem.endswith("query_key_value"):
         n, d = config.n_head, config.hidden_size
@@ -162,7 +174,12 @@ def write(
     full = {f"{name}.{k}": v for k, v in stated.items()} | (general or {})
     full |= {f"tokenizer.ggml.{k}": v for k, v in (tokenizer or tokenizer_keys()).items()}
     for key, value in full.items():
-        add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+        add = {
+            bool: writer.add_bool,
+            int: writer.add_uint32,
+            float: writer.add_float32,
+            str: writer.add_string,
+        }
         add.get(type(value), writer.add_array)(key, value)
     arch = next(kind for kind, known in gguf.MODEL_ARCH_NAMES.items() if known == name)
     names = gguf.get_tensor_name_map(arch, model.config.num_hidden_layers)
