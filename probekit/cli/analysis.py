@@ -87,7 +87,7 @@ def analyze(
     model: Annotated[
         str,
         typer.Argument(
-            help="Hub name (gpt2, EleutherAI/pythia-70m@step3000), folder in Hugging Face format, or nano (bundled)."
+            help="Hub name (gpt2, EleutherAI/pythia-70m@step3000), folder in Hugging Face format, GGUF file, or nano."
         ),
     ],
     corpus: Annotated[

@@ -24,7 +24,7 @@ from probekit.errors import ConfigError, ModelError
 MAGIC = b"GGUF"
 """What such a file begins with, whatever it is called."""
 NO_GGUF = (
-    "reading a GGUF file needs the package gguf, which is not installed here: pip install 'gguf>=0.10' "
+    "reading a GGUF file needs the package gguf, which is not installed here: pip install 'gguf>=0.17' "
     "(from a clone: pip install -e '.[gguf]')."
 )
 _LINK = "model.gguf"

@@ -83,8 +83,8 @@ def analyze(
 
     Args:
         model: "gpt2" or another hub name or short name, with a revision or training checkpoint behind an @
-            ("EleutherAI/pythia-70m@step3000"), a folder in Hugging Face format, "nano" (bundled), or a TransformerBridge or
-            `transformers` model without hooks of your own.
+            ("EleutherAI/pythia-70m@step3000"), a folder in Hugging Face format, a GGUF file, "nano" (bundled), or a
+            TransformerBridge or `transformers` model without hooks of your own, which stays as it is.
         corpus: None or "docs" (the offline corpus), a file, a hub dataset, or a `Corpus`.
         concepts: None (the defaults), a `Concepts` set or a list of them, a TOML file, or name → bool[vocab].
         layers: layers to measure: numbers, or words such as "0,2-4"; None takes all.
