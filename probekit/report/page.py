@@ -184,9 +184,10 @@ def _subtitle(summary: Mapping[str, Any]) -> str:
     model, corpus = summary["model"], summary["corpus"]
     part = "" if len(summary["layers"]) == model["n_layers"] else f"{len(summary['layers'])} of "
     kind = f"{model['activation']}, gated" if model["gated"] else model["activation"]
+    stored = f" · weights from {model['stored']}" if model.get("stored") else ""
     return (
         f"{part}{words.plural(model['n_layers'], 'MLP layer')}, "
-        f"{words.count(model['d_mlp'])} neurons each ({kind}) · text: {corpus.get('name', 'not named')}, "
+        f"{words.count(model['d_mlp'])} neurons each ({kind}){stored} · text: {corpus.get('name', 'not named')}, "
         f"{words.plural(corpus['n_docs'], 'document')}"
     )
 

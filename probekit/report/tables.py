@@ -156,7 +156,7 @@ def capacity_notes(rows: Sequence[words.Row]) -> list[str]:
         str(row["layer"]) for row in rows if row["capacity"]["cannot_bind"] and not row["capacity"]["vacuous"]
     ]
     bits = words.mean(rows[0]["capacity"]["bits_per_param"])
-    notes: list[str] = []
+    notes: list[str] = _stored_notes(rows)
     if vacuous:
         notes.append(
             f"Vacuous in {_layers(vacuous)}: at {bits} bits a parameter (assumed) the weights could single "
@@ -168,6 +168,18 @@ def capacity_notes(rows: Sequence[words.Row]) -> list[str]:
             "in this run could have exceeded the reference."
         )
     return notes
+
+
+def _stored_notes(rows: Sequence[words.Row]) -> list[str]:
+    """What the bound says at the bits of the file, where its weights are stored in other than 16 or 32 bits."""
+    told: list[str] = []
+    for row in rows:
+        held = row["capacity"]
+        bits, most = held.get("bits_stored"), held.get("max_selected_stored")
+        if bits not in (None, 16, 32):
+            allows = "excludes nothing" if most is None else f"allows {words.count(most)} pairs"
+            told.append(f"layer {row['layer']}: {words.mean(bits)} bits, {allows}")
+    return [f"At the bits a weight has in the file the exact bound says: {'; '.join(told)}."] if told else []
 
 
 def _layers(numbers: Sequence[str]) -> str:
