@@ -178,7 +178,7 @@ def _stored_notes(rows: Sequence[words.Row]) -> list[str]:
         bits, most = held.get("bits_stored"), held.get("max_selected_stored")
         if bits not in (None, 16, 32):
             allows = "excludes nothing" if most is None else f"allows {words.count(most)} pairs"
-            told.append(f"layer {row['layer']}: {words.mean(bits)} bits, {allows}")
+            told.append(f"layer {row['layer']}: {bits:.4g} bits, {allows}")
     return [f"At the bits a weight has in the file the exact bound says: {'; '.join(told)}."] if told else []
 
 
