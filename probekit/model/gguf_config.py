@@ -249,25 +249,29 @@ def _phi3(s: Stated) -> dict[str, Any]:
     held = _decoder(s)
     head_dim = held.pop("head_dim")
     rope = _rope(s, head_dim, partial=True)
-    original = rope.get("original_max_position_embeddings", held["max_position_embeddings"])
-    return held | {
-        "rms_norm_eps": s.take("attention.layer_norm_rms_epsilon"),
-        "rope_parameters": rope,
-        "original_max_position_embeddings": original,
-        "sliding_window": s.take("attention.sliding_window", 0) or None,
-        "hidden_act": "silu",
-        "resid_pdrop": 0.0,
-        "embd_pdrop": 0.0,
-    }
+    original = {k: v for k, v in rope.items() if k == "original_max_position_embeddings"}
+    return (
+        held
+        | original
+        | {
+            "rms_norm_eps": s.take("attention.layer_norm_rms_epsilon"),
+            "rope_parameters": rope,
+            "sliding_window": s.take("attention.sliding_window", 0) or None,
+            "hidden_act": "silu",
+            "resid_pdrop": 0.0,
+            "embd_pdrop": 0.0,
+        }
+    )
 
 
 def _gpt2(s: Stated) -> dict[str, Any]:
     held = _decoder(s)
     if held["num_key_value_heads"] != held["num_attention_heads"]:
         raise s.refused("attention.head_count_kv", "wanted as many as heads", held["num_key_value_heads"])
+    inner = held["intermediate_size"]
     return {
         "n_embd": held["hidden_size"], "n_layer": held["num_hidden_layers"], "n_head": held["num_attention_heads"],
-        "n_positions": held["max_position_embeddings"], "n_inner": held["intermediate_size"],
+        "n_positions": held["max_position_embeddings"], "n_inner": None if inner == 4 * held["hidden_size"] else inner,
         "layer_norm_epsilon": s.take("attention.layer_norm_epsilon"), "activation_function": "gelu_new",
         "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
     }  # fmt: skip

@@ -170,7 +170,11 @@ def write(
     import gguf
 
     writer = gguf.GGUFWriter(path, name)
-    stated = {k: v for k, v in (keys_of(name, model.config) | (keys or {})).items() if k not in without}
+    stated = {
+        k: v
+        for k, v in (keys_of(name, model.config) | (keys or {})).items()
+        if v is not None and k not in without
+    }
     full = {f"{name}.{k}": v for k, v in stated.items()} | (general or {})
     full |= {f"tokenizer.ggml.{k}": v for k, v in (tokenizer or tokenizer_keys()).items()}
     for key, value in full.items():

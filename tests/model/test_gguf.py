@@ -67,6 +67,7 @@ def test_an_architecture(name: str, tmp_path: Path) -> None:
     require_same(files.write(tmp_path / "model.gguf", name, model), model)
 
 
+PLAIN_ROPE = {"rope_type": "default", "rope_theta": 1e4}
 LLAMA3 = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16, "rope_theta": 1e4,
@@ -223,6 +224,26 @@ class TestBits:
         with pytest.raises(ModelError, match=r"was loaded from elsewhere\.gguf, which is no longer at"):
             load_host(model)
         moved.unlink()
+
+    @pytest.mark.parametrize(
+        ("name", "config"),
+        [
+            ("gpt2", {"n_inner": None, "n_positions": 1024}),
+            ("phi3", {"sliding_window": None, "rope_parameters": PLAIN_ROPE}),
+            ("qwen2", {}),
+        ],
+    )
+    def test_of_objects_that_are_the_model_in_the_file(
+        self, name: str, config: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """Entries that say the same in two ways are no difference."""
+        from transformers import AutoModelForCausalLM
+
+        marks = files.tokenizer_keys() | {"padding_token_id": files.BOS}
+        path = files.write(tmp_path / "model.gguf", name, files.build(name, **config), tokenizer=marks)
+        model = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="model.gguf")
+        assert load_host(model).layer_bits == (32, 32)
+        assert load_host(path).layer_bits == (32, 32)
 
     def test_an_object_that_is_not_the_model_in_the_file(self, tmp_path: Path) -> None:
         from transformers import AutoModelForCausalLM
