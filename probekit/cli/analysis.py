@@ -97,6 +97,10 @@ def analyze(
     layers: Annotated[str | None, typer.Option(help="Such as 0,2-4. Default: all.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Counted tokens to read. Default: 300000.")] = None,
     context: Annotated[int | None, typer.Option(help="Positions read of a document. Default: 128.")] = None,
+    skip_first: Annotated[
+        int | None,
+        typer.Option(help="Positions after the start mark that are read and not counted. Default: 1."),
+    ] = None,
     max_pairs: Annotated[
         int | None, typer.Option(help="Pairs tested at most (a sample). Default: 2000.")
     ] = None,
@@ -145,7 +149,7 @@ def analyze(
 
     given = {
         "max_tokens": max_tokens, "context": context, "max_pairs": max_pairs, "min_support": min_support,
-        "twins": twins, "q": q, "seed": seed, "device": device, "engine": engine,
+        "twins": twins, "q": q, "seed": seed, "skip_first": skip_first, "device": device, "engine": engine,
     }  # fmt: skip
     options = read_config(config) | {key: value for key, value in given.items() if value is not None}
     folder = out if out is not None else Path("runs") / Path(model).name

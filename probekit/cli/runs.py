@@ -40,7 +40,7 @@ def _known(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     allowed = {
         "model", "corpus", "concepts", "layers", "pairs", "max_tokens", "context", "max_pairs", "min_support", "twins",
         "q", "seed", "twin_ks", "device", "engine", "dtype",
-        "controls", "spikes", "fdr", "heldout_types",
+        "controls", "spikes", "fdr", "heldout_types", "skip_first",
     }  # fmt: skip
     unknown = sorted(set(arguments) - allowed)
     if unknown or not isinstance(arguments.get("model"), str):

@@ -35,6 +35,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
         spikes: list[float] | None = None
         fdr: str | None = None
         heldout_types: bool | None = None
+        skip_first: int | None = None
 
     class Execution(Strict):
         device: str | None = None

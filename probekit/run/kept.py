@@ -63,14 +63,21 @@ class KeptText:
         ids = np.full((len(rows), int(lengths.max(initial=0))), PADDING, np.int32)
         ids[np.arange(ids.shape[1]) < lengths[:, None]] = np.concatenate(rows["ids"].to_list())
         bos = int(rows["bos_id"].iloc[0]) if len(rows) else -1
-        tokens = Tokens(ids, lengths, None if bos < 0 else bos, folder.name)
+        # runs of earlier versions counted every position of the text
+        skipped = int(rows["skip_first"].iloc[0]) if "skip_first" in rows and len(rows) else 0
+        special = tuple(rows["special"].iloc[0].tolist()) if "special" in rows and len(rows) else ()
+        bos_id = None if bos < 0 else bos
+        tokens = Tokens(ids, lengths, bos_id, folder.name, skip_first=skipped, special=special)
         return cls(tokens, dict(zip(spelt["id"].tolist(), spelt["surface"], strict=True)))
 
     def write(self, folder: Path) -> None:
         """Put both tables into a run directory."""
         rows = [row[:n].tolist() for row, n in zip(self.tokens.ids, self.tokens.lengths, strict=True)]
         bos = -1 if self.tokens.bos_id is None else self.tokens.bos_id
-        store.write_table(folder / TOKENS, pd.DataFrame({"ids": rows, "bos_id": np.int32(bos)}))
+        table = pd.DataFrame({"ids": rows, "bos_id": np.int32(bos)})
+        table["skip_first"] = np.int32(self.tokens.skip_first)
+        table["special"] = [np.array(self.tokens.special, np.int32)] * len(rows)
+        store.write_table(folder / TOKENS, table)
         store.write_table(
             folder / SURFACES,
             pd.DataFrame({"id": list(self.surfaces), "surface": list(self.surfaces.values())}),
@@ -92,7 +99,7 @@ class KeptText:
             )
         doc, pos = int(self.tokens.doc_of_token[token]), int(self.tokens.pos_of_token[token])
         row = self.tokens.ids[doc, : int(self.tokens.lengths[doc])]
-        first = 0 if self.tokens.bos_id is None else 1
+        first = self.tokens.first_pos
         return {
             "before": self.text(row[max(first, pos - window) : pos]),
             "token": self.text(row[pos : pos + 1]),

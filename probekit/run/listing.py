@@ -13,6 +13,7 @@ from probekit.run.asked import check_corpus
 from probekit.run.kept import KeptText
 from probekit.text.concepts.labels import Labels
 from probekit.text.corpus import as_corpus
+from probekit.text.tokens import SKIP_FIRST
 
 N_EXAMPLES = 3
 WINDOW = 6
@@ -71,6 +72,7 @@ def list_concepts(
     concepts: Any = None,
     max_tokens: int = 100_000,
     context: int = 128,
+    skip_first: int = SKIP_FIRST,
 ) -> pd.DataFrame:
     """The concepts that `analyze` would use on a corpus, without loading the model's weights.
 
@@ -80,6 +82,7 @@ def list_concepts(
         concepts: as in `analyze`.
         max_tokens: counted tokens to read.
         context: positions of a document that are read.
+        skip_first: as in `analyze`.
 
     Returns:
         The table of `concept_table`, in the order of the set.
@@ -97,7 +100,8 @@ def list_concepts(
     reader = load_reader(model)
     texts = cached(named)
     tokens = texts.tokenize(
-        reader.tokenizer, context=min(context, reader.context), max_tokens=max_tokens, bos_id=reader.bos_id
-    )
+        reader.tokenizer, context=min(context, reader.context), max_tokens=max_tokens, bos_id=reader.bos_id,
+        skip_first=skip_first,
+    )  # fmt: skip
     chosen = concepts_of(concepts, reader.tokenizer, tokens, texts)
     return concept_table(chosen.label(tokens), chosen.descriptions, KeptText.of(tokens, reader.tokenizer))

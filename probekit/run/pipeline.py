@@ -25,6 +25,7 @@ from probekit.run.result import Run
 from probekit.run.session import Job, carry_out
 from probekit.run.study import Settings, as_items
 from probekit.run.subject import array_subject, model_subject
+from probekit.text.tokens import SKIP_FIRST
 
 Pairs = str | Iterable[str] | Iterable[tuple[str, str]] | None
 """A rule or kinds of pair, or pairs of concept names; None is the rule "blocks"."""
@@ -74,6 +75,7 @@ def analyze(
     spikes: Sequence[float] = AMPLITUDES,
     fdr: Fdr = "bh",
     heldout_types: bool = False,
+    skip_first: int = SKIP_FIRST,
     force: bool = False,
     command: str | None = None,
     dtype: str | None = None,
@@ -85,7 +87,8 @@ def analyze(
         model: "gpt2" or another hub name or short name, with a revision or training checkpoint behind an @
             ("EleutherAI/pythia-70m@step3000"), a folder in Hugging Face format, a GGUF file, "nano" (bundled), or a
             TransformerBridge or `transformers` model without hooks of your own, which stays as it is.
-        corpus: None or "docs" (the offline corpus), a file, a hub dataset, or a `Corpus`.
+        corpus: None or "docs" (the offline corpus), a file, a hub dataset, a list of texts, a table in memory (Dataset,
+            DataFrame, dictionary of lists), or a `Corpus`.
         concepts: None (the defaults), a `Concepts` set or a list of them, a TOML file, or name → bool[vocab].
         layers: layers to measure: numbers, or words such as "0,2-4"; None takes all.
         pairs: which testable pairs are tested. None or "blocks": pairs among as many randomly drawn concepts as leaves each
@@ -112,6 +115,8 @@ def analyze(
         heldout_types: judge readouts on token types that they were not fitted on, as well as on other documents: a layer
             that only knows certain tokens is then not taken for one that combines two concepts. Half of the tokens of
             each half are used.
+        skip_first: positions after the start mark that are read and not counted: neither labelled nor summed nor judged. A
+            transformer keeps attention sinks in the first positions of a text; see the measurement, section 1.
         force: start afresh where `out` holds another run.
         command: what the report prints as the way to get this run again.
         dtype: what the model computes in: "float32", "bfloat16" or "float16"; None: float32 on a CPU, else as stored.
@@ -133,7 +138,7 @@ def analyze(
     settings = Settings(
         max_tokens, context, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
         controls=as_items(controls, "controls"), spikes=as_spikes(spikes), fdr=fdr,
-        heldout_types=heldout_types,
+        heldout_types=heldout_types, skip_first=skip_first,
     )  # fmt: skip
     wanted, concepts = as_layers(layers), as_concepts(concepts)
     check_corpus(corpus)
@@ -231,7 +236,7 @@ def analyze_arrays(
     settings = Settings(
         max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
         controls=as_items(controls, "controls"), spikes=as_spikes(spikes), fdr=fdr,
-        heldout_types=types is not None,
+        heldout_types=types is not None, skip_first=0,
     )  # fmt: skip
     choice = Choice.of(pairs)
     record = identity.science(

@@ -30,6 +30,7 @@ from probekit.run.choice import Choice
 from probekit.run.planned import DECIDING_K, KS, HalfPlan, Study
 from probekit.run.sites import CONTROLS
 from probekit.run.source import Half
+from probekit.text.tokens import SKIP_FIRST
 
 DUPLICATE_CORRELATION = 0.95
 _MOST = 2**63
@@ -64,11 +65,13 @@ class Settings:
     """How the false discovery rate is controlled."""
     heldout_types: bool = False
     """Whether readouts are judged on token types that they were not fitted on, as well as on other documents."""
+    skip_first: int = SKIP_FIRST
+    """Positions after the start mark that are read and not counted."""
 
     def __post_init__(self) -> None:
         limits: dict[str, tuple[int, int]] = {
             "max_tokens": (1, _MOST), "context": (2, _MOST), "max_pairs": (1, _MOST), "min_support": (2, _MOST),
-            "twins": (0, _MOST), "seed": (0, _MOST),
+            "twins": (0, _MOST), "seed": (0, _MOST), "skip_first": (0, _MOST),
         }  # fmt: skip
         for name, (low, high) in limits.items():
             value = getattr(self, name)

@@ -175,8 +175,7 @@ def model_subject(
             "name": tokens.name, "fingerprint": tokens.fingerprint, "n_tokens_fit": n_fit,
             "n_tokens_confirm": planned.study.confirm.labels.n_tokens, "n_docs": tokens.n_docs,
             "context": int(tokens.ids.shape[1]),
-            "bos_id": tokens.bos_id, "policy": "one document a row, start mark first if there is one, right-padded; "
-            "start mark and padding are never counted",
+            "bos_id": tokens.bos_id, **reading_of(texts, tokens, host.tokenizer),
         },
         concepts=counts_of(planned),
         names=labelled.names,
@@ -187,6 +186,7 @@ def model_subject(
             *([NO_TWINS_NOTE] if settings.twins == 0 else []),
             *([TYPES_NOTE] if settings.heldout_types else []),
             *coding_note(LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens), labelled.names),
+            *text_notes(texts, tokens, host.tokenizer),
         ],
         tokens=tokens,
         tokenizer=host.tokenizer,
@@ -208,8 +208,57 @@ def read_tokens(corpus: Corpus, reader: Host | Reader, settings: Settings, repor
     """
     return corpus.tokenize(
         reader.tokenizer, context=min(settings.context, reader.context), max_tokens=settings.max_tokens,
-        bos_id=reader.bos_id, progress=lambda done, total: report("tokenizing", done, total),
+        bos_id=reader.bos_id, skip_first=settings.skip_first,
+        progress=lambda done, total: report("tokenizing", done, total),
     )  # fmt: skip
+
+
+def reading_of(corpus: Corpus, tokens: Tokens, tokenizer: Any | None) -> dict[str, Any]:
+    """What the summary says of how the text was read: column, rows left out, what is not counted.
+
+    Args:
+        corpus: the text.
+        tokens: what was read of it.
+        tokenizer: of the model; None where there is none, and so no token is known as special.
+    """
+    held: dict[str, Any] = {
+        "column": corpus.column,
+        "n_rows_left_out": corpus.n_left_out,
+        "skip_first": tokens.skip_first,
+        "special_tokens": {
+            _spelt(tokenizer, index): n_times for index, n_times in tokens.special_in_text().items()
+        },
+    }
+    skipped = f"the first {tokens.skip_first} after the start mark, " if tokens.skip_first else ""
+    special = "special tokens wherever they stand" if tokenizer is not None else "(without a tokenizer no token is special)"
+    policy = f"one document a row, start mark first if there is one, right-padded; never counted: start mark, {skipped}{special}"
+    return {**held, "policy": f"{policy}, padding"}
+
+
+def text_notes(corpus: Corpus, tokens: Tokens, tokenizer: Any | None) -> list[str]:
+    """What a reader must know of the text before any number.
+
+    Args:
+        corpus: the text.
+        tokens: what was read of it.
+        tokenizer: of the model, if it has one.
+    """
+    notes: list[str] = []
+    if corpus.column is not None:
+        left_out = f"; {corpus.n_left_out:,} rows without a text there were left out" if corpus.n_left_out else ""
+        notes.append(f"The text is column {corpus.column!r} of {corpus.name}{left_out}.")
+    special = {_spelt(tokenizer, index): n for index, n in tokens.special_in_text().items()}
+    if special:
+        shown = ", ".join(f"{word} {n:,} times" for word, n in list(special.items())[:5])
+        notes.append(
+            f"Special tokens stand inside the documents ({shown}{', …' if len(special) > 5 else ''}): the model reads them as "
+            "such, and they are never counted."
+        )
+    return notes
+
+
+def _spelt(tokenizer: Any | None, index: int) -> str:
+    return str(index) if tokenizer is None else str(tokenizer.convert_ids_to_tokens(index))
 
 
 def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens, corpus: Corpus) -> Concepts:

@@ -7,7 +7,7 @@ Axes: doc pos.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,18 @@ from probekit.errors import DegenerateError, InputError, ShapeError, guarded
 from probekit.fingerprint import of_array, of_parts
 from probekit.text import readers
 from probekit.text.docs import docstrings
-from probekit.text.tokens import PADDING, Progress, Tokens, as_block, cut_rows, encoded_rows, take_rows
+from probekit.text.encoding import special_ids
+from probekit.text.tokens import (
+    PADDING,
+    Progress,
+    Tokens,
+    as_block,
+    counts,
+    cut_rows,
+    encoded_rows,
+    require_room,
+    take_rows,
+)
 
 SURE_WORDS, SURE_CHARACTERS = 64, 4_096
 """A document with so many spaces or characters holds a token that is counted, whatever the tokenizer."""
@@ -107,7 +118,7 @@ class Corpus:
     @classmethod
     @guarded
     def from_file(cls, path: str | Path, doc_sep: str | None = None, *, column: str | None = None) -> Corpus:
-        """A local text file, or a table of texts (.jsonl, .json, .csv, .parquet, .arrow).
+        """A local text file, or a table of texts (.jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow), maybe compressed.
 
         A text file is split at `doc_sep`; without one at `<|endoftext|>` if it is there, else at blank
         lines, else at newlines, the pieces of the last two merged to at least 1,000 characters. A table has
@@ -116,7 +127,7 @@ class Corpus:
         Args:
             path: the file.
             doc_sep: string between documents of a text file, every piece a document of its own.
-            column: text column of a table; by default `text`, or the only column of strings.
+            column: text column of a table; by default `text`, or the only column of strings in the rows seen.
         """
         path = Path(path)
         if not path.exists():
@@ -127,7 +138,7 @@ class Corpus:
             raise InputError(
                 f"corpus {str(path)!r} is a folder, wanted a file; use Corpus.from_dataset for a folder"
             )
-        if path.suffix.lower() in readers.TABLE_SUFFIXES:
+        if readers.suffix_of(path) in readers.TABLE_SUFFIXES:
             if doc_sep is not None:
                 raise InputError(
                     f"corpus {path.name!r} is a table with one document a row; doc_sep= is for text files"
@@ -158,9 +169,10 @@ class Corpus:
         One document a row.
 
         Args:
-            name: hub name, path of a folder, or a Dataset, IterableDataset or DatasetDict of the `datasets` library.
+            name: hub name, path of a folder, or a table in memory: a Dataset, IterableDataset or DatasetDict of the
+                `datasets` library, a pandas DataFrame, a pyarrow Table, a dictionary of lists or a list of dictionaries.
             split: split to read; by default `train` if there is one, else the first.
-            column: text column; by default `text`, or the only column of strings.
+            column: text column; by default `text`, or the only column of strings in the rows seen.
             config: configuration of the dataset, where it has several.
             revision: branch, tag or commit.
         """
@@ -212,6 +224,16 @@ class Corpus:
             )
         return rows()
 
+    @property
+    def column(self) -> str | None:
+        """The column of the table that its texts stand in; None where they come from no table."""
+        return getattr(self.source, "column", None)
+
+    @property
+    def n_left_out(self) -> int:
+        """Rows of the table without a text that the last reading passed over."""
+        return int(getattr(self.source, "n_left_out", 0))
+
     @guarded
     def with_texts(self, texts: TextSource | Sequence[str]) -> Corpus:
         """The same corpus reading its texts from somewhere else, such as a cache.
@@ -243,19 +265,24 @@ class Corpus:
         context: int,
         max_tokens: int,
         bos_id: int | None,
+        skip_first: int = 0,
         progress: Progress | None = None,
     ) -> Tokens:
         """Token block of the first documents, up to `max_tokens` counted tokens and at least one document.
+
+        Special tokens of the tokenizer that stand in a document, as text or as ready-made ids, are shown to the model as
+        what they are and are never counted. To have their letters read as text instead, set transformers' own
+        `tokenizer.split_special_tokens = True`.
 
         Args:
             tokenizer: a `transformers` tokenizer; None for a corpus of tokens.
             context: longest row, the beginning-of-sequence token included.
             max_tokens: most counted tokens; the document that would exceed it and all after it are left out.
             bos_id: the model's beginning-of-sequence id, or None if it has none.
+            skip_first: positions after the beginning-of-sequence token that are read and not counted.
             progress: called with (counted tokens so far, max_tokens) now and then.
         """
-        if context < (1 if bos_id is None else 2):
-            raise InputError(f"context={context} leaves no room for a counted token; raise it")
+        require_room(context, skip_first, bos_id)
         if max_tokens < 1:
             raise InputError(f"max_tokens={max_tokens}, wanted at least 1")
         if self.given is not None:
@@ -266,13 +293,20 @@ class Corpus:
                     f"corpus {self.name!r} holds text but the model has no tokenizer; "
                     "pass a model with one, or Corpus.from_tokens"
                 )
-            rows = encoded_rows(self.texts(), tokenizer, context, bos_id)
-        taken, source = take_rows(rows, max_tokens, bos_id, progress)
+            rows = encoded_rows(self.texts(), tokenizer, context, bos_id, max_tokens)
+        special, first_pos = special_ids(tokenizer), 0 if bos_id is None else 1
+
+        def n_counted(row: np.ndarray) -> int:
+            return int(counts(row[first_pos:], 0, skip_first, special).sum())
+
+        taken, source = take_rows(rows, max_tokens, n_counted, progress)
         if not taken:
             raise DegenerateError(
                 f"corpus {self.name!r} has no document with a counted token; pass text that has some"
             )
-        return as_block(taken, source, bos_id, self.name)
+        return replace(
+            as_block(taken, source, bos_id, self.name), skip_first=skip_first, special=special
+        )
 
 
 def _readable(texts: Iterator[str], max_tokens: int) -> Iterator[str]:
@@ -286,7 +320,9 @@ def _readable(texts: Iterator[str], max_tokens: int) -> Iterator[str]:
 
 
 def as_corpus(value: Any) -> Corpus:
-    """The corpus that a user means: None or "docs", a file, a folder, a hub name, a dataset object, or a `Corpus` itself.
+    """The corpus that a user means.
+
+    None or "docs", a file, a folder, a hub name, a list of texts, a table in memory, or a `Corpus` itself.
 
     Args:
         value: what the user gave.
@@ -296,12 +332,13 @@ def as_corpus(value: Any) -> Corpus:
     if value is None or value == "docs":
         return Corpus.docs()
     if not isinstance(value, str | Path):
-        return Corpus.from_dataset(value)
+        texts = isinstance(value, list | tuple) and (not value or isinstance(value[0], str))
+        return Corpus.from_texts(value) if texts else Corpus.from_dataset(value)
     path = Path(value)
     if (
         path.is_file()
         or path.is_absolute()
-        or (path.suffix.lower() in readers.FILE_SUFFIXES and not path.is_dir())
+        or (readers.names_a_file(path) and not path.is_dir())
     ):
         return Corpus.from_dataset(str(value)) if path.is_dir() else Corpus.from_file(path)
     return Corpus.from_dataset(str(value))

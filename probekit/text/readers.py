@@ -2,22 +2,32 @@
 
 Source: the project's document rules. Text files split at `<|endoftext|>` if it is there, else at blank
 lines, else at newlines; pieces of the last two are merged, as they stand in the file, to at least 1,000
-characters.
+characters. Of a table one column is read: the one asked for; else `text`, if any of the rows seen holds a string there;
+else the only other column of strings, over all rows seen. A row whose text is null or missing holds no document: it is
+left out, and how many were is kept. Files may be compressed (.gz, .bz2, .xz, .zst).
 """
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import io
+import itertools
 import json
+import lzma
 import platform
 import re
+import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Generator, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO, cast
 
 from probekit.errors import InputError
 from probekit.fingerprint import of_file
@@ -27,31 +37,81 @@ from probekit.text.patience import within
 END_OF_TEXT = "<|endoftext|>"
 MIN_DOCUMENT_CHARACTERS = 1_000
 MIN_DOCUMENTS = 20  # a quadrant needs tokens from this many documents, so fewer can support no pair at all
-TABLE_SUFFIXES = frozenset({".jsonl", ".json", ".csv", ".parquet", ".arrow"})
+JSON_LINES = frozenset({".jsonl", ".ndjson", ".jsonlines"})
+_BUILDERS = {
+    ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
+}  # fmt: skip
+TABLE_SUFFIXES = JSON_LINES | frozenset(_BUILDERS)
 FILE_SUFFIXES = TABLE_SUFFIXES | {".txt", ".text", ".md"}
+COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
+ROWS_SEEN = 1_000
+"""Rows that are looked at to learn which columns hold strings."""
 HUB_TIMEOUT_S = 5.0
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
-_BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+
+Rows = Callable[[], Iterator[dict[str, Any]]]
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix that tells what a file holds, in small letters, without that of a compression.
+
+    Args:
+        path: the file.
+    """
+    stem = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+    return stem.suffix.lower()
+
+
+def names_a_file(path: Path) -> bool:
+    """Whether a name can only be meant as that of a file.
+
+    Args:
+        path: the name.
+    """
+    return suffix_of(path) in FILE_SUFFIXES or path.suffix.lower() in COMPRESSED
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """A file's bytes, unpacked where its suffix says that they are packed.
+
+    Args:
+        path: the file.
+    """
+    packed = path.suffix.lower()
+    if packed == ".zst":
+        import pyarrow as pa  # Python's own library reads zstd from 3.14 on
+
+        return cast(BinaryIO, pa.input_stream(str(path), compression="zstd"))
+    opened: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    return cast(BinaryIO, opened.get(packed, open)(path, "rb"))
 
 
 def text_file(path: Path, doc_sep: str | None) -> list[str]:
     """Documents of one text file.
 
     Args:
-        path: the file, UTF-8.
+        path: the file, UTF-8, maybe compressed.
         doc_sep: string between documents; None applies the document rules.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with open_bytes(path) as file:
+            text = file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             f"corpus file {path.name!r} is not UTF-8 text (byte {error.start}: {error.reason}); convert it"
         ) from error
-    except OSError as error:
-        raise InputError(f"corpus file {path.name!r} cannot be read: {error.strerror or error}") from error
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"corpus file {path.name!r} cannot be read: {why}") from error
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     if doc_sep == "":
         raise InputError("doc_sep= is empty; wanted the string that stands between documents")
+    if doc_sep is None and _is_json_lines(text):
+        raise InputError(
+            f"corpus file {path.name!r} holds JSON, one object a line, not running text; name it .jsonl to have it read as a "
+            "table, or say what stands between its documents with doc_sep="
+        )
     documents, rule = split_documents(text, doc_sep)
     if len(documents) < MIN_DOCUMENTS:
         raise InputError(
@@ -59,6 +119,20 @@ def text_file(path: Path, doc_sep: str | None) -> list[str]:
             f"{MIN_DOCUMENTS}; say what stands between its documents with doc_sep=, or pass a longer file"
         )
     return documents
+
+
+def _is_json_lines(text: str) -> bool:
+    """Whether the first two lines with ink are objects of JSON."""
+    lines = itertools.islice((line for line in io.StringIO(text) if line.strip()), 2)
+    found: list[object] = []
+    for line in lines:
+        if not line.lstrip().startswith("{"):
+            return False
+        try:
+            found.append(json.loads(line))
+        except (ValueError, RecursionError):
+            return False
+    return len(found) == 2 and all(isinstance(value, dict) for value in found)
 
 
 def split_documents(text: str, doc_sep: str | None = None) -> tuple[list[str], str]:
@@ -103,15 +177,15 @@ def table(path: Path, column: str | None) -> TableSource:
     """Source of one text column of a local table, its column checked now and its rows read lazily.
 
     Args:
-        path: .jsonl, .json, .csv, .parquet or .arrow file.
-        column: the text column; None picks `text` or the only column of strings.
+        path: JSON lines (.jsonl, .ndjson, .jsonlines), or .json, .csv, .tsv, .parquet, .arrow, .feather; maybe compressed.
+        column: the text column; None takes `text` or the only column of strings.
     """
-    rows = _jsonl_rows if path.suffix.lower() == ".jsonl" else _builder_rows
+    rows = _jsonl_rows if suffix_of(path) in JSON_LINES else _builder_rows
     return _column_source(f"corpus file {path.name!r}", lambda: rows(path), column)
 
 
 def _jsonl_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig") as lines:
+    with open_bytes(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 row = json.loads(line)
@@ -125,11 +199,19 @@ def _jsonl_rows(path: Path) -> Iterator[dict[str, Any]]:
 def _builder_rows(path: Path) -> Iterator[dict[str, Any]]:
     from datasets import load_dataset
 
-    with _uncounted():
+    suffix = suffix_of(path)
+    options = {"sep": "\t"} if suffix == ".tsv" else {}
+    with TemporaryDirectory(prefix="probekit-") as folder, _uncounted():
+        if path.suffix.lower() == ".zst":  # the dataset library needs another package for it
+            unpacked = Path(folder) / path.stem
+            with open_bytes(path) as packed, unpacked.open("wb") as target:
+                shutil.copyfileobj(packed, target)
+            path = unpacked
+        # a folder of our own: nothing is cached of a local file, and the user's cache may be read-only
         loaded = load_dataset(
-            _BUILDERS[path.suffix.lower()], data_files=str(path), split="train", streaming=True
+            _BUILDERS[suffix], data_files=str(path), split="train", streaming=True, cache_dir=folder, **options
         )
-    yield from loaded
+        yield from loaded
 
 
 @contextmanager
@@ -153,7 +235,7 @@ def dataset(
     Args:
         name: hub name or folder.
         split: None picks `train`, else the first.
-        column: None picks `text` or the only column of strings.
+        column: None takes `text` or the only column of strings.
         config: configuration name.
         revision: branch, tag or commit.
     """
@@ -165,37 +247,95 @@ def dataset(
         raise InputError(
             f"{where} is a saved dataset without splits, but split={split!r} was asked for; leave it out"
         )
-    return _column_source(where, lambda: iter(loaded), column)
+    return _column_source(where, lambda: iter(loaded), column, _string_columns(loaded))
 
 
 def dataset_object(loaded: Any, *, split: str | None, column: str | None) -> TableSource:
-    """Source of one text column of a Dataset, IterableDataset or a dictionary of them.
+    """Source of one text column of a table in memory.
 
     Args:
-        loaded: the object.
-        split: of a dictionary; None picks `train`, else the first.
-        column: None picks `text` or the only column of strings.
+        loaded: a Dataset or IterableDataset of any format or a dictionary of them, a pandas DataFrame, a pyarrow Table, a
+            dictionary of equally long lists, or a list of dictionaries.
+        split: of a dictionary of datasets; None takes `train`, else the first.
+        column: None takes `text` or the only column of strings.
     """
+    where = f"dataset {object_name(loaded)!r}"
+    rows = _rows_in_memory(where, loaded)
+    if rows is not None:
+        if split is not None:
+            raise InputError(f"{where} has no splits, but split={split!r} was asked for; leave it out")
+        return _column_source(where, rows, column)
     if not hasattr(loaded, "features") and not hasattr(loaded, "keys"):
         raise InputError(
-            f"corpus: got a {type(loaded).__name__}, wanted a name, a path, a Corpus or a Dataset of the datasets library"
+            f"corpus: got a {type(loaded).__name__}, wanted a name, a path, a Corpus, a list of texts, or a table: a Dataset of "
+            "the datasets library, a pandas DataFrame or a dictionary of lists"
         )
-    where = f"dataset {object_name(loaded)!r}"
     if hasattr(loaded, "keys"):
         loaded = _split(where, loaded, split)
     elif split is not None:
         raise InputError(f"{where} is one split already, but split={split!r} was asked for; leave it out")
-    return _column_source(where, lambda: iter(loaded), column)
+    plain = loaded.with_format(None)  # rows as Python values, whatever format the user looks at them in
+    return _column_source(where, lambda: iter(plain), column, _string_columns(plain))
+
+
+def _rows_in_memory(where: str, loaded: Any) -> Rows | None:
+    """Rows of what is no dataset but is a table all the same; None for anything else."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if isinstance(loaded, pa.Table):
+        return lambda: (row for batch in loaded.to_batches() for row in batch.to_pylist())
+    if isinstance(loaded, pd.DataFrame):
+        names = [str(name) for name in loaded.columns]
+        return lambda: (
+            {name: None if _is_missing(value) else value for name, value in zip(names, values, strict=True)}
+            for values in loaded.itertuples(index=False, name=None)
+        )
+    if isinstance(loaded, list | tuple):
+        odd = next((row for row in loaded if not isinstance(row, Mapping)), None)
+        if odd is not None:
+            raise InputError(
+                f"corpus: got a list that holds a {type(odd).__name__}, wanted a list of texts or one of rows (dictionaries)"
+            )
+        return lambda: (dict(row) for row in loaded)
+    if isinstance(loaded, Mapping) and not any(hasattr(value, "features") for value in loaded.values()):
+        columns = {str(name): _listed(where, str(name), values) for name, values in loaded.items()}
+        if len({len(values) for values in columns.values()}) > 1:
+            sizes = ", ".join(f"{name} {len(values):,}" for name, values in columns.items())
+            raise InputError(f"{where}: its lists are not equally long ({sizes}); wanted one entry a document in each")
+        return lambda: (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+    return None
+
+
+def _listed(where: str, name: str, values: Any) -> list[Any]:
+    if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
+        raise InputError(f"{where}: column {name!r} is a {type(values).__name__}, wanted a list with one entry a document")
+    return list(values)
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaN, or pandas' own mark for a missing value."""
+    import pandas as pd
+
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+
+
+def _string_columns(loaded: Any) -> list[str] | None:
+    """Columns of strings by a dataset's own schema; None where it does not know its columns."""
+    features = getattr(loaded, "features", None)
+    if not features:
+        return None
+    return [str(name) for name, kind in features.items() if getattr(kind, "dtype", "") in ("string", "large_string")]
 
 
 def object_name(loaded: Any) -> str:
     """What a report calls a dataset object: its builder's name if it has one.
 
     Args:
-        loaded: a Dataset, IterableDataset or a dictionary of them.
+        loaded: what `dataset_object` takes.
     """
-    info = getattr(loaded, "info", None)
-    return str(getattr(info, "builder_name", None) or type(loaded).__name__)
+    builder = getattr(getattr(loaded, "info", None), "builder_name", None)
+    return builder if isinstance(builder, str) else type(loaded).__name__
 
 
 def _split(where: str, loaded: Any, split: str | None) -> Any:
@@ -223,8 +363,12 @@ def _load(name: str, config: str | None, revision: str | None) -> Any:
     try:
         if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
             return datasets.load_from_disk(name)
-        if not folder.exists():
-            _knock(name)
+        if folder.exists():
+            # local files are not cached, so that a cache that cannot be written is none of our business
+            with TemporaryDirectory(prefix="probekit-") as cache, _uncounted():
+                return datasets.load_dataset(name, config, revision=revision, streaming=True, cache_dir=cache)
+        _require_name(name)
+        _knock(name)
         with _uncounted():
             return datasets.load_dataset(name, config, revision=revision, streaming=True)
     except (DatasetNotFoundError, DataFilesNotFoundError, RepositoryNotFoundError) as error:
@@ -235,6 +379,21 @@ def _load(name: str, config: str | None, revision: str | None) -> Any:
         raise InputError(f"{where} is not on this machine and the hub cannot be reached; {local}") from error
     except (ValueError, HFValidationError, OSError, RuntimeError) as error:
         raise InputError(f"{where} cannot be loaded: {_first_line(error)}; {local}") from error
+
+
+def _require_name(name: str) -> None:
+    """Refuse what cannot be the name of a dataset, such as a text."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        shown = name if len(name) <= 60 else f"{name[:60]}…"
+        raise InputError(
+            f"corpus {shown!r} is no file on this machine and no name of a dataset; texts themselves go in a list: "
+            "corpus=[text, …]"
+        ) from error
 
 
 def _knock(name: str) -> None:
@@ -255,10 +414,20 @@ def _ask(url: str) -> None:
 
 
 class TableSource:
-    """Documents from one column of a table, and the rows they stand in; both from the first one on at each call."""
+    """Documents from one column of a table, and the rows they stand in; both from the first one on at each call.
 
-    def __init__(self, where: str, rows: Callable[[], Iterator[dict[str, Any]]], column: str) -> None:
-        self._where, self._rows, self._column = where, rows, column
+    Args:
+        where: what messages call the table.
+        rows: gives its rows.
+        column: the text column.
+    """
+
+    def __init__(self, where: str, rows: Rows, column: str) -> None:
+        self._where, self._rows = where, rows
+        self.column = column
+        """The column that is read."""
+        self.n_left_out = 0
+        """Rows without a text that the last reading passed over so far."""
 
     @property
     def column(self) -> str:
@@ -267,37 +436,50 @@ class TableSource:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Rows that hold a text, whole."""
+        self.n_left_out = 0
         for number, row in enumerate(_guarded(self._where, self._rows)):
-            text = row.get(self._column)
+            text = row.get(self.column)
             if text is None:
+                self.n_left_out += 1
                 continue
             if not isinstance(text, str):
                 raise InputError(
-                    f"{self._where}, row {number}: column {self._column!r} holds a {type(text).__name__}, wanted text"
+                    f"{self._where}, row {number}: column {self.column!r} holds a {type(text).__name__}, wanted text"
                 )
             yield row
 
     def __call__(self) -> Iterator[str]:
         """The texts."""
-        return (row[self._column] for row in self.rows())
+        return (row[self.column] for row in self.rows())
 
 
 def _column_source(
-    where: str, rows: Callable[[], Iterator[dict[str, Any]]], column: str | None
+    where: str, rows: Rows, column: str | None, strings: list[str] | None = None
 ) -> TableSource:
-    """Source of one column, its name settled on the first row so that a wrong one is refused at once."""
-    first = next(_guarded(where, rows), None)
-    if first is None:
+    """Source of one column, its name settled now so that a wrong one is refused at once.
+
+    Args:
+        where: what messages call the table.
+        rows: gives its rows.
+        column: the one asked for.
+        strings: columns of strings, where a schema tells.
+    """
+    if next(_guarded(where, rows), None) is None:
         raise InputError(f"{where} has no rows; wanted one document a row")
-    return TableSource(where, rows, _text_column(where, first, column))
+    if column is not None:
+        return TableSource(where, rows, _named_column(where, rows, column))
+    if strings is not None and "text" in strings:
+        return TableSource(where, rows, "text")
+    return TableSource(where, rows, _text_column(where, rows))
 
 
-def _guarded(where: str, rows: Callable[[], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+def _guarded(where: str, rows: Rows) -> Iterator[dict[str, Any]]:
     """The rows, with what can go wrong while reading them told as an InputError."""
     import pyarrow as pa
     from datasets.exceptions import DatasetsError
 
-    unreadable = (OSError, ValueError, pa.ArrowException, DatasetsError)
+    damaged = (EOFError, lzma.LZMAError, zlib.error, RecursionError)
+    unreadable = (OSError, ValueError, pa.ArrowException, DatasetsError, *damaged)
     try:
         yield from rows()
     except InputError:
@@ -306,23 +488,33 @@ def _guarded(where: str, rows: Callable[[], Iterator[dict[str, Any]]]) -> Iterat
         raise InputError(f"{where} cannot be read: {_first_line(error)}") from error
 
 
-def _text_column(where: str, row: dict[str, Any], column: str | None) -> str:
-    """Name of the text column."""
-    if column is not None:
-        if column not in row:
-            raise InputError(
-                f"{where} has no column {column!r}; it has {', '.join(row)}; name one with column="
-            )
-        return column
-    if isinstance(row.get("text"), str):
-        return "text"
-    strings = [name for name, value in row.items() if isinstance(value, str)]
+def _named_column(where: str, rows: Rows, column: str) -> str:
+    """The column asked for, which some row must have."""
+    names: dict[str, None] = {}
+    for row in _guarded(where, rows):
+        if column in row:
+            return column
+        names |= dict.fromkeys(row)
+    raise InputError(f"{where} has no column {column!r}; it has {', '.join(names)}; name one with column=")
+
+
+def _text_column(where: str, rows: Rows) -> str:
+    """`text`, or the only column of strings, over the rows seen; an empty `text` is followed to its first value."""
+    names: dict[str, None] = {}
+    strings: dict[str, None] = {}
+    for number, row in enumerate(_guarded(where, rows), 1):
+        names |= dict.fromkeys(row)
+        strings |= dict.fromkeys(name for name, value in row.items() if isinstance(value, str))
+        if "text" in strings:
+            return "text"
+        if number >= ROWS_SEEN and ("text" not in names or row.get("text") is not None):
+            break
     if len(strings) != 1:
         raise InputError(
-            f"{where} has {len(strings)} columns of strings ({', '.join(row)}) and none is called 'text'; "
+            f"{where} has {len(strings)} columns of strings ({', '.join(strings or names)}) and none is called 'text'; "
             "name the one to read with column="
         )
-    return strings[0]
+    return next(iter(strings))
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,8 +1,9 @@
 """Token ids of a corpus: rows as a model is shown them, and how texts and given ids become such rows.
 
 Source: the project's document rules. One document a row, cut at `context` (the beginning-of-sequence token
-included), that token first when the model has one, right-padded with -1; neither it nor padding is ever
-counted.
+included), exactly one such token first when the model has one, right-padded with -1. Four kinds of position are shown
+to the model and never counted: the beginning-of-sequence token, the `skip_first` positions after it, every special token
+of the tokenizer wherever it stands, and padding.
 Axes: doc (row), pos (column; 0 is the first token the model sees), token (running index over counted
 positions).
 """
@@ -13,16 +14,19 @@ import hashlib
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, Int32
 
-from probekit.errors import ShapeError
+from probekit.errors import InputError, ShapeError
+from probekit.text.encoding import Encoder
 
 PADDING = -1
+SKIP_FIRST = 1
+"""Positions after the start mark that `analyze` reads and does not count, by the measurement in analyses/results/attention_sinks.md."""
 BATCH_DOCS = 256  # documents handed to the tokenizer at once: enough for its threads, little read in vain
 
 # Half a character, as broken JSON may hold; it is no text to a tokenizer.
@@ -46,6 +50,10 @@ class Tokens:
     """Name of the corpus they came from."""
     source: Int[np.ndarray, " doc"] | None = None
     """Place in the corpus of each row's document; None where every document of the corpus has its row."""
+    skip_first: int = 0
+    """Positions after the beginning-of-sequence token (from the first one on where there is none) that are not counted."""
+    special: tuple[int, ...] = ()
+    """Ids of special tokens, ascending: they are read and never counted."""
 
     def __post_init__(self) -> None:
         """Refuse ids and lengths that contradict each other."""
@@ -63,21 +71,42 @@ class Tokens:
 
     @property
     def n_tokens(self) -> int:
-        """Counted tokens: without beginning-of-sequence tokens and padding."""
-        return int(self.lengths.sum()) - (self.n_docs if self.bos_id is not None else 0)
+        """Counted tokens."""
+        return int(self.counted.sum())
 
     @cached_property
     def documents(self) -> Int[np.ndarray, " doc"]:
         """Place in the corpus of each row's document."""
         return np.arange(self.n_docs) if self.source is None else self.source
 
+    @property
+    def first_pos(self) -> int:
+        """Column of the first position of the text: 1 behind a beginning-of-sequence token, else 0."""
+        return 0 if self.bos_id is None else 1
+
+    @cached_property
+    def text(self) -> Bool[np.ndarray, "doc pos"]:
+        """Where the document's own tokens stand, counted or not: no beginning-of-sequence token, no padding."""
+        text = self.ids >= 0
+        text[:, : self.first_pos] = False
+        return text
+
     @cached_property
     def counted(self) -> Bool[np.ndarray, "doc pos"]:
         """Where a counted token stands."""
-        counted = self.ids >= 0
-        if self.bos_id is not None:
-            counted[:, 0] = False
-        return counted
+        return self.text & counts(self.ids, self.first_pos, self.skip_first, self.special)
+
+    @cached_property
+    def whole(self) -> Tokens:
+        """The same rows with every position of the text counted, as concepts read them: labels look back at all of it."""
+        if not self.skip_first and not self.special:
+            return self
+        return replace(self, skip_first=0, special=())
+
+    def special_in_text(self) -> dict[int, int]:
+        """How often each special token stands in the documents, the beginning-of-sequence tokens put first left aside."""
+        found, n_times = np.unique(self.ids[self.text & np.isin(self.ids, self.special)], return_counts=True)
+        return dict(zip(found.tolist(), n_times.tolist(), strict=True))
 
     @cached_property
     def doc_of_token(self) -> Int32[np.ndarray, " token"]:
@@ -91,28 +120,45 @@ class Tokens:
 
     @cached_property
     def fingerprint(self) -> str:
-        """blake2b of the ids inside the rows, their lengths and the beginning-of-sequence id."""
+        """blake2b of the ids inside the rows, their lengths, the beginning-of-sequence id and what is not counted."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"tokens/1 bos={self.bos_id} docs={self.n_docs}\n".encode())
         digest.update(self.lengths.astype("<i8").tobytes())
         digest.update(self.ids[self.ids >= 0].astype("<i4").tobytes())
+        if (self.counted != self.text).any():
+            digest.update(np.packbits(self.counted[self.text]).tobytes())
         return digest.hexdigest()
 
 
-def encoded_rows(texts: Iterator[str], tokenizer: Any, context: int, bos_id: int | None) -> Iterator[Row]:
-    """Rows of ids of the texts, tokenized a batch at a time."""
-    head = [] if bos_id is None else [bos_id]
+def counts(
+    ids: Int[np.ndarray, "*rows pos"], first_pos: int, skip_first: int, special: tuple[int, ...]
+) -> Bool[np.ndarray, "*rows pos"]:
+    """Where a position of the text is counted; the one place that knows the rule.
+
+    Args:
+        ids: token ids of one row or of several.
+        first_pos: column of the first position of the text.
+        skip_first: positions from there on that are read only.
+        special: ids that are never counted.
+    """
+    counted = (ids >= 0) & (np.arange(ids.shape[-1]) >= first_pos + skip_first)
+    return counted & ~np.isin(ids, special) if special else counted
+
+
+def encoded_rows(
+    texts: Iterator[str], tokenizer: Any, context: int, bos_id: int | None, max_tokens: int
+) -> Iterator[Row]:
+    """Rows of ids of the texts, tokenized a batch at a time, and of each text no more than its row needs.
+
+    A text that begins with the beginning-of-sequence token itself gets no second one.
+    """
     readable = (_LONE_SURROGATE.sub("\ufffd", text) for text in texts)
-    while batch := list(itertools.islice(readable, BATCH_DOCS)):
-        encoded = tokenizer(
-            batch,
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
-        for ids in encoded["input_ids"]:
-            yield np.array(head + ids[: context - len(head)], dtype=np.int32)
+    encoder = Encoder(tokenizer)
+    n_docs = min(BATCH_DOCS, max_tokens // context + 1)
+    while batch := list(itertools.islice(readable, n_docs)):
+        for ids, _ in encoder.first(batch, context):
+            head = [] if bos_id is None or ids[:1] == [bos_id] else [bos_id]
+            yield np.array([*head, *ids][:context], dtype=np.int32)
 
 
 def cut_rows(
@@ -125,22 +171,31 @@ def cut_rows(
 
 
 def take_rows(
-    rows: Iterator[Row], max_tokens: int, bos_id: int | None, progress: Progress | None
+    rows: Iterator[Row],
+    max_tokens: int,
+    n_counted: Callable[[Row], int],
+    progress: Progress | None,
 ) -> tuple[list[Row], list[int]]:
-    """Rows with a counted token, in order, until the next one would exceed `max_tokens`, and their places."""
-    n_uncounted = 0 if bos_id is None else 1
+    """Rows with a counted token, in order, until the next one would exceed `max_tokens`, and their places.
+
+    Args:
+        rows: ids of each document.
+        max_tokens: most counted tokens.
+        n_counted: counted tokens of a row.
+        progress: called with (counted tokens so far, max_tokens) now and then.
+    """
     taken: list[Row] = []
     source: list[int] = []
     n_tokens = 0
     for place, row in enumerate(rows):
-        n_counted = len(row) - n_uncounted
-        if n_counted < 1:
+        n_here = n_counted(row)
+        if n_here < 1:
             continue
-        if taken and n_tokens + n_counted > max_tokens:
+        if taken and n_tokens + n_here > max_tokens:
             break
         taken.append(row)
         source.append(place)
-        n_tokens += n_counted
+        n_tokens += n_here
         if progress is not None and len(taken) % BATCH_DOCS == 0:
             progress(min(n_tokens, max_tokens), max_tokens)
     if progress is not None:
@@ -154,3 +209,16 @@ def as_block(rows: list[Row], source: list[int], bos_id: int | None, name: str) 
     ids = np.full((len(rows), int(lengths.max())), PADDING, dtype=np.int32)
     ids[np.arange(ids.shape[1]) < lengths[:, None]] = np.concatenate(rows)
     return Tokens(ids, lengths, bos_id, name, np.array(source))
+
+
+def require_room(context: int, skip_first: int, bos_id: int | None) -> None:
+    """Refuse a context in which no position could be counted.
+
+    Raises:
+        InputError: every position is the beginning-of-sequence token or skipped, or skip_first is negative.
+    """
+    if skip_first < 0:
+        raise InputError(f"skip_first={skip_first}, wanted 0 or more positions")
+    if context <= skip_first + (bos_id is not None):
+        skipped = f" behind skip_first={skip_first}" if skip_first else ""
+        raise InputError(f"context={context} leaves no room for a counted token{skipped}; raise it")

@@ -358,10 +358,17 @@ class Concepts:
     def label(self, tokens: Tokens) -> Labels:
         """Labels of every counted token.
 
+        Blocks read the whole text, positions that are not counted included: a lag looks back at what stands there.
+
         Args:
             tokens: the token block.
         """
-        where = [found for block in self.blocks for found in block.label(tokens)]
+        whole = tokens.whole
+        where = [found for block in self.blocks for found in block.label(whole)]
+        if whole is not tokens:
+            counted = tokens.counted[tokens.text]
+            place = (np.cumsum(counted) - 1).astype(np.int32)
+            where = [place[found[counted[found]]] for found in where]
         indptr = np.concatenate([[0], np.cumsum([len(found) for found in where])]).astype(np.int64)
         return Labels(
             names=self.names,

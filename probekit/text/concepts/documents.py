@@ -20,6 +20,7 @@ from probekit.errors import InputError
 from probekit.fingerprint import of_value
 from probekit.text.concepts.blocks import Column, Where
 from probekit.text.corpus import Corpus
+from probekit.text.encoding import Encoder
 from probekit.text.tokenizers import of_tokenizer
 from probekit.text.tokens import Tokens
 
@@ -73,10 +74,9 @@ def column_block(
         InputError: the corpus has no such column, or it never changes.
     """
     rows = list(itertools.islice(corpus.rows(), MOST_DOCUMENTS))
-    if not rows or name not in rows[0]:
-        raise InputError(
-            f"corpus {corpus.name!r} has no column {name!r}; it has {', '.join(rows[0]) if rows else 'no rows'}"
-        )
+    if not any(name in row for row in rows):
+        names = dict.fromkeys(key for row in rows for key in row)
+        raise InputError(f"corpus {corpus.name!r} has no column {name!r}; it has {', '.join(names) or 'no rows'}")
     found = [row.get(name) for row in rows]
     numbers = [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
     if values is None and len(numbers) == len(found) and len(set(numbers)) > most:
@@ -136,10 +136,11 @@ class SpanBlock:
         start = np.concatenate([[0], np.cumsum(tokens.counted.sum(1))])
         rows = {int(document): row for row, document in enumerate(tokens.documents)}
         found: list[list[np.ndarray]] = [[] for _ in self.columns]
+        encoder = Encoder(self.tokenizer)
         marked = sorted({document for spans in self.spans for document in spans})
         for document in (d for d in marked if d in rows):
             row = rows[document]
-            inked = self._ink(tokens, row, document)
+            inked = self._ink(encoder, tokens, row, document)
             for parts, spans in zip(found, self.spans, strict=True):
                 for first, last in spans.get(document, ()):
                     overlaps = (inked[:, 0] < last) & (inked[:, 1] > first)
@@ -153,19 +154,21 @@ class SpanBlock:
         texts = {document: self.texts[document] for document in marked}
         return of_value((self.columns, self.spans, texts, of_tokenizer(self.tokenizer)))
 
-    def _ink(self, tokens: Tokens, row: int, document: int) -> np.ndarray:
+    def _ink(self, encoder: Encoder, tokens: Tokens, row: int, document: int) -> np.ndarray:
         """First character and the one after the last of each counted token of a row, without white space around."""
         text = self.texts[document]
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        first = 0 if tokens.bos_id is None else 1
-        ids = tokens.ids[row, first : int(tokens.lengths[row])]
-        if encoded["input_ids"][: len(ids)] != ids.tolist():
+        ids = tokens.ids[row, tokens.first_pos : int(tokens.lengths[row])]
+        found, offsets = encoder.first([text], len(ids) + 1, offsets=True)[0]
+        # a text that begins with the start mark got no second one
+        begun = tokens.first_pos if found[:1] == [tokens.bos_id] else 0
+        found, offsets = found[begun:], offsets[begun:]
+        if found[: len(ids)] != ids.tolist():
             raise InputError(
                 f"spans: document {document} of corpus {tokens.name!r} is not the text the spans were made for, or its "
                 "tokens are another tokenizer's; give the texts and the tokenizer that are analysed"
             )
         inked = np.empty((len(ids), 2), np.int64)
-        for index, (low, high) in enumerate(encoded["offset_mapping"][: len(ids)]):
+        for index, (low, high) in enumerate(offsets[: len(ids)]):
             body = text[low:high]
             inked[index] = (low + len(body) - len(body.lstrip()), high - len(body) + len(body.rstrip()))
         return inked

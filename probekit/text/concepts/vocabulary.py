@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from probekit.errors import InputError
+from probekit.text.encoding import special_ids, vocabulary_size
 
 Family = Literal["byte-level", "sentencepiece", "wordpiece", "plain"]
 
@@ -49,7 +50,7 @@ def read_vocabulary(tokenizer: Any) -> Vocabulary:
             f"tokenizer: got {type(tokenizer).__name__}, wanted a tokenizer of transformers "
             "(AutoTokenizer.from_pretrained of the model's folder)."
         )
-    n_vocab = len(tokenizer)
+    n_vocab = vocabulary_size(tokenizer)
     if n_vocab == 0:
         raise InputError(
             "the tokenizer has an empty vocabulary, so its folder holds no tokenizer files; "
@@ -57,8 +58,7 @@ def read_vocabulary(tokenizer: Any) -> Vocabulary:
         )
     tokens: list[str | None] = list(tokenizer.convert_ids_to_tokens(list(range(n_vocab))))
     added = set(tokenizer.get_added_vocab())
-    marked = getattr(tokenizer, "added_tokens_decoder", {})
-    special = {*tokenizer.all_special_ids, *(index for index, token in marked.items() if token.special)}
+    special = set(special_ids(tokenizer))
     description = _description(tokenizer)
     family = _family(description, tokens)
     model = description.get("model") or {}
