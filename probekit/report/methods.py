@@ -25,7 +25,7 @@ def methods(summary: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tup
             (
                 f"The {words.count(corpus.get('n_docs'))} documents of {corpus.get('name', 'the corpus')} "
                 f"were divided, each as a whole, by a hash: {fit} tokens to fit the readouts, {confirm} "
-                "others to judge them."
+                f"others to judge them.{_reading(corpus)}"
             ),
         ),
         (
@@ -85,6 +85,22 @@ def methods(summary: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tup
             ),
         ),
     ]
+
+
+def _reading(corpus: Mapping[str, Any]) -> str:
+    """How the text became tokens, as far as the run recorded it."""
+    said: list[str] = []
+    if corpus.get("column"):
+        n_left_out = corpus.get("n_rows_left_out") or 0
+        left_out = f"; {words.plural(n_left_out, 'row')} without a text there left out" if n_left_out else ""
+        said.append(f"The text is column “{corpus['column']}”{left_out}.")
+    if corpus.get("policy"):
+        said.append(f"Read as {corpus['policy']}.")
+    special = corpus.get("special_tokens") or {}
+    if special:
+        n_times = words.plural(sum(special.values()), "special token")
+        said.append(f"Inside the documents stand {n_times} ({', '.join(list(special)[:5])}), read and not counted.")
+    return "".join(f" {sentence}" for sentence in said)
 
 
 def _support(settings: Mapping[str, Any]) -> str:

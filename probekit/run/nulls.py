@@ -30,6 +30,7 @@ from probekit.run.sites import CONTROLS
 from probekit.run.source import ModelSource, Source
 from probekit.run.study import PlannedStudy, Settings
 from probekit.run.subject import model_subject
+from probekit.text.tokens import SKIP_FIRST
 
 
 def permuted(study: Study, rng: np.random.Generator) -> Study:
@@ -144,6 +145,7 @@ def against_nulls(
     untrained: int = 4,
     checkpoints: Sequence[Any] = (),
     q: float = 0.05,
+    skip_first: int = SKIP_FIRST,
     seed: int = 0,
     device: str = "auto",
     progress: Any = None,
@@ -165,6 +167,7 @@ def against_nulls(
         untrained: untrained models of the same architecture; 0 leaves them out, else 3 or more.
         checkpoints: earlier checkpoints of the same training, as names or folders, with the same tokenizer.
         q: level of the false discovery rate.
+        skip_first: as in `analyze`.
         seed: of twins, permutations, untrained models and the sample of pairs.
         device: as in `analyze`.
         progress: as in `analyze`.
@@ -179,8 +182,9 @@ def against_nulls(
             raise InputError(f"{name}: got {value}, wanted 0, or at least 3 to standardise by.")
     start_workers()
     settings = Settings(
-        max_tokens, context, max_pairs, min_support, twins, q, seed, controls=CONTROLS, spikes=()
-    )
+        max_tokens, context, max_pairs, min_support, twins, q, seed, controls=CONTROLS, spikes=(),
+        skip_first=skip_first,
+    )  # fmt: skip
     with watching(progress) as report:
         subject = model_subject(
             model, corpus, concepts, as_layers(layers), Choice.of(pairs), settings, device, report
