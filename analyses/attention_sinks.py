@@ -65,7 +65,9 @@ def norms(host: Host, tokens: Tokens) -> np.ndarray:
         ids = tokens.ids[start : start + 16]
         shown = torch.from_numpy(np.where(ids < 0, ids[:, :1], ids).astype(np.int64))
 
-        def keep(activation: torch.Tensor, hook: Any, start: int = start, inside: np.ndarray = ids >= 0) -> None:
+        def keep(
+            activation: torch.Tensor, hook: Any, start: int = start, inside: np.ndarray = ids >= 0
+        ) -> None:
             layer = int(hook.name.split(".")[1])
             length = activation.norm(dim=-1).float().numpy()
             found[layer, start : start + len(inside)] = np.where(inside, length, np.nan)
@@ -78,9 +80,15 @@ def norms(host: Host, tokens: Tokens) -> np.ndarray:
 def where(found: np.ndarray, tokens: Tokens) -> Iterator[str]:
     """The first table: sinks by layer and position."""
     first = tokens.first_pos
-    columns = ["behind block", "start mark" if first else "(no start mark)", *(f"position {p + 1}" for p in range(4))]
+    columns = [
+        "behind block",
+        "start mark" if first else "(no start mark)",
+        *(f"position {p + 1}" for p in range(4)),
+    ]
     rows: list[list[str]] = []
-    for layer in sorted({0, 1, 2, 3, len(found) // 2, len(found) - 2, len(found) - 1} & set(range(len(found)))):
+    for layer in sorted(
+        {0, 1, 2, 3, len(found) // 2, len(found) - 2, len(found) - 1} & set(range(len(found)))
+    ):
         ratio = found[layer] / np.nanmedian(found[layer][tokens.text])
         cells = [_massive(ratio[:, 0]) if first else "–"]
         cells += [_massive(ratio[:, first + p]) for p in range(4)]
@@ -95,7 +103,9 @@ def _massive(ratio: np.ndarray) -> str:
     return f"{share:.1%}, up to {ratio.max():.0f}×" if share else f"none (≤ {ratio.max():.1f}×)"
 
 
-def planned_with(tokens: Tokens, concepts: Concepts, choice: Choice) -> tuple[PlannedStudy, list[tuple[str, str]]]:
+def planned_with(
+    tokens: Tokens, concepts: Concepts, choice: Choice
+) -> tuple[PlannedStudy, list[tuple[str, str]]]:
     """The study of a token block as it counts, and the names of its pairs."""
     labelled = concepts.label(tokens)
     settings = Settings(max_pairs=N_PAIRS, min_support=MIN_SUPPORT, twins=0, controls=(), spikes=())
@@ -108,7 +118,7 @@ def planned_with(tokens: Tokens, concepts: Concepts, choice: Choice) -> tuple[Pl
 
 
 def cost(host: Host, tokens: Tokens, layers: list[int]) -> Iterator[str]:
-    """The second table: d′ of added ANDs by layer and skip_first."""
+    """The second table: d′ of added ANDs by layer and skip_first, each row as it comes."""
     concepts = Concepts.defaults(host.tokenizer, tokens)
     _, named = planned_with(replace(tokens, skip_first=max(SKIPS)), concepts, Choice.of("stratified"))
     parts: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
@@ -117,29 +127,34 @@ def cost(host: Host, tokens: Tokens, layers: list[int]) -> Iterator[str]:
             parts[layer].append(neurons)
     labels = concepts.label(tokens)
     held = [labels.dense()[:, [labels.names.index(name) for name in pair]].all(1) for pair in named]
-    columns = ["layer", "skip_first", "tokens", "d′ (median)", "pair by pair with 0", "noise in what is skipped"]
-    rows: list[list[str]] = []
+    far = torch.from_numpy(_counted_with(tokens, max(SKIPS)))
+    columns = [
+        "layer",
+        "skip_first",
+        "tokens",
+        "d′ (median)",
+        "pair by pair, to skip_first = 0",
+        "pairs with a larger d′",
+        "neurons with over half of their variance in what is skipped",
+    ]
+    yield from table(columns, [])
     for layer in layers:
         neurons = torch.cat(parts.pop(layer))
-        far = torch.from_numpy(_counted_with(tokens, max(SKIPS)))
         spiked = added(neurons, neurons[far].std(0), held)
-        base = None
+        base = np.empty(0)
         for skip in SKIPS:
-            counting = replace(tokens, skip_first=skip)
-            planned, _ = planned_with(counting, concepts, Choice.of(named))
+            planned, _ = planned_with(replace(tokens, skip_first=skip), concepts, Choice.of(named))
             kept = torch.from_numpy(_counted_with(tokens, skip))
             source = ArraySource(spiked[kept], None, None, planned.rows)
             contrast = next(measure_layers(source, [0], planned.study)).by_k[DECIDING_K]
-            d_prime = np.asarray(contrast.d_prime)
-            base = d_prime if base is None else base
-            rows.append(
-                [
-                    str(layer), str(skip), f"{int(kept.sum()):,}", f"{np.median(d_prime):.2f}",
-                    "–" if not skip else f"× {np.median(d_prime / base):.3f}, {int((d_prime > base).sum())} of {len(base)} larger",
-                    "–" if not skip else _share(neurons, kept),
-                ]
-            )  # fmt: skip
-    yield from table(columns, rows)
+            found = np.asarray(contrast.d_prime)
+            cells = [str(layer), str(skip), f"{int(kept.sum()):,}", f"{np.median(found):.2f}"]
+            if skip:
+                ratio = f"× {np.median(found / base):.3f}"
+                cells += [ratio, f"{int((found > base).sum())} of {len(base)}", _moved(neurons, kept)]
+            else:
+                base, cells = found, [*cells, "–", "–", "–"]
+            yield f"| {' | '.join(cells)} |"
 
 
 def _counted_with(tokens: Tokens, skip: int) -> np.ndarray:
@@ -147,12 +162,11 @@ def _counted_with(tokens: Tokens, skip: int) -> np.ndarray:
     return replace(tokens, skip_first=skip).counted[tokens.counted]
 
 
-def _share(neurons: torch.Tensor, kept: torch.Tensor) -> str:
-    """How many neurons have half of their variance in the positions that are skipped."""
+def _moved(neurons: torch.Tensor, kept: torch.Tensor) -> str:
+    """How many neurons have over half of their variance in the positions that are skipped, and how many positions that is."""
     centred = (neurons - neurons.mean(0)) ** 2
     share = centred[~kept].sum(0) / centred.sum(0).clamp_min(1e-30)
-    n_skipped = float((~kept).float().mean())
-    return f"{int((share > 0.5).sum())} of {len(share)} neurons have over half there ({n_skipped:.1%} of the tokens)"
+    return f"{int((share > 0.5).sum())} of {len(share)} ({float((~kept).float().mean()):.1%} of the tokens)"
 
 
 def added(neurons: torch.Tensor, unit: torch.Tensor, held: list[np.ndarray]) -> torch.Tensor:
@@ -167,18 +181,28 @@ def added(neurons: torch.Tensor, unit: torch.Tensor, held: list[np.ndarray]) -> 
     return spiked
 
 
-def of_model(name: str, corpus: Corpus, *, n_tokens: int, context: int, layers: list[int] | None) -> Iterator[str]:
+def of_model(
+    name: str, corpus: Corpus, *, n_tokens: int, context: int, layers: list[int] | None
+) -> Iterator[str]:
     """Both tables of one model, with its start mark put first and without."""
     host = loaded(name)
-    chosen = layers if layers is not None else sorted({0, host.n_layers // 2, host.n_layers - 2, host.n_layers - 1} & set(range(host.n_layers)))
+    chosen = layers if layers is not None else sorted({host.n_layers // 2, host.n_layers - 2})
     for bos_id in dict.fromkeys((host.bos_id, None)):
         tokens = corpus.tokenize(host.tokenizer, context=context, max_tokens=n_tokens, bos_id=bos_id)
         few = corpus.tokenize(host.tokenizer, context=context, max_tokens=n_tokens // 3, bos_id=bos_id)
-        mark = "no start mark" if bos_id is None else f"start mark {host.tokenizer.convert_ids_to_tokens(bos_id)!r} first"
+        mark = "no start mark"
+        if bos_id is not None:
+            mark = f"start mark `{host.tokenizer.convert_ids_to_tokens(bos_id)}` first"
         yield f"\n## {Path(name).name}, {mark}\n"
-        yield f"{few.n_docs} documents, {few.n_tokens:,} tokens. Share of documents whose position is massive, largest norm in medians:\n"
+        yield (
+            f"{few.n_docs} documents, {few.n_tokens:,} tokens. Share of documents whose position is massive, and the largest "
+            "norm in medians:\n"
+        )
         yield from where(norms(host, few), few)
-        yield f"\n{N_PAIRS} ANDs of {AMPLITUDE:g} standard deviation on {CHANNEL} neurons each, {tokens.n_docs} documents:\n"
+        yield (
+            f"\n{N_PAIRS} ANDs of {AMPLITUDE:g} standard deviation on {CHANNEL} neurons each, "
+            f"{tokens.n_docs} documents:\n"
+        )
         yield from cost(host, tokens, chosen)
 
 
@@ -189,7 +213,7 @@ def page(options: argparse.Namespace) -> Iterator[str]:
     yield "# Attention sinks: where they are, and what it costs to count them\n"
     yield (
         f"`{command} --tokens {options.tokens} --context {options.context}` on {corpus.name}. A position is *massive* where "
-        f"the norm of the residual stream is more than {MASSIVE:g} times the layer's median. Read with `analyses/attention_sinks.py`."
+        f"the norm of the residual stream is more than {MASSIVE:g} times the layer's median."
     )
     for name in options.models:
         yield from of_model(
@@ -200,7 +224,9 @@ def page(options: argparse.Namespace) -> Iterator[str]:
 def main() -> None:
     """Print and write."""
     warnings.simplefilter("ignore")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("models", nargs="+", help="nano, a folder, or a GGUF file")
     parser.add_argument("--corpus", default="docs", help="docs, or a file")
     parser.add_argument("--tokens", type=int, default=12_000)

@@ -99,7 +99,9 @@ def _reading(corpus: Mapping[str, Any]) -> str:
     special = corpus.get("special_tokens") or {}
     if special:
         n_times = words.plural(sum(special.values()), "special token")
-        said.append(f"Inside the documents stand {n_times} ({', '.join(list(special)[:5])}), read and not counted.")
+        said.append(
+            f"Inside the documents stand {n_times} ({', '.join(list(special)[:5])}), read and not counted."
+        )
     return "".join(f" {sentence}" for sentence in said)
 
 

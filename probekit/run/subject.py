@@ -230,9 +230,11 @@ def reading_of(corpus: Corpus, tokens: Tokens, tokenizer: Any | None) -> dict[st
         },
     }
     skipped = f"the first {tokens.skip_first} after the start mark, " if tokens.skip_first else ""
-    special = "special tokens wherever they stand" if tokenizer is not None else "(without a tokenizer no token is special)"
-    policy = f"one document a row, start mark first if there is one, right-padded; never counted: start mark, {skipped}{special}"
-    return {**held, "policy": f"{policy}, padding"}
+    special = (
+        "special tokens wherever they stand" if tokenizer is not None else "(no tokenizer, no special tokens)"
+    )
+    policy = "one document a row, start mark first if there is one, right-padded; never counted: start mark, "
+    return {**held, "policy": f"{policy}{skipped}{special}, padding"}
 
 
 def text_notes(corpus: Corpus, tokens: Tokens, tokenizer: Any | None) -> list[str]:
@@ -245,14 +247,16 @@ def text_notes(corpus: Corpus, tokens: Tokens, tokenizer: Any | None) -> list[st
     """
     notes: list[str] = []
     if corpus.column is not None:
-        left_out = f"; {corpus.n_left_out:,} rows without a text there were left out" if corpus.n_left_out else ""
+        left_out = (
+            f"; {corpus.n_left_out:,} rows without a text there were left out" if corpus.n_left_out else ""
+        )
         notes.append(f"The text is column {corpus.column!r} of {corpus.name}{left_out}.")
     special = {_spelt(tokenizer, index): n for index, n in tokens.special_in_text().items()}
     if special:
         shown = ", ".join(f"{word} {n:,} times" for word, n in list(special.items())[:5])
         notes.append(
-            f"Special tokens stand inside the documents ({shown}{', …' if len(special) > 5 else ''}): the model reads them as "
-            "such, and they are never counted."
+            f"Special tokens stand inside the documents ({shown}{', …' if len(special) > 5 else ''}): the model reads them "
+            "as such, and they are never counted."
         )
     return notes
 

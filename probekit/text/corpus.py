@@ -304,9 +304,7 @@ class Corpus:
             raise DegenerateError(
                 f"corpus {self.name!r} has no document with a counted token; pass text that has some"
             )
-        return replace(
-            as_block(taken, source, bos_id, self.name), skip_first=skip_first, special=special
-        )
+        return replace(as_block(taken, source, bos_id, self.name), skip_first=skip_first, special=special)
 
 
 def _readable(texts: Iterator[str], max_tokens: int) -> Iterator[str]:
@@ -329,16 +327,16 @@ def as_corpus(value: Any) -> Corpus:
     """
     if isinstance(value, Corpus):
         return value
-    if value is None or value == "docs":
+    if value is None or (isinstance(value, str) and value == "docs"):
         return Corpus.docs()
     if not isinstance(value, str | Path):
         texts = isinstance(value, list | tuple) and (not value or isinstance(value[0], str))
         return Corpus.from_texts(value) if texts else Corpus.from_dataset(value)
     path = Path(value)
-    if (
-        path.is_file()
-        or path.is_absolute()
-        or (readers.names_a_file(path) and not path.is_dir())
-    ):
+    try:
+        is_file = path.is_file()
+    except OSError:  # a text is too long for a name
+        is_file = False
+    if is_file or path.is_absolute() or (readers.names_a_file(path) and not path.is_dir()):
         return Corpus.from_dataset(str(value)) if path.is_dir() else Corpus.from_file(path)
     return Corpus.from_dataset(str(value))

@@ -47,8 +47,10 @@ _REGEXES = frozenset(
         ),
         rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_TAIL}",
         # o200k
-        rf"[^\r\n\p{{L}}\p{{N}}]?{_CASED}*{_SMALL}+{_CONTRACTIONS}?|[^\r\n\p{{L}}\p{{N}}]?{_CASED}+{_SMALL}*"
-        rf"{_CONTRACTIONS}?|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_TAIL}",
+        (
+            rf"[^\r\n\p{{L}}\p{{N}}]?{_CASED}*{_SMALL}+{_CONTRACTIONS}?|[^\r\n\p{{L}}\p{{N}}]?{_CASED}+{_SMALL}*"
+            rf"{_CONTRACTIONS}?|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_TAIL}"
+        ),
     }
 )  # fmt: skip
 _WINDOW = 256
@@ -74,7 +76,9 @@ def special_ids(tokenizer: Any) -> tuple[int, ...]:
         return ()
     marked = getattr(tokenizer, "added_tokens_decoder", {})
     named = getattr(tokenizer, "all_special_ids", ())
-    return tuple(sorted({*map(int, named), *(int(index) for index, token in marked.items() if token.special)}))
+    return tuple(
+        sorted({*map(int, named), *(int(index) for index, token in marked.items() if token.special)})
+    )
 
 
 def vocabulary_size(tokenizer: Any) -> int:
@@ -110,7 +114,9 @@ class Encoder:
         while pending:
             heads = [self._head(texts[index], size) for index in pending]
             again: list[int] = []
-            for index, head, encoded in zip(pending, heads, self._called(heads, offsets=offsets), strict=True):
+            for index, head, encoded in zip(
+                pending, heads, self._called(heads, offsets=offsets), strict=True
+            ):
                 if len(encoded.ids) < n_ids and len(head) < len(texts[index]):
                     again.append(index)
                 else:
@@ -187,7 +193,9 @@ def _one_by_one(normalizer: dict[str, Any]) -> bool:
     if normalizer["type"] != "Replace":
         return normalizer["type"] in _ONE_BY_ONE
     pattern = str(normalizer["pattern"].get("String") or "")
-    return len(pattern) == 1 and not _LETTER.match(pattern) and (pattern != " " or normalizer["content"] in " ▁")
+    return (
+        len(pattern) == 1 and not _LETTER.match(pattern) and (pattern != " " or normalizer["content"] in " ▁")
+    )
 
 
 def _is_known(piece: dict[str, Any]) -> bool:

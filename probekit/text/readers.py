@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from probekit.errors import InputError
 from probekit.fingerprint import of_file
@@ -47,6 +47,8 @@ COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
 ROWS_SEEN = 1_000
 """Rows that are looked at to learn which columns hold strings."""
 HUB_TIMEOUT_S = 5.0
+_LONGEST_NAME = 255
+"""Characters of a name of a file or dataset at most."""
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
@@ -72,7 +74,7 @@ def names_a_file(path: Path) -> bool:
     return suffix_of(path) in FILE_SUFFIXES or path.suffix.lower() in COMPRESSED
 
 
-def open_bytes(path: Path) -> BinaryIO:
+def open_bytes(path: Path) -> io.BufferedIOBase:
     """A file's bytes, unpacked where its suffix says that they are packed.
 
     Args:
@@ -82,9 +84,9 @@ def open_bytes(path: Path) -> BinaryIO:
     if packed == ".zst":
         import pyarrow as pa  # Python's own library reads zstd from 3.14 on
 
-        return cast(BinaryIO, pa.input_stream(str(path), compression="zstd"))
+        return io.BufferedReader(cast(io.RawIOBase, pa.input_stream(str(path), compression="zstd")))
     opened: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-    return cast(BinaryIO, opened.get(packed, open)(path, "rb"))
+    return opened.get(packed, open)(path, "rb")
 
 
 def text_file(path: Path, doc_sep: str | None) -> list[str]:
@@ -109,8 +111,8 @@ def text_file(path: Path, doc_sep: str | None) -> list[str]:
         raise InputError("doc_sep= is empty; wanted the string that stands between documents")
     if doc_sep is None and _is_json_lines(text):
         raise InputError(
-            f"corpus file {path.name!r} holds JSON, one object a line, not running text; name it .jsonl to have it read as a "
-            "table, or say what stands between its documents with doc_sep="
+            f"corpus file {path.name!r} holds JSON, one object a line, not running text; name it .jsonl to have it read as "
+            "a table, or say what stands between its documents with doc_sep="
         )
     documents, rule = split_documents(text, doc_sep)
     if len(documents) < MIN_DOCUMENTS:
@@ -185,7 +187,7 @@ def table(path: Path, column: str | None) -> TableSource:
 
 
 def _jsonl_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with open_bytes(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as lines:
+    with open_bytes(path) as file, io.TextIOWrapper(cast(Any, file), encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 row = json.loads(line)
@@ -200,7 +202,7 @@ def _builder_rows(path: Path) -> Iterator[dict[str, Any]]:
     from datasets import load_dataset
 
     suffix = suffix_of(path)
-    options = {"sep": "\t"} if suffix == ".tsv" else {}
+    options: dict[str, Any] = {"sep": "\t"} if suffix == ".tsv" else {}
     with TemporaryDirectory(prefix="probekit-") as folder, _uncounted():
         if path.suffix.lower() == ".zst":  # the dataset library needs another package for it
             unpacked = Path(folder) / path.stem
@@ -209,7 +211,12 @@ def _builder_rows(path: Path) -> Iterator[dict[str, Any]]:
             path = unpacked
         # a folder of our own: nothing is cached of a local file, and the user's cache may be read-only
         loaded = load_dataset(
-            _BUILDERS[suffix], data_files=str(path), split="train", streaming=True, cache_dir=folder, **options
+            _BUILDERS[suffix],
+            data_files=str(path),
+            split="train",
+            streaming=True,
+            cache_dir=folder,
+            **options,
         )
         yield from loaded
 
@@ -267,8 +274,8 @@ def dataset_object(loaded: Any, *, split: str | None, column: str | None) -> Tab
         return _column_source(where, rows, column)
     if not hasattr(loaded, "features") and not hasattr(loaded, "keys"):
         raise InputError(
-            f"corpus: got a {type(loaded).__name__}, wanted a name, a path, a Corpus, a list of texts, or a table: a Dataset of "
-            "the datasets library, a pandas DataFrame or a dictionary of lists"
+            f"corpus: got a {type(loaded).__name__}, wanted a name, a path, a Corpus, a list of texts, or a table: a "
+            "Dataset of the datasets library, a pandas DataFrame or a dictionary of lists"
         )
     if hasattr(loaded, "keys"):
         loaded = _split(where, loaded, split)
@@ -302,14 +309,20 @@ def _rows_in_memory(where: str, loaded: Any) -> Rows | None:
         columns = {str(name): _listed(where, str(name), values) for name, values in loaded.items()}
         if len({len(values) for values in columns.values()}) > 1:
             sizes = ", ".join(f"{name} {len(values):,}" for name, values in columns.items())
-            raise InputError(f"{where}: its lists are not equally long ({sizes}); wanted one entry a document in each")
-        return lambda: (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+            raise InputError(
+                f"{where}: its lists are not equally long ({sizes}); wanted one entry a document in each"
+            )
+        return lambda: (
+            dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+        )
     return None
 
 
 def _listed(where: str, name: str, values: Any) -> list[Any]:
     if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
-        raise InputError(f"{where}: column {name!r} is a {type(values).__name__}, wanted a list with one entry a document")
+        raise InputError(
+            f"{where}: column {name!r} is a {type(values).__name__}, wanted a list with one entry a document"
+        )
     return list(values)
 
 
@@ -325,7 +338,11 @@ def _string_columns(loaded: Any) -> list[str] | None:
     features = getattr(loaded, "features", None)
     if not features:
         return None
-    return [str(name) for name, kind in features.items() if getattr(kind, "dtype", "") in ("string", "large_string")]
+    return [
+        str(name)
+        for name, kind in features.items()
+        if getattr(kind, "dtype", "") in ("string", "large_string")
+    ]
 
 
 def object_name(loaded: Any) -> str:
@@ -361,6 +378,8 @@ def _load(name: str, config: str | None, revision: str | None) -> Any:
     local = "pass a local file (Corpus.from_file), a local folder, or corpus='docs', which needs no network"
     folder = Path(name)
     try:
+        if len(name) > _LONGEST_NAME:
+            _require_name(name)
         if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
             return datasets.load_from_disk(name)
         if folder.exists():

@@ -26,7 +26,7 @@ from probekit.text.encoding import Encoder
 
 PADDING = -1
 SKIP_FIRST = 1
-"""Positions after the start mark that `analyze` reads and does not count, by the measurement in analyses/results/attention_sinks.md."""
+"""Positions after the start mark that `analyze` reads and does not count (analyses/results/attention_sinks.md)."""
 BATCH_DOCS = 256  # documents handed to the tokenizer at once: enough for its threads, little read in vain
 
 # Half a character, as broken JSON may hold; it is no text to a tokenizer.

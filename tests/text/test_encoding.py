@@ -17,14 +17,23 @@ from probekit.text.concepts.vocabulary import read_vocabulary
 from probekit.text.corpus import Corpus
 from probekit.text.encoding import Encoder, allows_cuts, special_ids, vocabulary_size
 
-LLAMA_3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+FAMILIES = (
+    "byte-level",
+    "sentencepiece",
+    "wordpiece",
+    "llama 3",
+    "unigram",
+    "pythia",
+    "over spaces",
+    "far ahead",
 )
-FAMILIES = ("byte-level", "sentencepiece", "wordpiece", "llama 3", "unigram", "pythia", "over spaces", "far ahead")
 NOT_CUT = ("over spaces", "far ahead")
 
 
-def trained(texts: list[str], model: Any, trainer: Any, pre: Any, decoder: Any, normalizer: Any = None) -> Any:
+def trained(
+    texts: list[str], model: Any, trainer: Any, pre: Any, decoder: Any, normalizer: Any = None
+) -> Any:
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer, tokenizer.decoder = pre, decoder
     if normalizer is not None:
@@ -35,7 +44,9 @@ def trained(texts: list[str], model: Any, trainer: Any, pre: Any, decoder: Any, 
 
 def bpe(n_vocab: int) -> trainers.BpeTrainer:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    return trainers.BpeTrainer(vocab_size=n_vocab, special_tokens=["<s>"], initial_alphabet=alphabet, show_progress=False)
+    return trainers.BpeTrainer(
+        vocab_size=n_vocab, special_tokens=["<s>"], initial_alphabet=alphabet, show_progress=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +55,24 @@ def encoders(all_tokenizers, generated) -> dict[str, Any]:
     texts = generated(60, seed=3)
     lines = [line for text in texts for line in text.split("\n")]
     bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    regex = lambda pattern: pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"), bytewise])
+    regex = lambda pattern: pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(pattern), "isolated"), bytewise]
+    )
     unigram = trainers.UnigramTrainer(
         vocab_size=300, special_tokens=["<s>", "<unk>"], unk_token="<unk>", show_progress=False
     )
     of_words = trained(lines, models.Unigram(), unigram, pre_tokenizers.Metaspace(), decoders.Metaspace())
-    of_words.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=False)  # pieces of words, found in one go
-    pythia = trained(texts, models.BPE(), bpe(400), pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel(), normalizers.NFC())
+    of_words.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(
+        split=False
+    )  # pieces of words, found in one go
+    pythia = trained(
+        texts,
+        models.BPE(),
+        bpe(400),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+        normalizers.NFC(),
+    )
     pythia.add_tokens([AddedToken(" " * n, normalized=True) for n in (2, 4, 8)])
     return {
         **all_tokenizers,
@@ -134,7 +156,9 @@ def test_no_more_is_read_than_a_row_needs(encoders, generated) -> None:
 
 def test_no_more_documents_are_read_than_the_tokens_wanted(encoders) -> None:
     watched = Watched(encoders["byte-level"])
-    Corpus.from_texts(["the value of a table " * 50] * 1_000).tokenize(watched, context=64, max_tokens=300, bos_id=None)
+    Corpus.from_texts(["the value of a table " * 50] * 1_000).tokenize(
+        watched, context=64, max_tokens=300, bos_id=None
+    )
     assert watched.n_characters < 12 * 8 * 64
 
 

@@ -18,19 +18,40 @@ from probekit.text.corpus import Corpus
 from probekit.text.tokens import Tokens
 
 PRICE = "Once upon a time <s>old price<s> there was a cat."
-WORDS = ["<s>", "</s>", "<unk>", "<sep>", *"Once upon a time old price there was cat .".split()]
+WORDS = [
+    "<s>",
+    "</s>",
+    "<unk>",
+    "<sep>",
+    "Once",
+    "upon",
+    "a",
+    "time",
+    "old",
+    "price",
+    "there",
+    "was",
+    "cat",
+    ".",
+]
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
     """A word a token; <s>, </s> and <unk> are named, <sep> is only marked special."""
-    backend = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
+    backend = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>")
+    )
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.add_special_tokens(WORDS[:4])
-    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
 
 
-def read(tokenizer, texts: list[str], *, bos_id: int | None = 0, skip_first: int = 0, context: int = 64) -> Tokens:
+def read(
+    tokenizer, texts: list[str], *, bos_id: int | None = 0, skip_first: int = 0, context: int = 64
+) -> Tokens:
     return Corpus.from_texts(texts).tokenize(
         tokenizer, context=context, max_tokens=10_000, bos_id=bos_id, skip_first=skip_first
     )
@@ -38,7 +59,9 @@ def read(tokenizer, texts: list[str], *, bos_id: int | None = 0, skip_first: int
 
 class TestSpecialTokens:
     @pytest.mark.parametrize("bos_id", [0, None])
-    def test_a_start_mark_inside_a_document_is_read_and_never_counted(self, tokenizer, bos_id: int | None) -> None:
+    def test_a_start_mark_inside_a_document_is_read_and_never_counted(
+        self, tokenizer, bos_id: int | None
+    ) -> None:
         tokens = read(tokenizer, [PRICE], bos_id=bos_id)
         row = tokens.ids[0, : tokens.lengths[0]]
         n_marks = 2 + (bos_id is not None)
@@ -61,7 +84,10 @@ class TestSpecialTokens:
         assert tokens.n_tokens == 2
 
     def test_ready_made_ids_go_by_the_same_rule(self, tokenizer) -> None:
-        rows = [[0, 6, 1, 0, 7], [1, 6, 7, -1, -1]]  # documents joined in a row, and one that begins with an end mark
+        rows = [
+            [0, 6, 1, 0, 7],
+            [1, 6, 7, -1, -1],
+        ]  # documents joined in a row, and one that begins with an end mark
         tokens = Corpus.from_tokens(rows).tokenize(tokenizer, context=5, max_tokens=99, bos_id=0)
         assert tokens.bos_id is None  # not every row begins with it
         assert tokens.ids[tokens.counted].tolist() == [6, 7, 6, 7]
@@ -76,7 +102,9 @@ class TestSpecialTokens:
 
     def test_text_beside_special_tokens_is_labelled_as_the_model_reads_it(self, tokenizer) -> None:
         tokens = read(tokenizer, ["a <sep> cat was", "a cat was"])
-        concepts = Concepts.from_vocab({"a": np.arange(len(WORDS)) == 6, "sep": np.arange(len(WORDS)) == 3}, lags=(1, 2))
+        concepts = Concepts.from_vocab(
+            {"a": np.arange(len(WORDS)) == 6, "sep": np.arange(len(WORDS)) == 3}, lags=(1, 2)
+        )
         labels = concepts.label(tokens).dense()
         assert [WORDS[i] for i in tokens.ids[tokens.counted]] == ["a", "cat", "was", "a", "cat", "was"]
         columns = dict(zip(concepts.names, labels.T.tolist(), strict=True))
@@ -98,12 +126,20 @@ class TestSpecialTokens:
 class TestSkipFirst:
     @pytest.mark.parametrize("bos_id", [0, None])
     @pytest.mark.parametrize("skip_first", [0, 1, 3])
-    def test_so_many_positions_after_the_start_mark_are_read_only(self, tokenizer, bos_id, skip_first: int) -> None:
+    def test_so_many_positions_after_the_start_mark_are_read_only(
+        self, tokenizer, bos_id, skip_first: int
+    ) -> None:
         texts = ["a time there was a cat", "Once upon a time"]
-        all_of_it, tokens = read(tokenizer, texts, bos_id=bos_id), read(tokenizer, texts, bos_id=bos_id, skip_first=skip_first)
+        all_of_it, tokens = (
+            read(tokenizer, texts, bos_id=bos_id),
+            read(tokenizer, texts, bos_id=bos_id, skip_first=skip_first),
+        )
         assert tokens.ids.tolist() == all_of_it.ids.tolist()  # the model sees the same
         first = bos_id is not None
-        assert tokens.pos_of_token.tolist() == [*range(first + skip_first, first + 6), *range(first + skip_first, first + 4)]
+        assert tokens.pos_of_token.tolist() == [
+            *range(first + skip_first, first + 6),
+            *range(first + skip_first, first + 4),
+        ]
 
     def test_documents_with_nothing_left_are_dropped_and_the_others_keep_their_place(self, tokenizer) -> None:
         tokens = read(tokenizer, ["a cat", "a time there was a cat", "cat", "Once upon a time"], skip_first=2)
@@ -118,7 +154,9 @@ class TestSkipFirst:
         assert [of(0, 12).n_docs, of(3, 12).n_docs, of(5, 12).n_docs] == [2, 4, 10]
 
     def test_no_room_is_refused(self, tokenizer) -> None:
-        with pytest.raises(InputError, match="context=4 leaves no room for a counted token behind skip_first=3; raise it"):
+        with pytest.raises(
+            InputError, match="context=4 leaves no room for a counted token behind skip_first=3; raise it"
+        ):
             read(tokenizer, ["a cat"], context=4, skip_first=3)
         with pytest.raises(InputError, match="skip_first=-1, wanted 0 or more positions"):
             read(tokenizer, ["a cat"], skip_first=-1)
@@ -128,7 +166,9 @@ class TestSkipFirst:
         prints = [read(tokenizer, texts, skip_first=skip).fingerprint for skip in (0, 1, 2)]
         assert len(set(prints)) == 3
         plain = read(tokenizer, texts)
-        assert replace(plain, special=(3,)).fingerprint == plain.fingerprint  # none stands there: the same is counted
+        assert (
+            replace(plain, special=(3,)).fingerprint == plain.fingerprint
+        )  # none stands there: the same is counted
         assert replace(plain, special=(6,)).fingerprint != plain.fingerprint
 
     def test_kept_text_shows_the_same_tokens(self, tokenizer, tmp_path) -> None:
@@ -140,7 +180,9 @@ class TestSkipFirst:
         assert again is not None
         shown = [again.in_context(t)["token"].strip() for t in range(tokens.n_tokens)]
         assert shown == [WORDS[i] for i in tokens.ids[tokens.counted]]
-        assert again.in_context(0)["before"] == spelt.in_context(0)["before"] != ""  # what is skipped is still shown
+        assert (
+            again.in_context(0)["before"] == spelt.in_context(0)["before"] != ""
+        )  # what is skipped is still shown
 
 
 DOCUMENTS = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=9), min_size=1, max_size=5)

@@ -76,7 +76,9 @@ def column_block(
     rows = list(itertools.islice(corpus.rows(), MOST_DOCUMENTS))
     if not any(name in row for row in rows):
         names = dict.fromkeys(key for row in rows for key in row)
-        raise InputError(f"corpus {corpus.name!r} has no column {name!r}; it has {', '.join(names) or 'no rows'}")
+        raise InputError(
+            f"corpus {corpus.name!r} has no column {name!r}; it has {', '.join(names) or 'no rows'}"
+        )
     found = [row.get(name) for row in rows]
     numbers = [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
     if values is None and len(numbers) == len(found) and len(set(numbers)) > most:
