@@ -163,7 +163,7 @@ def _counted_with(tokens: Tokens, skip: int) -> np.ndarray:
 
 
 def _moved(neurons: torch.Tensor, kept: torch.Tensor) -> str:
-    """How many neurons have over half of their variance in the positions that are skipped, and how many positions that is."""
+    """How many neurons have over half of their variance in the positions that are skipped, and how many those are."""
     centred = (neurons - neurons.mean(0)) ** 2
     share = centred[~kept].sum(0) / centred.sum(0).clamp_min(1e-30)
     return f"{int((share > 0.5).sum())} of {len(share)} ({float((~kept).float().mean()):.1%} of the tokens)"
@@ -195,8 +195,8 @@ def of_model(
             mark = f"start mark `{host.tokenizer.convert_ids_to_tokens(bos_id)}` first"
         yield f"\n## {Path(name).name}, {mark}\n"
         yield (
-            f"{few.n_docs} documents, {few.n_tokens:,} tokens. Share of documents whose position is massive, and the largest "
-            "norm in medians:\n"
+            f"{few.n_docs} documents, {few.n_tokens:,} tokens. Share of documents whose position is massive, and the "
+            "largest norm in medians:\n"
         )
         yield from where(norms(host, few), few)
         yield (

@@ -17,7 +17,10 @@ from probekit.text.concepts.vocabulary import read_vocabulary
 from probekit.text.corpus import Corpus
 from probekit.text.encoding import Encoder, allows_cuts, special_ids, vocabulary_size
 
-LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA_3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 FAMILIES = (
     "byte-level",
     "sentencepiece",

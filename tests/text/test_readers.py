@@ -432,7 +432,7 @@ class TestInMemory:
             ([3, 4], "got a list that holds a int, wanted a list of texts or one of rows"),
             (pd.DataFrame({"text": []}), "has no rows; wanted one document a row"),
             (3.5, "got a float, wanted a name, a path, a Corpus, a list of texts, or a table"),
-            ("hello world this is text", r"is no file on this machine and no name of a dataset; texts themselves go in a list"),
+            ("hello world this is text", "is no file on this machine and no name of a dataset; texts themselves go in"),
             ("Once upon a time, " * 30, "is no file on this machine and no name of a dataset"),
         ],
     )  # fmt: skip
