@@ -2,8 +2,8 @@
 
 Every forward pass has one fixed shape and stops inside the last wanted layer, before its output projection:
 later layers and the unembedding are never computed. Rows are padded on the right, which no earlier position
-can see. Only counted tokens are delivered (no beginning-of-sequence token, no padding), document by document,
-in float32.
+can see. Only counted tokens are delivered (`probekit.text.tokens` says which those are; the model reads the others all the
+same), document by document, in float32.
 Axes: token doc pos input neuron.
 """
 
