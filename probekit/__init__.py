@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from probekit.run.pipeline import analyze_arrays as analyze_arrays
     from probekit.run.result import Run as Run
     from probekit.run.result import load as load
+    from probekit.run.word_grid import WordGrid as WordGrid
+    from probekit.run.word_grid import word_grid as word_grid
     from probekit.text.concepts.concepts import Concepts as Concepts
     from probekit.text.corpus import Corpus as Corpus
     from probekit.theory import bounds as bounds
@@ -42,6 +44,7 @@ _HOME = {
     "ProbekitError": "probekit.errors",
     "Run": "probekit.run.result",
     "SparseProbe": "probekit.probes.estimator",
+    "WordGrid": "probekit.run.word_grid",
     "against_nulls": "probekit.run.nulls",
     "analyze": "probekit.run.pipeline",
     "analyze_arrays": "probekit.run.pipeline",
@@ -52,6 +55,7 @@ _HOME = {
     "load": "probekit.run.result",
     "plant": "probekit.model.planted",
     "select_readouts": "probekit.probes.select",
+    "word_grid": "probekit.run.word_grid",
 }
 _MODULES = {"bounds": "probekit.theory.bounds", "circuits": "probekit.theory.circuits"}
 
