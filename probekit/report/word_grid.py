@@ -7,7 +7,7 @@ bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
@@ -57,6 +57,7 @@ _CAPTIONS = {
 }
 
 
+@runtime_checkable
 class Shown(Protocol):
     """What a page shows of a word grid."""
 

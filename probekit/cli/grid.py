@@ -1,0 +1,108 @@
+"""`probekit grid`: does each layer of a model compute that two tokens are a word?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from probekit.cli.look import Json, go_offline
+from probekit.cli.terminal import plain, print_json, say
+from probekit.errors import InputError
+
+if TYPE_CHECKING:
+    from probekit.run.word_grid import WordGrid
+
+
+def grid(
+    model: Annotated[
+        str, typer.Argument(help="Hub name, folder in Hugging Face format, or nano (bundled).")
+    ],
+    words: Annotated[
+        Path | None, typer.Option("--words", help="A file with one word a line. Default: chosen from the corpus.")
+    ] = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option("--corpus", help="A text/jsonl/parquet file or a hub dataset. Default: docstrings, offline."),
+    ] = None,
+    contexts: Annotated[int, typer.Option(help="Contexts every cell is read behind.")] = 6,
+    layers: Annotated[str | None, typer.Option(help="Such as 0,2-4. Default: all.")] = None,
+    n_words: Annotated[int, typer.Option(help="Words of each of the two sets, at most.")] = 72,
+    twins: Annotated[int, typer.Option(help="Random twins a layer; 0 for none.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of words, contexts, twins and permutations.")] = 0,
+    permutations: Annotated[int, typer.Option(help="Random pairings for the exact p-values.")] = 2_000,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of the corpus that are read.")] = 2_000_000,
+    arms: Annotated[
+        bool, typer.Option("--arms/--no-arms", help="Also read rare words, pieces of words, and phrases.")
+    ] = True,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16. Default: float32 on a CPU.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[Path | None, typer.Option("--out", help="Also write the page (.html).")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    json_: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
+) -> None:
+    """Test on two-token words, layer by layer, whether a model computes that two tokens are a word.
+
+    Example: probekit grid nano --layers 0 --n-words 24 --out words.html
+    """
+    if offline:
+        go_offline()
+    from probekit.cli.analysis import _layers
+    from probekit.run.word_grid import word_grid
+
+    found = word_grid(
+        model, _words(words), contexts=contexts, layers=_layers(layers), n_words=n_words, twins=twins, seed=seed,
+        corpus=corpus, permutations=permutations, arms=arms, max_tokens=max_tokens, device=device, dtype=dtype,
+        progress=False if quiet else None,
+    )  # fmt: skip
+    if out is not None:
+        found.report(out)
+    if json_:
+        print_json(_as_json(found))
+    if not (json_ or quiet):
+        _print(found)
+    if out is not None:
+        say(f"report: {plain(str(out))}", quiet=quiet)
+
+
+def _words(file: Path | None) -> list[str] | None:
+    if file is None:
+        return None
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--words: {str(file)!r} cannot be read: {error}.") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _as_json(found: WordGrid) -> dict[str, Any]:
+    import json
+
+    tables = {
+        name: json.loads(getattr(found, name).to_json(orient="records"))
+        for name in ("layers", "sites", "twins", "arms", "words")
+    }
+    return {"summary": found.summary, "contexts": list(found.contexts), **tables}
+
+
+def _print(found: WordGrid) -> None:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    from probekit.report.word_grid import answer, layers_table
+
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    table = layers_table(found)
+    shown = RichTable(title=plain(table.caption), title_justify="left")
+    for column in table.columns:
+        shown.add_column(column, justify="right")
+    for row in table.rows:
+        shown.add_row(*(plain(cell) for cell in row))
+    console.print(shown)
+    for sentence in (*answer(found), *found.summary["notes"]):
+        console.print(plain(sentence))
