@@ -4,9 +4,9 @@
     python analyses/word_grid.py smollm2       # some five minutes of one core; also: untrained, nano, nano-untrained
     python analyses/word_grid.py render        # the page from what has been run
 
-Words, contexts and arms are chosen by `probekit.text.grid_words` from the docstring corpus, seed 7: other text, other words
-and other contexts than those of the trial in which "MLP output given its input" was singled out. Each part writes its numbers
-into analyses/results/word_grid.json, the page is made of what is there.
+Words, contexts and arms are chosen by `probekit.text.grid_words` from the docstring corpus, seed 7: other text, other
+words and other contexts than those of the trial in which "MLP output given its input" was singled out. Each part writes
+its numbers into analyses/results/word_grid.json, the page is made of what is there.
 """
 
 from __future__ import annotations
@@ -83,9 +83,13 @@ def in_place(grid: pk.WordGrid) -> dict[str, Any]:
             if found is not None:
                 p_values.setdefault(str(kind), []).append(found.p)
     return {
-        kind: {"n": len(p), "at_5_percent": float(np.mean(np.array(p) <= 0.05)), "at_1_percent": float(np.mean(np.array(p) <= 0.01))}
+        kind: {
+            "n": len(p),
+            "at_5_percent": float(np.mean(np.array(p) <= 0.05)),
+            "at_1_percent": float(np.mean(np.array(p) <= 0.01)),
+        }
         for kind, p in p_values.items()
-    }  # fmt: skip
+    }
 
 
 def told(grid: pk.WordGrid, seconds: float) -> dict[str, Any]:
@@ -95,7 +99,10 @@ def told(grid: pk.WordGrid, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds),
         "summary": grid.summary,
         "contexts": list(grid.contexts),
-        "words": {str(k): [f"{r['prefix'].strip()}|{r['suffix']}" for r in v.to_dict("records")] for k, v in grid.words.groupby("group", sort=False)},
+        "words": {
+            str(k): [f"{r['prefix'].strip()}|{r['suffix']}" for r in v.to_dict("records")]
+            for k, v in grid.words.groupby("group", sort=False)
+        },
         "counts": {str(k): float(v["n"].median()) for k, v in grid.words.groupby("group", sort=False)},
         "layers": json.loads(grid.layers.to_json(orient="records")),
         "sites": json.loads(grid.sites.to_json(orient="records")),
@@ -103,7 +110,7 @@ def told(grid: pk.WordGrid, seconds: float) -> dict[str, Any]:
         "twins": json.loads(grid.twins.to_json(orient="records")) if len(grid.twins) else [],
         "pseudo": {str(site): {"n": len(p), "at_5_percent": float((p <= 0.05).mean())} for site, p in pseudo},
         "in_place": in_place(grid) if len(grid.twins) else {},
-    }  # fmt: skip
+    }
 
 
 def run_part(part: str) -> dict[str, Any]:
@@ -138,40 +145,61 @@ def number(value: float | None, digits: int = 1) -> str:
     return "–" if value is None or value != value else f"{value:.{digits}f}"
 
 
+HEAD = (
+    "Cross-set z of set A / set B. *Given*: MLP output given the input's linear prediction. Twins: mean over both sets, the "
+    "highest of each kind. **Bold**: added here (exact p in both sets, p over plain and over relay-matched twins, Holm over "
+    "layers, ≤ 0.05)."
+)
+COLUMNS = (
+    "layer", "input", "neurons", "output", "given", "p given (A / B)", "highest plain / relay twin", "p over plain / relay",
+    "Holm", "stream d′ before → after (highest twin)",
+)  # fmt: skip
+
+
 def trained_lines(title: str, part: dict[str, Any]) -> list[str]:
     """One trained model: the layers, both sets, twins, arms, controls."""
-    settings, groups = part["summary"]["settings"], part["summary"]["groups"]
-    sites = pd.DataFrame(part["sites"])
-    twins = pd.DataFrame(part["twins"])
+    settings, groups, corpus = (part["summary"][name] for name in ("settings", "groups", "corpus"))
     lines = [
         f"## {title}",
         "",
         (
-            f"{groups['A']} words a set, {settings['n_contexts']} contexts, {settings['twins']} twins (plain, and the same with "
-            f"{settings['relay']} directions relayed), {settings['permutations']:,} permutations, seed {settings['seed']}, "
-            f"{part['summary']['corpus']['n_tokens']:,} tokens of {part['summary']['corpus']['name']}; {part['seconds']} s of one core."
+            f"{groups['A']} words a set, {settings['n_contexts']} contexts, {settings['twins']} twins (plain, and the same "
+            f"with {settings['relay']} directions relayed), {settings['permutations']:,} permutations, seed "
+            f"{settings['seed']}, {corpus['n_tokens']:,} tokens of {corpus['name']}; {part['seconds']} s of one core."
         ),
         "",
-        "Cross-set z of set A / set B. *Given*: MLP output given the input's linear prediction. Twins: mean over both sets, "
-        "highest of each kind. **Bold**: added here (exact p in both sets, p over plain and over relay-matched twins, Holm over layers, ≤ 0.05).",
+        HEAD,
         "",
-        "| layer | input | neurons | output | given | p given (A / B) | highest plain / relay twin | p over plain / relay | Holm | stream d′ before → after (highest twin) |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(COLUMNS)} |",
+        "|" + "---|" * len(COLUMNS),
+    ]
+    lines += [
+        layer_line(row, pd.DataFrame(part["sites"]), pd.DataFrame(part["twins"])) for row in part["layers"]
+    ]
+    notes = [f"* {note}" for note in part["summary"]["notes"]]
+    return [*lines, "", *arm_lines(part), "", *control_lines(part), "", *notes, *word_lines(part), ""]
+
+
+def layer_line(row: dict[str, Any], sites: pd.DataFrame, twins: pd.DataFrame) -> str:
+    """One layer of the table."""
+    of = sites[sites["layer"] == row["layer"]].set_index(["site", "words"])
+    z = [
+        " / ".join(f"{of.loc[(site, name), 'z']:.1f}" for name in "AB")
+        for site in ("input", "neurons", "output", DECIDING)
+    ]
+    if row["adds"]:
+        z[-1] = f"**{z[-1]}**"
+    p = " / ".join(f"{of.loc[(DECIDING, name), 'p']:.4f}" for name in "AB")
+    at = twins[(twins["layer"] == row["layer"]) & (twins["site"] == DECIDING)]
+    high = " / ".join(
+        f"{at[at['kind'] == kind].groupby('twin')['z'].mean().max():.1f}" for kind in ("plain", "relay")
+    )
+    stream = [number(row[name], 2) for name in ("d_before", "d_after", "d_after_twins")]
+    cells = [
+        str(row["layer"]), *z, p, high, f"{row['p_plain']:.4f} / {row['p_relay']:.4f}", f"{row['p_holm']:.4f}",
+        f"{stream[0]} → {stream[1]} ({stream[2]})",
     ]  # fmt: skip
-    for row in part["layers"]:
-        of = sites[sites["layer"] == row["layer"]].set_index(["site", "words"])
-        z = {s: f"{of.loc[(s, 'A'), 'z']:.1f} / {of.loc[(s, 'B'), 'z']:.1f}" for s in ("input", "neurons", "output", DECIDING)}
-        mark = "**" if row["adds"] else ""
-        at = twins[(twins["layer"] == row["layer"]) & (twins["site"] == DECIDING)]
-        high = {kind: at[at["kind"] == kind].groupby("twin")["z"].mean().max() for kind in ("plain", "relay")}
-        lines.append(
-            f"| {row['layer']} | {z['input']} | {z['neurons']} | {z['output']} | {mark}{z[DECIDING]}{mark} | "
-            f"{of.loc[(DECIDING, 'A'), 'p']:.4f} / {of.loc[(DECIDING, 'B'), 'p']:.4f} | {high['plain']:.1f} / {high['relay']:.1f} | "
-            f"{row['p_plain']:.4f} / {row['p_relay']:.4f} | {row['p_holm']:.4f} | "
-            f"{number(row['d_before'], 2)} → {number(row['d_after'], 2)} ({number(row['d_after_twins'], 2)}) |"
-        )
-    lines += ["", *arm_lines(part), "", *control_lines(part), "", *word_lines(part), ""]
-    return lines
+    return f"| {' | '.join(cells)} |"
 
 
 def arm_lines(part: dict[str, Any]) -> list[str]:
@@ -182,8 +210,8 @@ def arm_lines(part: dict[str, Any]) -> list[str]:
     sizes = {arm: int(rows["n_pairs"].iloc[0]) for arm, rows in arms.groupby("arm")}
     held = [arm for arm in ARM_LABELS if arm in sizes]
     lines = [
-        "Arms, scored along the direction learned on word set B: z; effect relative to that of as many words of set A (– where these "
-        "do not stand out, p > 0.05); p of these words scoring higher. "
+        "Arms, scored along the direction learned on word set B: z; effect relative to that of as many words of set A (– "
+        "where these do not stand out, p > 0.05); p of these words scoring higher. "
         + "; ".join(f"{ARM_LABELS[a]}: {sizes[a]} pairs, median count {part['counts'][a]:.0f}" for a in held)
         + f"; words: median count {part['counts']['A']:.0f}.",
         "",
@@ -194,7 +222,9 @@ def arm_lines(part: dict[str, Any]) -> list[str]:
         for site in ("input", DECIDING):
             cells: list[str] = []
             for arm in held:
-                one = arms[(arms["layer"] == row["layer"]) & (arms["site"] == site) & (arms["arm"] == arm)].iloc[0]
+                one = arms[
+                    (arms["layer"] == row["layer"]) & (arms["site"] == site) & (arms["arm"] == arm)
+                ].iloc[0]
                 cells.append(f"{one['z']:.1f}; {number(one['relative'], 2)}; {one['p_words_above']:.3f}")
             lines.append(f"| {row['layer']} | {site} | " + " | ".join(cells) + " |")
     return lines
@@ -210,9 +240,11 @@ def control_lines(part: dict[str, Any]) -> list[str]:
     )
     canonical = ", ".join(f"{k} {v:.0%}" for k, v in part["summary"]["canonical_crosses"].items())
     return [
-        f"Controls. Pseudo-diagonals (random pairings without a word as the words, {n} a site over all layers), share with p ≤ 0.05: {pseudo}. "
-        f"Twins in the layer's place at *given*, beside the others of their kind: {twins}. "
-        f"Crosses that the tokenizer writes as these two tokens: {canonical}."
+        (
+            f"Controls. Pseudo-diagonals (random pairings without a word as the words, {n} a site over all layers), share "
+            f"with p ≤ 0.05: {pseudo}. Twins in the layer's place at *given*, beside the others of their kind: {twins}. "
+            f"Crosses that the tokenizer writes as these two tokens: {canonical}."
+        )
     ]
 
 
@@ -224,9 +256,17 @@ def word_lines(part: dict[str, Any]) -> list[str]:
 
 def untrained_lines(title: str, part: dict[str, Any]) -> list[str]:
     """Models that were never trained, each one draw."""
-    lines = [f"## {title}", "", "The larger p of both sets (uniform p-values of two sets: at or below 0.05 in 0.25 % of cells); each model is one draw.", ""]
+    lines = [
+        f"## {title}",
+        "",
+        "The larger p of both sets (of two uniform p-values both are ≤ 0.05 in 0.25 % of cells); each model is one draw.",
+        "",
+    ]
     first = next(iter(part.values()))
-    lines += ["| seed | site | " + " | ".join(f"layer {r['layer']}" for r in first["layers"]) + " |", "|---|---|" + "---|" * len(first["layers"])]
+    lines += [
+        "| seed | site | " + " | ".join(f"layer {r['layer']}" for r in first["layers"]) + " |",
+        "|---|---|" + "---|" * len(first["layers"]),
+    ]
     n, low, single = 0, 0, []
     for seed, held in part.items():
         for site in ("input", "neurons", DECIDING, "after"):
@@ -235,7 +275,12 @@ def untrained_lines(title: str, part: dict[str, Any]) -> list[str]:
             n, low = n + len(values), low + sum(v <= LEVEL for v in values)
         single += [row["p"] for row in held["sites"] if row["site"] == DECIDING]
     share = np.mean(np.array(single) <= LEVEL)
-    return [*lines, "", f"{low} of {n} cells have both p ≤ 0.05; of the {len(single)} single p-values at *given*, {share:.1%} are ≤ 0.05.", ""]
+    return [
+        *lines,
+        "",
+        f"{low} of {n} cells have both p ≤ 0.05; of the {len(single)} single p-values at *given*, {share:.1%} are ≤ 0.05.",
+        "",
+    ]
 
 
 TITLES = {
@@ -248,7 +293,12 @@ TITLES = {
 
 def render(parts: dict[str, Any]) -> str:
     """The page."""
-    lines = ["# The word grid", "", "`python analyses/word_grid.py smollm2`, `untrained`, `nano`, `nano-untrained`; numbers in `word_grid.json`.", ""]
+    lines = [
+        "# The word grid",
+        "",
+        "`python analyses/word_grid.py smollm2`, `untrained`, `nano`, `nano-untrained`; numbers in `word_grid.json`.",
+        "",
+    ]
     for part, title in TITLES.items():
         if part in parts:
             lines += (untrained_lines if "untrained" in part else trained_lines)(title, parts[part])

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 
 def grid(
-    model: Annotated[
-        str, typer.Argument(help="Hub name, folder in Hugging Face format, or nano (bundled).")
-    ],
+    model: Annotated[str, typer.Argument(help="Hub name, folder in Hugging Face format, or nano (bundled).")],
     words: Annotated[
-        Path | None, typer.Option("--words", help="A file with one word a line. Default: chosen from the corpus.")
+        Path | None,
+        typer.Option("--words", help="A file with one word a line. Default: chosen from the corpus."),
     ] = None,
     corpus: Annotated[
         str | None,
-        typer.Option("--corpus", help="A text/jsonl/parquet file or a hub dataset. Default: docstrings, offline."),
+        typer.Option(
+            "--corpus", help="A text/jsonl/parquet file or a hub dataset. Default: docstrings, offline."
+        ),
     ] = None,
     contexts: Annotated[int, typer.Option(help="Contexts every cell is read behind.")] = 6,
     layers: Annotated[str | None, typer.Option(help="Such as 0,2-4. Default: all.")] = None,

@@ -1,11 +1,12 @@
 """The word grid: do activations tell which suffix belongs to which prefix?
 
-G prefixes and G suffixes, of which the i-th of each make a word, are read in all G × G combinations. Double centring takes
-away whatever is a sum of a prefix's and a suffix's part; what is left of cell (i, j) is the interaction r_ij. The direction in
-which words differ from crosses is learned on *one* word set, whitened feature by feature, and scores the cells of *another*:
-S_ij = r_ij · w. The null hypothesis says that nothing in the activations marks the true pairing, so that every pairing of
-suffixes to prefixes is as likely to score as high: an exact permutation test (Fisher 1935). The sum over a random pairing of a
-double-centred S has mean 0 and variance Σ S²/(G − 1) (Hoeffding 1951), by which the statistic is standardised.
+G prefixes and G suffixes, of which the i-th of each make a word, are read in all G × G combinations. Double centring
+takes away whatever is a sum of a prefix's and a suffix's part; what is left of cell (i, j) is the interaction r_ij. The
+direction in which words differ from crosses is learned on *one* word set, whitened feature by feature, and scores the
+cells of *another*: S_ij = r_ij · w. The null hypothesis says that nothing in the activations marks the true pairing, so
+that every pairing of suffixes to prefixes is as likely to score as high: an exact permutation test (Fisher 1935). The sum
+over a random pairing of a double-centred S has mean 0 and variance Σ S²/(G − 1) (Hoeffding 1951), by which the statistic
+is standardised.
 
 A pairing may show for other reasons than that a layer computes it: it may come with the input, and a nonlinear layer mixes
 whatever two correlated parts it is given. So the same statistic is taken on random twins of the layer, plain ones and ones
@@ -96,7 +97,9 @@ def word_scores(residuals: Cells, direction: Float[np.ndarray, " feature"]) -> S
     return residuals.astype(np.float64) @ direction
 
 
-def draw_pairings(n_words: int, n_draws: int, rng: np.random.Generator) -> Int[np.ndarray, "permutation word"]:
+def draw_pairings(
+    n_words: int, n_draws: int, rng: np.random.Generator
+) -> Int[np.ndarray, "permutation word"]:
     """Random pairings of suffixes to prefixes, uniform over all."""
     return np.stack([rng.permutation(n_words) for _ in range(n_draws)])
 
@@ -196,7 +199,9 @@ class LinearPart:
         return outputs - self.inputs @ weights
 
 
-def interaction_directions(residuals: Sequence[Cells], n_directions: int) -> Float[np.ndarray, "feature direction"]:
+def interaction_directions(
+    residuals: Sequence[Cells], n_directions: int
+) -> Float[np.ndarray, "feature direction"]:
     """Orthonormal directions in which words differ from crosses: a relay-matched twin reads along them as the layer does.
 
     First the words' mean interaction in each set, then the leading eigenvectors of how much more the words scatter than the

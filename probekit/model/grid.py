@@ -1,10 +1,9 @@
-"""Read a model at the last token of every prefix × suffix behind the same contexts, and the twins of its layers on what was read.
+"""Read a model at the last token of every prefix × suffix behind the same contexts, and run its layers' twins on that.
 
 Cells that share a context and a prefix share all their keys and values but the last, so that only one new token a cell is
-computed: the prefixes' cache is repeated for every suffix. That it gives what whole rows give is proved on a few cells; where
-it does not, or a model cannot be called so, whole rows are run. Everything is read in one forward a batch for all the layers
-wanted, which ends behind the last of them.
-Axes: context prefix suffix input neuron doc pos.
+computed: the prefixes' cache is repeated for each suffix. That it gives what whole rows give is proved on a few cells;
+where it does not, or a model cannot be called so, whole rows are run. Everything is read in one forward a batch for all
+the layers wanted, which ends behind the last of them. Axes: context prefix suffix input neuron doc pos.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -52,7 +51,9 @@ class Grid:
         """Cells in all contexts."""
         return len(self.contexts) * len(self.prefixes) * len(self.suffixes)
 
-    def row(self, bos_id: int | None, context: int, prefix: int | None = None, suffix: int | None = None) -> list[int]:
+    def row(
+        self, bos_id: int | None, context: int, prefix: int | None = None, suffix: int | None = None
+    ) -> list[int]:
         """The tokens of one cell; without suffix those before it."""
         start = [] if bos_id is None else [bos_id]
         first = [] if prefix is None else [self.prefixes[prefix]]
@@ -164,7 +165,9 @@ class _Taps:
             if not name:
                 return None
             blocks[layer] = modules[name]
-            named = [child for key, child in modules[name].named_children() if "attn" in key or "attention" in key]
+            named = [
+                child for key, child in modules[name].named_children() if "attn" in key or "attention" in key
+            ]
             attending = [child for child in named if list(child.children())]  # not a norm called after it
             if len(attending) != 1:
                 return None
@@ -235,13 +238,17 @@ def _cached_cells(host: Host, taps: _Taps, grid: Grid, context: int) -> Iterator
     for start, stop in _parts(grid):
         prefixes = torch.arange(start, stop, device=host.device).repeat_interleave(n_suffixes)
         ids = _ids(host, [[suffix] for suffix in grid.suffixes] * (stop - start))
-        yield start, stop, _guarded(host, len(ids), lambda ids=ids, p=prefixes: taps.run(ids, _repeated(cache, p)))
+        yield (
+            start,
+            stop,
+            _guarded(host, len(ids), lambda ids=ids, p=prefixes: taps.run(ids, _repeated(cache, p))),
+        )
 
 
 def _prefix_cache(host: Host, taps: _Taps, grid: Grid, context: int) -> Any:
     from transformers import DynamicCache
 
-    cache = DynamicCache(config=taps.plain.model.config)
+    cache = DynamicCache(config=cast(Any, taps.plain.model).config)
     ids = _ids(host, [grid.row(host.bos_id, context, prefix) for prefix in range(len(grid.prefixes))])
     _guarded(host, len(ids), lambda: taps.run(ids, cache))
     return cache
@@ -272,7 +279,9 @@ def _whole_cells(
         yield start, stop, _guarded(host, len(ids), lambda ids=ids: _run_whole(host, taps, ids, layers))
 
 
-def _run_whole(host: Host, taps: _Taps | None, ids: Tensor, layers: Sequence[int]) -> dict[int, dict[str, Tensor]]:
+def _run_whole(
+    host: Host, taps: _Taps | None, ids: Tensor, layers: Sequence[int]
+) -> dict[int, dict[str, Tensor]]:
     if taps is not None:
         return taps.run(ids, None)
     sites = {
@@ -363,9 +372,10 @@ def _check(host: Host, grid: Grid, layers: Sequence[int]) -> None:
 class GridTwins:
     """PC-sign twins of a layer on its grids, each plain and with the input's word directions relayed.
 
-    A twin reads W T (x − μ), T = U diag(±1) Uᵀ. Its relay-matched partner reads (W − W D Dᵀ) T (x − μ) + W D Dᵀ (x − μ): along
-    the orthonormal directions D what the layer reads, elsewhere what the twin reads, in both halves of a gated layer. That
-    is the twin's pre-activation plus W D Dᵀ (1 − T)(x − μ). One frame (μ, U) and the same signs serve all grids.
+    A twin reads W T (x − μ), T = U diag(±1) Uᵀ. Its relay-matched partner reads (W − W D Dᵀ) T (x − μ) + W D Dᵀ (x − μ):
+    along the orthonormal directions D what the layer reads, elsewhere what the twin reads, in both halves of a gated
+    layer. That is the twin's pre-activation plus W D Dᵀ (1 − T)(x − μ). One frame (μ, U) and the same signs serve all
+    grids.
     """
 
     plain: PcSignTwins
@@ -388,7 +398,8 @@ class GridTwins:
         bias = weights.weight @ frame.mean + weights.bias
         along = frame.directions.T @ self.relay
         rotated = [
-            (cells.reshape(-1, weights.d_model).to(device) - frame.mean) @ frame.directions for cells in inputs
+            (cells.reshape(-1, weights.d_model).to(device) - frame.mean) @ frame.directions
+            for cells in inputs
         ]
         for sign in self.plain.signs:
             sums = [torch.zeros(n_prefixes * n_suffixes, weights.n_neurons, device=device) for _ in range(2)]
@@ -407,9 +418,9 @@ def neuron_means(
 ) -> Float[Tensor, "prefix suffix neuron"]:
     """The layer's own neurons, mean over the contexts."""
     n_contexts, n_prefixes, n_suffixes = inputs.shape[:3]
-    total = sum(
-        weights.neurons(cells.reshape(-1, weights.d_model).to(weights.device)) for cells in inputs
-    )
+    total = torch.zeros(n_prefixes * n_suffixes, weights.n_neurons, device=weights.device)
+    for cells in inputs:
+        total += weights.neurons(cells.reshape(-1, weights.d_model).to(weights.device))
     return (total / n_contexts).reshape(n_prefixes, n_suffixes, -1).cpu()
 
 

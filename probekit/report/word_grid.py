@@ -29,7 +29,7 @@ SET_LABELS = {"A": "words, set A", "B": "words, set B"}
 TITLES: dict[str, tuple[str, str]] = {
     "grid": (
         "How far words stand out from crosses",
-        "z by layer · dot, line: mean and range of both word sets · grey: plain twins left, relay-matched right, range and mean",
+        "z by layer · dot, line: mean, range of both word sets · grey: plain twins left, relay-matched right, range, mean",
     ),
     "stream": (
         "Words in the residual stream",
@@ -146,15 +146,13 @@ def _named(layers: pd.DataFrame) -> str:
 def _limit(grid: Shown) -> str:
     arms = grid.arms
     if arms.empty or "matched" not in set(arms["arm"]):
-        return (
-            "A word is also a pair of tokens that the model has often seen; without the arms nothing tells the two apart."
-        )
+        return "A word is also a pair of tokens that the model has often seen; without the arms nothing tells the two apart."
     layers = grid.layers
     shown = layers[layers["adds"].astype(bool)] if layers["adds"].notna().all() else layers.iloc[:0]
     chosen = shown if len(shown) else layers
     rows = arms[(arms["site"] == DECIDING) & arms["layer"].isin(chosen["layer"])]
     parts = [
-        f"{ARM_LABELS[arm]} {words.real(part['relative'].median())}"
+        f"{ARM_LABELS[str(arm)]} {words.real(part['relative'].median())}"
         for arm, part in rows.groupby("arm", sort=False)
     ]
     return (
@@ -171,7 +169,12 @@ def grid_chart(grid: Shown) -> Any:
     import altair as alt
 
     records = [
-        {"layer": int(row["layer"]), "panel": SITES[site], "z": row[f"z_{site}"], **_range(grid, int(row["layer"]), site)}
+        {
+            "layer": int(row["layer"]),
+            "panel": SITES[site],
+            "z": row[f"z_{site}"],
+            **_range(grid, int(row["layer"]), site),
+        }
         for row in grid.layers.to_dict("records")
         for site in PANELS
     ]
@@ -184,7 +187,9 @@ def grid_chart(grid: Shown) -> Any:
             base.mark_bar(width=7, color=TWIN, opacity=0.45, xOffset=shift).encode(
                 x=x, y=alt.Y(f"{kind}_low:Q", title="z"), y2=f"{kind}_high:Q"
             ),
-            base.mark_tick(thickness=2, size=9, color=TWIN, opacity=1, xOffset=shift).encode(x=x, y=f"{kind}_mean:Q"),
+            base.mark_tick(thickness=2, size=9, color=TWIN, opacity=1, xOffset=shift).encode(
+                x=x, y=f"{kind}_mean:Q"
+            ),
         ]
     marks += [
         base.mark_rule(color=ACCENT, strokeWidth=1.5).encode(x=x, y="low:Q", y2="high:Q"),
@@ -218,10 +223,14 @@ def _stream_chart(grid: Shown) -> Any:
     x = alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0))
     base = alt.Chart(frame)
     return alt.layer(
-        base.mark_rule(color=ACCENT, strokeWidth=1.5).encode(x=x, y=alt.Y("d_before:Q", title="d′"), y2="d_after:Q"),
+        base.mark_rule(color=ACCENT, strokeWidth=1.5).encode(
+            x=x, y=alt.Y("d_before:Q", title="d′"), y2="d_after:Q"
+        ),
         base.mark_tick(thickness=3, size=16, color=TWIN, opacity=1).encode(x=x, y="d_after_twins:Q"),
         base.mark_point(filled=True, size=60, color=ACCENT, opacity=1).encode(x=x, y="d_after:Q"),
-        base.mark_point(filled=True, fill=PAPER, stroke=ACCENT, strokeWidth=1.8, size=55, opacity=1).encode(x=x, y="d_before:Q"),
+        base.mark_point(filled=True, fill=PAPER, stroke=ACCENT, strokeWidth=1.8, size=55, opacity=1).encode(
+            x=x, y="d_before:Q"
+        ),
     ).properties(width=max(220, 40 * len(frame)), height=220)
 
 
@@ -260,7 +269,8 @@ def word_grid_figures(grid: Shown) -> dict[str, str]:
     """Every figure for which there are numbers: name → SVG text."""
     drawn = {"grid": grid_chart(grid), "stream": _stream_chart(grid), "arms": _arms_chart(grid)}
     said = "; ".join(
-        f"layer {row['layer']}: z {words.real(row['z_input'], 1)} at the input, {words.real(row[f'z_{DECIDING}'], 1)} given it"
+        f"layer {row['layer']}: z {words.real(row['z_input'], 1)} at the input, "
+        f"{words.real(row[f'z_{DECIDING}'], 1)} given it"
         for row in grid.layers.to_dict("records")
     )
     return {
@@ -278,18 +288,34 @@ def layers_table(grid: Shown) -> Table:
     return Table(
         f"z (mean of both word sets) and, below, the larger exact p; smallest possible p "
         f"{words.probability(grid.summary['smallest_p'])}.",
-        ("Layer", "Input", "Neurons", "Output", "Given the input", "Margin over plain twins", "over relay-matched", "p, Holm", "Adds"),
+        (
+            "Layer",
+            "Input",
+            "Neurons",
+            "Output",
+            "Given the input",
+            "Margin over plain twins",
+            "over relay-matched",
+            "p, Holm",
+            "Adds",
+        ),
         tuple(
             (
                 str(row["layer"]),
-                *(f"{words.real(row[f'z_{site}'], 1)}\n{words.probability(row[f'p_{site}'])}" for site in ("input", "neurons", "output", DECIDING)),
-                *(f"{words.real(row[f'margin_{kind}'], 1)}\n{words.probability(row[f'p_{kind}'])}" for kind in ("plain", "relay")),
+                *(
+                    f"{words.real(row[f'z_{site}'], 1)}\n{words.probability(row[f'p_{site}'])}"
+                    for site in ("input", "neurons", "output", DECIDING)
+                ),
+                *(
+                    f"{words.real(row[f'margin_{kind}'], 1)}\n{words.probability(row[f'p_{kind}'])}"
+                    for kind in ("plain", "relay")
+                ),
                 words.probability(row["p_holm"]),
                 words.NONE if row["adds"] is None else "yes" if row["adds"] else "no",
             )
             for row in grid.layers.to_dict("records")
         ),
-    )  # fmt: skip
+    )
 
 
 def _sites_table(grid: Shown) -> Table:
@@ -298,13 +324,19 @@ def _sites_table(grid: Shown) -> Table:
         ("Layer", "Site", "Words", "z", "p", "d′", "d′, canonical crosses", "AUC"),
         tuple(
             (
-                str(row["layer"]), SITES[row["site"]], str(row["words"]), words.real(row["z"], 1), words.probability(row["p"]),
-                words.real(row["d_prime"]), words.real(row["d_prime_canonical"]), words.real(row["auc"]),
+                str(row["layer"]),
+                SITES[row["site"]],
+                str(row["words"]),
+                words.real(row["z"], 1),
+                words.probability(row["p"]),
+                words.real(row["d_prime"]),
+                words.real(row["d_prime_canonical"]),
+                words.real(row["auc"]),
             )
             for row in grid.sites.to_dict("records")
         ),
         n_text=3,
-    )  # fmt: skip
+    )
 
 
 def _stream_table(grid: Shown) -> Table:
@@ -321,28 +353,42 @@ def _stream_table(grid: Shown) -> Table:
 def _arms_table(grid: Shown) -> Table:
     rows = grid.arms[grid.arms["site"].isin(ARM_SITES)]
     return Table(
-        "Other pairs along the direction learned on word set B; “words higher” is the p-value of the words of set A scoring higher.",
+        "Other pairs along the direction learned on word set B; the last column: p of the words of set A scoring higher.",
         ("Layer", "Site", "Pairs", "Number", "z", "p", "d′", "Effect ÷ words’", "p, words higher"),
         tuple(
             (
-                str(row["layer"]), SITES[row["site"]], ARM_LABELS[row["arm"]], words.count(row["n_pairs"]),
-                words.real(row["z"], 1), words.probability(row["p"]), words.real(row["d_prime"]),
-                words.real(row["relative"]), words.probability(row["p_words_above"]),
+                str(row["layer"]),
+                SITES[row["site"]],
+                ARM_LABELS[row["arm"]],
+                words.count(row["n_pairs"]),
+                words.real(row["z"], 1),
+                words.probability(row["p"]),
+                words.real(row["d_prime"]),
+                words.real(row["relative"]),
+                words.probability(row["p_words_above"]),
             )
             for row in rows.to_dict("records")
         ),
         n_text=3,
-    )  # fmt: skip
+    )
 
 
 def _words_table(grid: Shown) -> Table:
     rows: list[tuple[str, ...]] = []
     for group, part in grid.words.groupby("group", sort=False):
         label = {**SET_LABELS, **ARM_LABELS}[str(group)]
-        shown = [f"{words.visible(row['prefix']).strip()}|{words.visible(row['suffix'])}" for row in part.to_dict("records")]
+        shown = [
+            f"{words.visible(row['prefix']).strip()}|{words.visible(row['suffix'])}"
+            for row in part.to_dict("records")
+        ]
         counts = f"{words.count(part['n'].median())}"
         rows.append((label, " ".join(shown), words.count(len(part)), counts))
-    return Table("Every pair, its two tokens divided by a bar.", ("Group", "Pairs", "Number", "Median count"), tuple(rows), n_text=2)
+    return Table(
+        "Every pair, its two tokens divided by a bar.",
+        ("Group", "Pairs", "Number", "Median count"),
+        tuple(rows),
+        n_text=2,
+    )
 
 
 def _pseudo_table(grid: Shown) -> Table:
@@ -351,8 +397,7 @@ def _pseudo_table(grid: Shown) -> Table:
         "Pairings without a word in the words’ place: share of draws with p ≤ 0.05, wanted about 5 %.",
         ("Site", "Draws", "Share"),
         tuple(
-            (SITES[str(site)], words.count(n), words.percent(share))
-            for site, n, share in found.itertuples()
+            (SITES[str(site)], words.count(n), words.percent(share)) for site, n, share in found.itertuples()
         ),
     )
 
@@ -366,22 +411,32 @@ def render_word_grid(grid: Shown) -> str:
     """The page as one HTML text."""
     summary = grid.summary
     drawn = word_grid_figures(grid)
-    return environment().get_template("word_grid.html").render(
-        title=f"Words in {summary['model']['name']}",
-        subtitle=_subtitle(summary),
-        answer=list(zip(("Asked", "Found", "The limit"), answer(grid), strict=True)),
-        figures=[Figure(TITLES[name][0], svg, _CAPTIONS[name], _TABLES[name](grid)) for name, svg in drawn.items()],
-        sites=_sites_table(grid),
-        pseudo=_pseudo_table(grid),
-        words=_words_table(grid),
-        contexts=[words.visible(context) for context in grid.contexts],
-        canonical=[({**SET_LABELS, **ARM_LABELS}[name], words.percent(share, 0)) for name, share in summary["canonical_crosses"].items()],
-        notes=summary["notes"],
-        settings=summary["settings"],
-        corpus=summary["corpus"],
-        by_rule=summary["words_by_rule"],
-        level=summary["level"],
-    )  # fmt: skip
+    return (
+        environment()
+        .get_template("word_grid.html")
+        .render(
+            title=f"Words in {summary['model']['name']}",
+            subtitle=_subtitle(summary),
+            answer=list(zip(("Asked", "Found", "The limit"), answer(grid), strict=True)),
+            figures=[
+                Figure(TITLES[name][0], svg, _CAPTIONS[name], _TABLES[name](grid))
+                for name, svg in drawn.items()
+            ],
+            sites=_sites_table(grid),
+            pseudo=_pseudo_table(grid),
+            words=_words_table(grid),
+            contexts=[words.visible(context) for context in grid.contexts],
+            canonical=[
+                ({**SET_LABELS, **ARM_LABELS}[name], words.percent(share, 0))
+                for name, share in summary["canonical_crosses"].items()
+            ],
+            notes=summary["notes"],
+            settings=summary["settings"],
+            corpus=summary["corpus"],
+            by_rule=summary["words_by_rule"],
+            level=summary["level"],
+        )
+    )
 
 
 def summary_html(grid: Shown) -> str:
@@ -402,7 +457,8 @@ def _subtitle(summary: Mapping[str, Any]) -> str:
     kind = f"{model['activation']}, gated" if model["gated"] else model["activation"]
     twins = words.plural(settings["twins"], "twin") if settings["twins"] else "no twins"
     return (
-        f"{words.plural(len(summary['layers']), 'layer')} of {words.count(model['n_layers'])}, {words.count(model['d_mlp'])} "
-        f"neurons each ({kind}) · {twins} a layer, plain and relay-matched · text: {summary['corpus']['name']}, "
+        f"{words.plural(len(summary['layers']), 'layer')} of {words.count(model['n_layers'])}, "
+        f"{words.count(model['d_mlp'])} neurons each ({kind}) · {twins} a layer, plain and relay-matched · "
+        f"text: {summary['corpus']['name']}, "
         f"{words.count(summary['corpus']['n_tokens'])} tokens"
     )

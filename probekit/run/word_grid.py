@@ -51,11 +51,11 @@ class WordGrid:
     """What the word grid shows of a model, layer by layer."""
 
     layers: pd.DataFrame
-    """One row a layer. By site (input, neurons, output, given, before, after): `z_…` the standardised statistic, mean of both
-    word sets, and `p_…` the larger of their exact p-values. Of the deciding site *given* beside the twins: `margin_plain`,
-    `margin_relay` (z minus the highest twin's), `p_plain`, `p_relay` (z as one more twin), `p_layer` (the largest of all
-    three p-values), `p_holm` (the same for the number of layers) and `adds`. d′ of the residual stream: `d_before`,
-    `d_after`, and the highest twin's `d_after_twins`."""
+    """One row a layer. By site (input, neurons, output, given, before, after): `z_…` the standardised statistic, mean of
+    both word sets, and `p_…` the larger of their exact p-values. Of the deciding site *given* beside the twins:
+    `margin_plain`, `margin_relay` (z minus the highest twin's), `p_plain`, `p_relay` (z as one more twin), `p_layer` (the
+    largest of all three p-values), `p_holm` (the same for the number of layers) and `adds`. d′ of the residual stream:
+    `d_before`, `d_after`, and the highest twin's `d_after_twins`."""
     sites: pd.DataFrame
     """One row a layer, site and word set: effect, z, p, d_prime, auc, and `d_prime_canonical` against those crosses alone
     that the tokenizer writes as these two tokens. The direction is always learned on the other set."""
@@ -63,8 +63,8 @@ class WordGrid:
     """One row a layer, site, word set, kind of twin (plain, relay) and twin: z, d_prime."""
     arms: pd.DataFrame
     """One row a layer, site and arm (rare, matched, phrases), scored along the direction of word set B: effect, z, p,
-    d_prime, auc; `relative`, its effect over that of as many words of set A (NaN where these do not stand out); `p_words_above`, that
-    these words score higher."""
+    d_prime, auc; `relative`, its effect over that of as many words of set A (NaN where these do not stand out);
+    `p_words_above`, that these words score higher."""
     pseudo: pd.DataFrame
     """One row a layer, site, word set and draw: z and p of a random pairing without a word, treated in both sets as the
     words are. Nothing is to be found in it."""
@@ -218,10 +218,12 @@ def _check_numbers(
     if isinstance(contexts, int):
         least["contexts"] = (contexts, 1)
     for name, (value, wanted) in least.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < wanted:
-            raise ConfigError(f"{name}: got {value!r}, wanted a whole number of {wanted} or more.")
+        if value < wanted:
+            raise ConfigError(f"{name}: got {value!r}, wanted {wanted} or more.")
     if 0 < twins < evidence.MIN_TWINS:
-        raise ConfigError(f"twins: got {twins}, wanted 0, or {evidence.MIN_TWINS} or more to know their spread.")
+        raise ConfigError(
+            f"twins: got {twins}, wanted 0, or {evidence.MIN_TWINS} or more to know their spread."
+        )
 
 
 def _plan(host: Host, grid: GridWords, twins: int, relay: int, permutations: int, seed: int) -> _Plan:
@@ -247,7 +249,7 @@ def _measured(plan: _Plan, layers: Sequence[int], report: Any) -> _Tables:
         cells: dict[str, dict[int, LayerCells]] = {}
         n_before = 0
         for name, grid in plan.grids.items():
-            told = lambda done, n=n_before: report("reading the model", n + done, n_cells)  # noqa: E731
+            told = lambda done, n=n_before: report("reading the model", n + done, n_cells)
             cells[name] = read_grid(plan.host, grid, group, progress=told)
             n_before += grid.n_cells
         for place, layer in enumerate(group, first + 1):
@@ -297,9 +299,7 @@ def _interactions(plan: _Plan, layer: int, cells: dict[str, LayerCells]) -> _Lay
     return _Layer(sites, linear, w_out, weights)
 
 
-def _test_sets(
-    plan: _Plan, layer: int, site: str, by_group: Mapping[str, Cells], tables: _Tables
-) -> None:
+def _test_sets(plan: _Plan, layer: int, site: str, by_group: Mapping[str, Cells], tables: _Tables) -> None:
     for name in SETS:
         scores = evidence.word_scores(by_group[name], evidence.word_direction(by_group[_OTHER[name]]))
         found = evidence.grid_test(scores, plan.pairings[len(scores)])
@@ -321,7 +321,8 @@ def _test_arms(plan: _Plan, layer: int, held: _Layer, tables: _Tables) -> None:
     for arm in [group for group in plan.grids if group not in SETS]:
         size = len(plan.grids[arm].prefixes)
         few = {
-            site: evidence.double_centred(by_group["A"][:size, :size]) for site, by_group in held.sites.items()
+            site: evidence.double_centred(by_group["A"][:size, :size])
+            for site, by_group in held.sites.items()
         }
         few["given"] = LinearPart.of(few["input"]).rest(few["output"])
         for site, by_group in held.sites.items():
@@ -339,9 +340,7 @@ def _test_arms(plan: _Plan, layer: int, held: _Layer, tables: _Tables) -> None:
             )  # fmt: skip
 
 
-def _test_pseudo(
-    plan: _Plan, layer: int, site: str, by_group: Mapping[str, Cells], tables: _Tables
-) -> None:
+def _test_pseudo(plan: _Plan, layer: int, site: str, by_group: Mapping[str, Cells], tables: _Tables) -> None:
     """Pairings without a word in the words' place, learned on one set and scored on the other."""
     rng = np.random.default_rng([plan.seed, 41, layer])
     for draw in range(N_PSEUDO):
@@ -425,7 +424,11 @@ def _layer_row(layer: int, sites: pd.DataFrame, twins: pd.DataFrame) -> dict[str
         row[f"p_{site}"] = float(found["p"].max()) if len(found) else np.nan
     p_values = [row[f"p_{DECIDING}"]]
     for kind in KINDS:
-        beside = None if twins.empty else evidence.beside_twins(row[f"z_{DECIDING}"], _of(twins, layer, DECIDING, kind, "z"))
+        beside = (
+            None
+            if twins.empty
+            else evidence.beside_twins(row[f"z_{DECIDING}"], _of(twins, layer, DECIDING, kind, "z"))
+        )
         row[f"margin_{kind}"] = np.nan if beside is None else beside.margin
         row[f"p_{kind}"] = np.nan if beside is None else beside.p
         p_values.append(row[f"p_{kind}"])
@@ -473,4 +476,3 @@ def _summary(
         "level": LEVEL,
         "notes": notes,
     }  # fmt: skip
-

@@ -1,13 +1,13 @@
 """Which words, other pairs and contexts a word grid is made of, by a stated rule and a seed.
 
-*Words*: two-token words of the text, of `MIN_LETTERS` letters or more, seen in `MIN_DOCS` documents or more, neither token of
-which is an affix (in `MOST_PARTNERS` different two-token words or more there are too many crosses that might be words), in
-an order drawn by the seed. A word joins a set if its two tokens are new to both sets and no cross of it with the set is
-attested: neither as two tokens in a row anywhere in the text, nor as a run of letters in it, nor as an entry of the
-vocabulary. *Rare words* are seen in `RARE_DOCS` documents. *Pieces* are the first two tokens of longer words, hardly ever a
-word by themselves, each taken because it occurs about as often as one of the words: crosses of a prefix and a suffix, no
-words, matched in how often the pair is seen. *Phrases* are the most frequent pairs of two whole words. *Contexts* are the
-beginnings of documents, cut where the text goes on with a lower-case word. Axes: word.
+*Words*: two-token words of the text, of `MIN_LETTERS` letters or more, seen in `MIN_DOCS` documents or more, neither
+token of which is an affix (in `MOST_PARTNERS` different two-token words or more there are too many crosses that might be
+words), in an order drawn by the seed. A word joins a set if its two tokens are new to both sets and no cross of it with
+the set is attested: neither as two tokens in a row anywhere in the text, nor as a run of letters in it, nor as an entry
+of the vocabulary. *Rare words* are seen in `RARE_DOCS` documents. *Pieces* are the first two tokens of longer words,
+hardly ever a word by themselves, each taken because it occurs about as often as one of the words: crosses of a prefix and
+a suffix, no words, matched in how often the pair is seen. *Phrases* are the most frequent pairs of two whole words.
+*Contexts* are the beginnings of documents, cut where the text goes on with a lower-case word. Axes: word.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def choose_grid(
     Args:
         text: where words, frequencies and contexts come from.
         tokenizer: a `transformers` tokenizer.
-        words: words to use instead of those of the text, dealt to the sets in the order of the seed; None for the rule above.
+        words: words to use instead of those of the text, dealt to the sets in an order drawn by the seed; None for the rule.
         contexts: how many to take from the text, or the contexts themselves.
         n_words: size of each set, at most; the arms get half as many.
         seed: of the order in which candidates are tried.
@@ -127,7 +127,9 @@ def choose_grid(
     for name in ARMS if arms else ():
         found = _arm(name, text, groups["A"], max(size // 2, MIN_WORDS), used, crosses, rng)
         if len(found) < MIN_WORDS:
-            notes.append(f"Arm {name!r} was left out: {len(found)} pairs fulfil its rule, wanted {MIN_WORDS}.")
+            notes.append(
+                f"Arm {name!r} was left out: {len(found)} pairs fulfil its rule, wanted {MIN_WORDS}."
+            )
         else:
             groups[name] = tuple(found)
     chosen_contexts = (
@@ -160,9 +162,7 @@ class _Crosses:
 def _pair(text: PairText, counts: PairCounts, index: int) -> TokenPair:
     first, second = int(counts.first[index]), int(counts.second[index])
     pieces = (text.surfaces[first], text.surfaces[second])
-    return TokenPair(
-        "".join(pieces), first, second, pieces, int(counts.n[index]), int(counts.n_docs[index])
-    )
+    return TokenPair("".join(pieces), first, second, pieces, int(counts.n[index]), int(counts.n_docs[index]))
 
 
 def _plain_words(text: PairText, least: int, most: int) -> list[TokenPair]:
@@ -187,7 +187,7 @@ def _word_candidates(text: PairText, rng: np.random.Generator) -> list[TokenPair
     return [pairs[index] for index in rng.permutation(len(pairs))]
 
 
-def _given(words: Sequence[str], tokenizer: Any, text: PairText, notes: list[str]) -> list[TokenPair]:
+def _given(words: Sequence[Any], tokenizer: Any, text: PairText, notes: list[str]) -> list[TokenPair]:
     """A caller's words as token pairs; those that are not two tokens are named and left out."""
     if isinstance(words, str):
         raise InputError("words: got one string, wanted a list of words such as ['lantern', 'tadpole'].")
@@ -302,7 +302,9 @@ def _phrases(text: PairText, size: int, used: set[int]) -> list[TokenPair]:
 
     def clash(one: TokenPair, other: TokenPair) -> bool:
         most = CROSS_SHARE * min(one.n, other.n)
-        return any(n_of.get(text.code_of(a.first, b.second), 0) > most for a, b in ((one, other), (other, one)))
+        return any(
+            n_of.get(text.code_of(a.first, b.second), 0) > most for a, b in ((one, other), (other, one))
+        )
 
     order = np.argsort(-counts.n, kind="stable")
     return _take((_pair(text, counts, int(i)) for i in order), size, used, clash)
@@ -348,12 +350,14 @@ def _contexts(
     )
 
 
-def _given_contexts(contexts: Sequence[str], tokenizer: Any, longest: int) -> tuple[tuple[int, ...], ...]:
+def _given_contexts(contexts: Sequence[Any], tokenizer: Any, longest: int) -> tuple[tuple[int, ...], ...]:
     if isinstance(contexts, str) or not all(isinstance(context, str) for context in contexts):
         raise InputError("contexts: wanted a number, or a list of strings.")
     held = list(contexts)
     if not held or not all(context.strip() for context in held):
-        raise InputError("contexts: the list is empty or holds an empty one; give texts that words may follow.")
+        raise InputError(
+            "contexts: the list is empty or holds an empty one; give texts that words may follow."
+        )
     rows = tokenizer(held, add_special_tokens=False)["input_ids"]
     for context, row in zip(held, rows, strict=True):
         if len(row) > longest:

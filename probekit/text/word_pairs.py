@@ -159,7 +159,9 @@ def read_pairs(
     vocabulary = read_vocabulary(tokenizer)
     parts: list[np.ndarray] = []
     docs: list[np.ndarray] = []
-    strings = {surface.strip().lower() for surface in vocabulary.surfaces if _LETTERS.fullmatch(surface.strip())}
+    strings = {
+        surface.strip().lower() for surface in vocabulary.surfaces if _LETTERS.fullmatch(surface.strip())
+    }
     n_tokens = n_docs = 0
     for texts in _batches(corpus.texts()):
         for row in tokenizer(texts, add_special_tokens=False)["input_ids"]:

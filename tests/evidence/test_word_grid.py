@@ -20,7 +20,9 @@ def cells(
     """Prefix part + suffix part + a bilinear term + noise, and on the diagonal a shared direction."""
     prefix, suffix = rng.standard_normal((2, n_words, N_FEATURES))
     mixing = rng.standard_normal((N_FEATURES, N_FEATURES, N_FEATURES)) / N_FEATURES
-    found = prefix[:, None] + suffix[None] + np.einsum("pa,sb,abf->psf", prefix, suffix, mixing, optimize=True)
+    found = (
+        prefix[:, None] + suffix[None] + np.einsum("pa,sb,abf->psf", prefix, suffix, mixing, optimize=True)
+    )
     found += 0.5 * rng.standard_normal(found.shape)
     if shared is not None:
         found[np.arange(n_words), np.arange(n_words)] += word * shared
@@ -101,11 +103,15 @@ def test_a_shared_word_direction_is_found_in_the_other_set():
     rng = np.random.default_rng(3)
     shared = rng.standard_normal(N_FEATURES)
     pairings = wg.draw_pairings(24, 999, rng)
-    found = cross_test(cells(24, rng, word=1.0, shared=shared), cells(24, rng, word=1.0, shared=shared), pairings)
+    found = cross_test(
+        cells(24, rng, word=1.0, shared=shared), cells(24, rng, word=1.0, shared=shared), pairings
+    )
     assert found.p == 0.001
     assert found.z > 5
     assert found.auc > 0.8
-    opposed = cross_test(cells(24, rng, word=-1.0, shared=shared), cells(24, rng, word=1.0, shared=shared), pairings)
+    opposed = cross_test(
+        cells(24, rng, word=-1.0, shared=shared), cells(24, rng, word=1.0, shared=shared), pairings
+    )
     assert opposed.p > 0.99, "one-sided: the other way round is no find"
 
 

@@ -1,4 +1,4 @@
-"""Cells read with a cache are the cells of whole rows, in every architecture; twins of the grid are the twins they claim to be."""
+"""Cells read with a cache are those of whole rows, in every architecture; a grid's twins are the twins they claim to be."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def test_the_cache_is_used_and_its_proof_can_fail(
     assert 1 in calls, "one token a cell"
     kept, calls[:] = list(calls), []
     # a cache that hands every cell the first prefix's past must be noticed
-    monkeypatch.setattr(module, "_repeated", lambda cache, rows, own=module._repeated: own(cache, torch.zeros_like(rows)))
+    monkeypatch.setattr(
+        module, "_repeated", lambda cache, rows, own=module._repeated: own(cache, torch.zeros_like(rows))
+    )
     again = read_grid(host, GRID, [0, 1])
     assert calls.count(1) < kept.count(1)
     assert torch.allclose(again[1].inputs, found[1].inputs, rtol=1e-4, atol=1e-5)
@@ -82,7 +84,9 @@ def test_the_stream_behind_a_layer_enters_the_next(model_host: Callable[[str], H
     assert torch.allclose(middle[0, 0], (seen[0] + seen[1]) / 2, rtol=1e-4, atol=1e-5)
 
 
-def test_what_cannot_be_read_is_refused(model_host: Callable[[str], Host], model_folder: Callable[[str], Path]):
+def test_what_cannot_be_read_is_refused(
+    model_host: Callable[[str], Host], model_folder: Callable[[str], Path]
+):
     host = model_host("gpt2")
     with pytest.raises(InputError, match=r"token id 999 is beyond the 64 rows of gpt2's embedding"):
         read_grid(host, Grid([[999]], [1], [2]), [0])

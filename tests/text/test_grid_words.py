@@ -23,7 +23,27 @@ WORDS = [f"{head}{tail}" for head, tail in zip(HEADS, TAILS, strict=False)]
 """Forty-five words of two tokens, none of which shares a token with another."""
 LONGER = [f"{head}{tail}zu" for head, tail in zip(HEADS[-20:], reversed(TAILS[-20:]), strict=True)]
 """Twenty words of three tokens, the first two of which are never a word."""
-FILLING = "the of in value list holds when each small large of that gives names every first last next other".split()
+FILLING = [
+    "the",
+    "of",
+    "in",
+    "value",
+    "list",
+    "holds",
+    "when",
+    "each",
+    "small",
+    "large",
+    "of",
+    "that",
+    "gives",
+    "names",
+    "every",
+    "first",
+    "last",
+    "next",
+    "other",
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +60,13 @@ def text(tokenizer: Any) -> PairText:
     rng = np.random.default_rng(0)
     documents = []
     for index in range(260):
-        middle = [*rng.choice(FILLING, 9), WORDS[index % 38], *rng.choice(FILLING, 2), rng.choice(LONGER), "the"]
+        middle = [
+            *rng.choice(FILLING, 9),
+            WORDS[index % 38],
+            *rng.choice(FILLING, 2),
+            rng.choice(LONGER),
+            "the",
+        ]
         documents.append(" ".join(middle) + " .")
     # the last seven words stand in two documents each
     for word in WORDS[38:]:
@@ -51,7 +77,13 @@ def text(tokenizer: Any) -> PairText:
 @pytest.fixture(scope="module")
 def choose(text: PairText, tokenizer: Any) -> Callable[..., GridWords]:
     def make(**options: Any) -> GridWords:
-        settings: dict[str, Any] = {"words": None, "contexts": 3, "n_words": 14, "seed": 0, "longest_context": 30}
+        settings: dict[str, Any] = {
+            "words": None,
+            "contexts": 3,
+            "n_words": 14,
+            "seed": 0,
+            "longest_context": 30,
+        }
         return choose_grid(text, tokenizer, **(settings | options))
 
     return make
@@ -107,7 +139,14 @@ def test_a_cross_that_is_a_word_keeps_two_words_apart(tokenizer: Any):
         together = False
         for seed in range(6):
             grid = choose_grid(
-                held, tokenizer, words=None, contexts=["the value of"], n_words=13, seed=seed, longest_context=9, arms=False
+                held,
+                tokenizer,
+                words=None,
+                contexts=["the value of"],
+                n_words=13,
+                seed=seed,
+                longest_context=9,
+                arms=False,
             )
             sets = [{pair.text.strip() for pair in grid.groups[name]} for name in SETS]
             together |= any({WORDS[0], WORDS[1]} <= chosen for chosen in sets)
@@ -122,7 +161,9 @@ def test_the_same_seed_gives_the_same_and_another_does_not(choose: Callable[...,
     assert first.groups["A"] != other.groups["A"]
 
 
-def test_arms_are_what_they_say(choose: Callable[..., GridWords], text: PairText, monkeypatch: pytest.MonkeyPatch):
+def test_arms_are_what_they_say(
+    choose: Callable[..., GridWords], text: PairText, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(grid_words, "MIN_WORDS", 5)
     grid = choose(n_words=13, seed=1)
     assert {pair.text.strip() for pair in grid.groups["rare"]} <= set(WORDS[38:])
@@ -140,14 +181,20 @@ def test_arms_are_what_they_say(choose: Callable[..., GridWords], text: PairText
 def test_an_arm_that_cannot_be_filled_is_left_out_with_a_note(choose: Callable[..., GridWords]):
     grid = choose()
     assert "rare" not in grid.groups
-    assert any("Arm 'rare' was left out: " in note and "fulfil its rule, wanted 12." in note for note in grid.notes)
+    assert any(
+        "Arm 'rare' was left out: " in note and "fulfil its rule, wanted 12." in note for note in grid.notes
+    )
 
 
 def test_contexts_are_beginnings_that_a_word_may_follow(choose: Callable[..., GridWords], text: PairText):
     grid = choose(contexts=5)
     in_grid = {i for pairs in grid.groups.values() for pair in pairs for i in (pair.first, pair.second)}
     assert len({ids[-1] for ids in grid.contexts}) == 5
-    documents = {tuple(part) for part in np.split(text.ids, np.flatnonzero(text.ids < 0) + 1) for part in [part.tolist()]}
+    documents = {
+        tuple(part)
+        for part in np.split(text.ids, np.flatnonzero(text.ids < 0) + 1)
+        for part in [part.tolist()]
+    }
     for ids, written in zip(grid.contexts, grid.context_texts, strict=True):
         assert 6 <= len(ids) <= 12
         assert not set(ids) & in_grid
@@ -170,13 +217,29 @@ def test_given_words_are_used_and_others_are_named(choose: Callable[..., GridWor
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"words": WORDS[:20]}, DegenerateError, r"words: only 10 a set could be chosen .* wanted at least 12"),
+        (
+            {"words": WORDS[:20]},
+            DegenerateError,
+            r"words: only 10 a set could be chosen .* wanted at least 12",
+        ),
         ({"words": "lantern"}, InputError, "words: got one string, wanted a list"),
-        ({"words": ["two words"]}, InputError, "words: entry 0 is 'two words', wanted one word without spaces"),
+        (
+            {"words": ["two words"]},
+            InputError,
+            "words: entry 0 is 'two words', wanted one word without spaces",
+        ),
         ({"contexts": "the value"}, InputError, "contexts: wanted a number, or a list of strings"),
         ({"contexts": []}, InputError, "contexts: the list is empty"),
-        ({"contexts": ["the " * 40]}, InputError, "has 40 tokens, and the model's context leaves 30; shorten it"),
-        ({"contexts": 500}, DegenerateError, r"contexts: \d+ beginnings of documents can be used, wanted 500"),
+        (
+            {"contexts": ["the " * 40]},
+            InputError,
+            "has 40 tokens, and the model's context leaves 30; shorten it",
+        ),
+        (
+            {"contexts": 500},
+            DegenerateError,
+            r"contexts: \d+ beginnings of documents can be used, wanted 500",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused(
