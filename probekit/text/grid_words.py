@@ -98,7 +98,7 @@ def choose_grid(
         tokenizer: a `transformers` tokenizer.
         words: words to use instead of those of the text, dealt to the sets in an order drawn by the seed; None for the rule.
         contexts: how many to take from the text, or the contexts themselves.
-        n_words: size of each set, at most; the arms get half as many.
+        n_words: size of each set and arm, at most.
         seed: of the order in which candidates are tried.
         longest_context: tokens a context may have.
         arms: whether to fill the arms as well.
@@ -125,7 +125,7 @@ def choose_grid(
         notes.append(f"Each word set has {size} words, not {n_words}: no more fulfil the rule.")
     groups = {name: tuple(chosen[:size]) for name, chosen in sets.items()}
     for name in ARMS if arms else ():
-        found = _arm(name, text, groups["A"], max(size // 2, MIN_WORDS), used, crosses, rng)
+        found = _arm(name, text, groups["A"], size, used, crosses, rng)
         if len(found) < MIN_WORDS:
             notes.append(
                 f"Arm {name!r} was left out: {len(found)} pairs fulfil its rule, wanted {MIN_WORDS}."
@@ -133,7 +133,7 @@ def choose_grid(
         else:
             groups[name] = tuple(found)
     chosen_contexts = (
-        _contexts(text, contexts, longest_context, groups, rng)
+        _contexts(text, contexts, longest_context, groups, np.random.default_rng([seed, 30]))
         if isinstance(contexts, int)
         else _given_contexts(contexts, tokenizer, longest_context)
     )

@@ -183,7 +183,7 @@ def test_the_answer_names_the_layers_that_add_and_no_others(page: str):
 
 
 def test_the_limit_gives_the_arms_or_says_that_they_lack(page: str):
-    assert "in the median of layers 1 and 2: rare words 0.50" in told(page)
+    assert "in the median of layers 1 and 2 at the MLP output given the input: rare words 0.50" in told(page)
     assert "without the arms nothing tells the two apart" in answer(grid(True, arms=False))[2]
 
 

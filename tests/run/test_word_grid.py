@@ -64,7 +64,7 @@ def corpus() -> Corpus:
     return Corpus.from_texts([" ".join(row) for row in rows])
 
 
-def untrained(seed: int, n_layers: int = 2) -> GPT2LMHeadModel:
+def untrained(seed: int, n_layers: int = 2) -> Any:
     """Random weights, and attention that looks at every token alike, so that it brings the prefix along."""
     config = GPT2Config(
         vocab_size=80,
@@ -77,7 +77,7 @@ def untrained(seed: int, n_layers: int = 2) -> GPT2LMHeadModel:
         eos_token_id=0,
     )
     with torch.random.fork_rng():
-        model = GPT2LMHeadModel(config)
+        model: Any = GPT2LMHeadModel(config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -90,7 +90,7 @@ def untrained(seed: int, n_layers: int = 2) -> GPT2LMHeadModel:
     return model.eval()
 
 
-def plant(model: GPT2LMHeadModel, tokenizer: Any) -> None:
+def plant(model: Any, tokenizer: Any) -> None:
     """A neuron a word in layer 1: it adds a linear reading of the prefix to one of the suffix and fires only for both.
 
     All of them write along one direction of the residual stream, as a model would that has a use for "a word ends here".
@@ -143,7 +143,7 @@ def planted(tokenizer: Any, corpus: Corpus) -> pk.WordGrid:
 
 
 def test_a_layer_that_computes_words_is_found_and_the_one_before_is_not(planted: pk.WordGrid):
-    rows = planted.layers.set_index("layer")
+    rows: Any = planted.layers.set_index("layer")
     assert rows["adds"].tolist() == [False, True]
     assert rows.loc[LAYER, "p_given"] == 1 / 400
     assert rows.loc[LAYER, "margin_plain"] > 2
@@ -197,7 +197,7 @@ def test_tables_fit_together(planted: pk.WordGrid):
     assert {w.strip() for w in words[words["group"].isin(["A", "B"])]["text"]} == set(WORDS)
     assert len(planted.contexts) == 3
     given = sites[(sites["layer"] == LAYER) & (sites["site"] == "given")]
-    row = planted.layers.set_index("layer").loc[LAYER]
+    row: Any = planted.layers.set_index("layer").loc[LAYER]
     assert row["z_given"] == pytest.approx(given["z"].mean())
     assert row["p_given"] == given["p"].max()
     assert row["p_layer"] == max(row["p_given"], row["p_plain"], row["p_relay"])
