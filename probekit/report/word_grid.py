@@ -22,7 +22,7 @@ PANELS = ("input", "neurons", DECIDING)
 ARM_SITES = ("input", DECIDING)
 ARM_LABELS = {
     "rare": "rare words",
-    "matched": "pieces of longer words, as frequent",
+    "matched": "pieces of longer words",
     "phrases": "frequent phrases",
 }
 SET_LABELS = {"A": "words, set A", "B": "words, set B"}
