@@ -232,8 +232,8 @@ def page(n_layers: int) -> Iterator[str]:
         f"basis, {SIZE['n_pairs']} planted pairs of influence ≤ 2 and channels of 5, {SIZE['n_tokens']:,} tokens, white "
         f"background {SIZE['noise']} and power-law background {BACKGROUND} a coordinate, {N_TWINS} twins; {n_layers} layers "
         f"to look and {n_layers} fresh ones to confirm. BH: share of the designated pairs found at q = {Q} "
-        "(plain twins, relays not removed), in brackets the share of null pairs found. At 1 %: share of the designated pairs "
-        "above what 1 % of the layer's null pairs exceed. AUC: designated against null pairs.\n"
+        "(plain twins, relays not removed), in brackets the share of null pairs found. At 1 %: share of the "
+        "designated pairs above what 1 % of the layer's null pairs exceed. AUC: designated against null pairs.\n"
     )
     looked = [layer(seed) for seed in range(n_layers)]
     fresh = [layer(1_000 + seed) for seed in range(n_layers)]

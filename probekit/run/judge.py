@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from probekit.evidence import census
+from probekit.evidence.at_least import Calibration, group_bounds, summary_of
 from probekit.evidence.audit import audit
 from probekit.evidence.contrast import Contrast
 from probekit.evidence.decide import Decision, decide, decide_twins, twin_p_values
+from probekit.evidence.floor import floor
 from probekit.evidence.nonnull import non_null
 from probekit.evidence.nulls import MIN_TWINS
 from probekit.evidence.spikein import sensitivity
@@ -111,12 +113,20 @@ def judge(
             },
         },
         "by_k": _by_k(measure, planned),
-        "total": None if computed is None else census.in_all(computed, planned.inclusion, planned.n_testable),
+        "total": None
+        if computed is None
+        else census.in_all(computed, planned.inclusion, planned.n_testable, tested.pairs, planned.block),
         "sensitivity": sensitivity(neurons, measure.spiked, planned.study.spiked_at, twins, tested),
     }
     row |= _against_twins(measure, planned, decision, kinds)
     row["groups"] = _groups(
-        row["groups"], census.group_counts(decision, classes, measure.spread, kinds), kinds
+        row["groups"],
+        census.group_counts(decision, classes, measure.spread, kinds),
+        kinds,
+        _bounds(row, decision, kinds),
+    )
+    row["floor"] = floor(
+        len(tested.pairs), len(twins), tested.q, fdr=tested.fdr, d_twins=_without_relays(twins)
     )
     capacity = audit(
         n_neurons=measure.n_neurons, n_params=n_params, bits_stored=bits_stored, n_tested=len(tested.pairs),
@@ -128,15 +138,39 @@ def judge(
 
 
 def _groups(
-    against: list[dict[str, Any]], counts: dict[str, dict[str, int | None]], kinds: Sequence[str]
+    against: list[dict[str, Any]],
+    counts: dict[str, dict[str, int | None]],
+    kinds: Sequence[str],
+    bounds: Mapping[str, int],
 ) -> list[dict[str, Any]]:
     """The census of each kind of pair: its counts on every rung beside its mean z, which is null where no twin ran."""
     nothing = dict.fromkeys(("mean_z", "twin_low", "twin_high"))
     measured = {group["kind"]: group for group in against}
     return [
-        {"kind": kind, "n_tested": sum(k == kind for k in kinds), **nothing, **measured.get(kind, {}), **held}
+        {
+            "kind": kind,
+            "n_tested": sum(k == kind for k in kinds),
+            "n_at_least": bounds.get(kind),
+            **nothing,
+            **measured.get(kind, {}),
+            **held,
+        }
         for kind, held in counts.items()
     ]
+
+
+def _bounds(row: Mapping[str, Any], decision: Decision, kinds: Sequence[str]) -> Mapping[str, int]:
+    """At least so many of each kind are computed, all kinds at once; empty where nothing is claimed."""
+    held = row["at_least"]
+    if held is None or held["lambda"] is None or decision.p_decision is None:
+        return {}
+    calibration = Calibration(held["lambda"], held["level"], held["n_twins"], len(kinds))
+    return group_bounds(decision.p_decision, kinds, calibration)
+
+
+def _without_relays(twins: Sequence[Contrast]) -> np.ndarray | None:
+    held = [twin.d_relay for twin in twins if twin.d_relay is not None]
+    return np.stack(held) if held and len(held) == len(twins) else None
 
 
 def _matched(measure: LayerMeasure) -> list[tuple[Contrast, Contrast]]:
@@ -174,6 +208,7 @@ def _against_twins(
     if decision.z is None or decision.p_decision is None:
         nothing = (
             "twin_rate", "n_excess", "excess_low", "excess_high", "share_low_p", "share_high_p", "n_nonnull_low", "nonnull",
+            "at_least", "n_at_least",
         )  # fmt: skip
         return {"twins": None, "groups": [], "tails": [], **dict.fromkeys(nothing)}
     in_place = decide_twins(twins, planned.tested)
@@ -190,7 +225,9 @@ def _against_twins(
     excess, low, high = census.excess_interval(int(decision.computed.sum()), twin_computed)
     twin_p = [t.p_decision for t in in_place if t.p_decision is not None]
     tails = census.tail_table(decision.p_decision, twin_p)
-    nonnull = non_null(decision.p_decision, twin_p)
+    # a pair that is null in one test may be far from null in the other: the twins' smaller p is what such pairs have
+    nonnull = non_null(decision.p_decision, [_parts(t).min(0) for t in in_place])
+    bound = summary_of(_parts(decision), [_parts(t) for t in in_place])
     shown = next(row for row in tails if row["t"] == census.TAIL_SHOWN)
     return {
         "twins": census.twin_ladder(counts),
@@ -204,7 +241,16 @@ def _against_twins(
         "share_high_p": shown["high"],
         "n_nonnull_low": nonnull.n_low,
         "nonnull": asdict(nonnull),
+        "at_least": bound,
+        "n_at_least": bound["n_low"],
     }
+
+
+def _parts(decision: Decision) -> np.ndarray:
+    """The p-values that a computed pair must pass, one row each."""
+    assert decision.p_relay is not None
+    assert decision.p_pair is not None
+    return np.stack([decision.p_relay, decision.p_pair])
 
 
 def _by_k(measure: LayerMeasure, planned: PlannedStudy) -> list[dict[str, Any]]:

@@ -86,9 +86,15 @@ def write_results(folder: Path, stage: Stage, subject: Subject) -> None:
         folder / SUMMARY,
         {
             "schema": SCHEMA, "model": subject.model, "corpus": subject.corpus, "concepts": subject.concepts,
-            "layers": rows, "notes": subject.notes,
+            "floor": _floor(rows), "layers": rows, "notes": subject.notes,
         },
     )  # fmt: skip
+
+
+def _floor(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the run could find at best: the same for all layers but the detectable d′."""
+    same = {key: rows[0]["floor"][key] for key in ("smallest_p", "fewest_nameable")}
+    return same | {"detectable_d": {str(row["layer"]): row["floor"]["detectable_d"] for row in rows}}
 
 
 def table_name(kind: str, layer: int) -> str:
