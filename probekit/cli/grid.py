@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probekit.cli.look import Json, go_offline
-from probekit.cli.terminal import plain, print_json, say
+from probekit.cli.terminal import print_json, say
 from probekit.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ def grid(
     """
     if offline:
         go_offline()
-    from probekit.cli.analysis import _layers
+    from probekit.run.asked import as_layers
     from probekit.run.word_grid import word_grid
 
     found = word_grid(
-        model, _words(words), contexts=contexts, layers=_layers(layers), n_words=n_words, twins=twins, seed=seed,
+        model, _words(words), contexts=contexts, layers=as_layers(layers), n_words=n_words, twins=twins, seed=seed,
         corpus=corpus, permutations=permutations, arms=arms, max_tokens=max_tokens, device=device, dtype=dtype,
         progress=False if quiet else None,
     )  # fmt: skip
@@ -68,7 +68,7 @@ def grid(
     if not (json_ or quiet):
         _print(found)
     if out is not None:
-        say(f"report: {plain(str(out))}", quiet=quiet)
+        say(f"report: {out}", quiet=quiet)
 
 
 def _words(file: Path | None) -> list[str] | None:
@@ -94,16 +94,17 @@ def _as_json(found: WordGrid) -> dict[str, Any]:
 def _print(found: WordGrid) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable
+    from rich.text import Text
 
     from probekit.report.word_grid import answer, layers_table
 
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     table = layers_table(found)
-    shown = RichTable(title=plain(table.caption), title_justify="left")
+    shown = RichTable(title=Text(table.caption, "table.title"), title_justify="left")
     for column in table.columns:
         shown.add_column(column, justify="right")
     for row in table.rows:
-        shown.add_row(*(plain(cell) for cell in row))
+        shown.add_row(*(Text(cell) for cell in row))
     console.print(shown)
     for sentence in (*answer(found), *found.summary["notes"]):
-        console.print(plain(sentence))
+        console.print(Text(sentence))
