@@ -145,7 +145,7 @@ def test_what_cannot_be_used_is_refused(scene: Any, arrays: Any) -> None:
     with pytest.raises(InputError, match="not among the tested pairs"):
         pk.causal(run, planted.model, pairs=[("f0", "nobody")], **options)
     other = pk.Concepts.from_vocab({"g0": np.ones(150 * LENGTH, bool)})
-    with pytest.raises(InputError, match="none of the 1 given; pass the concepts of the run"):
+    with pytest.raises(InputError, match="pass the concepts of the run"):
         pk.causal(run, planted.model, concepts=other, pairs=pairs[:1], progress=False)
     neurons, labels, docs, _, _ = arrays
     of_arrays = pk.analyze_arrays(neurons, labels, docs, min_support=20, progress=False)
