@@ -182,12 +182,13 @@ def added(neurons: torch.Tensor, unit: torch.Tensor, held: list[np.ndarray]) -> 
 
 
 def of_model(
-    name: str, corpus: Corpus, *, n_tokens: int, context: int, layers: list[int] | None
+    name: str, corpus: Corpus, *, n_tokens: int, context: int, layers: list[int] | None, marks: str
 ) -> Iterator[str]:
-    """Both tables of one model, with its start mark put first and without."""
+    """Both tables of one model, with its start mark put first, without, or both ways."""
     host = loaded(name)
     chosen = layers if layers is not None else sorted({host.n_layers // 2, host.n_layers - 2})
-    for bos_id in dict.fromkeys((host.bos_id, None)):
+    ways = {"with": (host.bos_id,), "without": (None,), "both": dict.fromkeys((host.bos_id, None))}[marks]
+    for bos_id in ways:
         tokens = corpus.tokenize(host.tokenizer, context=context, max_tokens=n_tokens, bos_id=bos_id)
         few = corpus.tokenize(host.tokenizer, context=context, max_tokens=n_tokens // 3, bos_id=bos_id)
         mark = "no start mark"
@@ -217,8 +218,9 @@ def page(options: argparse.Namespace) -> Iterator[str]:
     )
     for name in options.models:
         yield from of_model(
-            name, corpus, n_tokens=options.tokens, context=options.context, layers=options.layers
-        )
+            name, corpus, n_tokens=options.tokens, context=options.context, layers=options.layers,
+            marks=options.marks,
+        )  # fmt: skip
 
 
 def main() -> None:
@@ -232,6 +234,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=12_000)
     parser.add_argument("--context", type=int, default=64)
     parser.add_argument("--layers", type=int, nargs="*")
+    parser.add_argument(
+        "--marks", choices=("both", "with", "without"), default="both", help="the start mark first?"
+    )
     parser.add_argument("--out", default=str(RESULTS / "attention_sinks.md"))
     options = parser.parse_args()
     write_page(page(options), options.out)
