@@ -22,8 +22,8 @@ from probekit.run.digest import Digest, corrupt
 from probekit.run.lock import LOCK
 from probekit.run.stages import COMMIT, STAGES
 
-FORMAT = 2
-"""2: stages, digests and COMMIT.json. 1: finished when summary.json was there, no digests."""
+FORMAT = 3
+"""3: tables of the rule with relays removed. Earlier ones, never released, are refused: their columns mean other things."""
 RECORD, SUMMARY, LAYERS = "run.json", "summary.json", "layers.parquet"
 TOKENS, SURFACES, CONCEPTS = "tokens.parquet", "surfaces.parquet", "concepts.parquet"
 LOOKS = "looks"
@@ -64,9 +64,6 @@ def read_record(path: Path) -> dict[str, Any]:
         raise StoreError(
             f"{path}: no {RECORD}, so this is not a run directory; give the folder named by --out."
         )
-    raw = store.read_json(file)
-    if isinstance(raw, dict) and raw.get("format") == 1 and "schema" not in raw and "science" in raw:
-        return raw
     record = store.read_sealed(file, RECORD_SCHEMA, FORMAT)
     if not isinstance(record.get("science"), dict) or not isinstance(record.get("identity"), str):
         raise FormatError(f"{file}: not a run record; give the folder named by --out.")
@@ -90,10 +87,6 @@ def read_results(path: Path, record: dict[str, Any]) -> Results:
         IncompleteError: the run was not finished.
         CorruptError: the record is damaged, or belongs to another run.
     """
-    if record["format"] == 1:
-        if not (path / SUMMARY).exists():
-            raise _unfinished(path)
-        return Results({}, {})
     file = path / COMMIT
     if not file.exists():
         raise _unfinished(path)
@@ -160,10 +153,7 @@ def state_of(folder: Path, record: dict[str, Any]) -> State:
     held = read_record(folder)
     if held["identity"] != record["identity"]:
         return "other"
-    finished = (folder / (SUMMARY if held["format"] == 1 else COMMIT)).exists()
-    if held["format"] == 1 and not finished:
-        return "other"
-    return "finished" if finished else "unfinished"
+    return "finished" if (folder / COMMIT).exists() else "unfinished"
 
 
 def is_tidy(folder: Path) -> bool:

@@ -195,10 +195,10 @@ def read_json(path: Path, digest: Digest | None = None) -> Any:
 
 
 def read_sealed_as(path: Path, schema: str, version: int) -> tuple[dict[str, Any], str]:
-    """Read a sealed record and its digest: `schema` must be its "schema", and its "format" at most `version`.
+    """Read a sealed record and its digest: `schema` must be its "schema", and its "format" must be `version`.
 
     Raises:
-        FormatError: another schema, or a newer format.
+        FormatError: another schema, or another format.
         CorruptError: a bit differs from what was written.
         StoreError: the file cannot be read.
     """
@@ -209,6 +209,11 @@ def read_sealed_as(path: Path, schema: str, version: int) -> tuple[dict[str, Any
     written = record.get("format")
     if not isinstance(written, int) or isinstance(written, bool) or written < 1:
         raise FormatError(f"{path}: names no format; give the folder named by --out.")
+    if written < version:
+        raise FormatError(
+            f"{path}: written in format {written} by an earlier probekit, whose results mean something else; this one reads "
+            f"{version}. Run the analysis again (--force replaces what is there)."
+        )
     if written > version:
         raise FormatError(
             f"{path}: written in format {written}, this probekit reads up to {version}; upgrade probekit to read it."

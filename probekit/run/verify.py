@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from probekit.errors import CorruptError, FormatError, IncompleteError, StoreError, guarded
+from probekit.errors import CorruptError, IncompleteError, StoreError, guarded
 from probekit.run import directory, store
 from probekit.run.stages import COMMIT, STAGES, Stage
 
@@ -39,16 +39,12 @@ def verify(path: str | Path) -> Verified:
     Raises:
         CorruptError: something is not what was written; the message lists it.
         IncompleteError: everything that is finished is intact, and the run is not finished.
-        FormatError: a newer probekit wrote it, or the format has no digests.
+        FormatError: another version of probekit wrote it.
         StoreError: it is no run directory.
         InputError: it is no path.
     """
     folder = directory.as_folder(path)
     record = directory.read_record(folder)
-    if record["format"] == 1:
-        raise FormatError(
-            f"{folder}: written in format 1, which has no digests; run it again to have them. It can still be read."
-        )
     check = _Checks()
     stages = sorted(
         p for p in (folder / STAGES).glob("*") if p.is_dir() and store.TEMPORARY_MARK not in p.name

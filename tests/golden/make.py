@@ -1,6 +1,6 @@
-"""Make a golden run directory with the probekit that is installed: python tests/golden/make.py tests/golden/v2
+"""Make a golden run directory with the probekit that is installed: python tests/golden/make.py tests/golden/v3
 
-One directory a released format is kept for ever; test_golden.py opens each with the current code. The report and figures are
+test_golden.py opens it with the current code; a released format is kept for ever. The report and figures are
 left out: they are derived.
 """
 
