@@ -116,13 +116,14 @@ def _of_object(model: Any) -> str:
     return of_object(model) if isinstance(model, nn.Module) else of_parts([type(model).__qualname__])
 
 
-def of_corpus(corpus: Any, max_tokens: int, contents: Contents | None = None) -> str:
+def of_corpus(corpus: Any, max_tokens: int, contents: Contents | None = None, *, skip_first: int = 0) -> str:
     """What a corpus is called, and a digest of all that a run can read of it.
 
     Args:
         corpus: as in `analyze`; the offline corpus as the `Corpus` that was read.
         max_tokens: counted tokens that are read at most.
         contents: reads the files.
+        skip_first: positions of each document that are read and not counted.
     """
     contents = contents or Contents()
     if isinstance(corpus, str | Path) and str(corpus) != "docs" and Path(corpus).exists():
@@ -133,7 +134,7 @@ def of_corpus(corpus: Any, max_tokens: int, contents: Contents | None = None) ->
     if held.files:
         parts = [contents.of_path(path) for path in held.files]
         return f"{held.name}@{of_parts([*parts, str(held.origin)])}"
-    return f"{held.name}@{held.fingerprint(max_tokens)}"
+    return f"{held.name}@{held.fingerprint(max_tokens, skip_first)}"
 
 
 def of_concepts(concepts: Any, contents: Contents | None = None) -> str:

@@ -151,7 +151,7 @@ def analyze(
         )
         record = identity.science(
             identity.of_model(model, contents),
-            identity.of_corpus(reading.corpus, max_tokens, contents),
+            identity.of_corpus(reading.corpus, max_tokens, contents, skip_first=skip_first),
             identity.of_concepts(chosen := reading.concepts(concepts), contents),
             settings, layers=wanted, pairs=choice.record(),
             dtype=identity.of_dtype(model, dtype, kind), tokenizer=of_given(model, tokenizer),

@@ -6,6 +6,8 @@ Axes: doc pos.
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +33,7 @@ from probekit.text.tokens import (
     take_rows,
 )
 
+_LETTERS = re.compile(r"(?<!\S)[^\W\d_]+(?!\S)")
 SURE_WORDS, SURE_CHARACTERS = 64, 4_096
 """A document with so many spaces or characters holds a token that is counted, whatever the tokenizer."""
 
@@ -247,15 +250,16 @@ class Corpus:
             cache_key=self.cache_key,
         )
 
-    def fingerprint(self, max_tokens: int) -> str:
+    def fingerprint(self, max_tokens: int, skip_first: int = 0) -> str:
         """Digest of what a run of so many tokens can read of it: the given ids, or the texts in order.
 
         Args:
             max_tokens: counted tokens that are read at most; a document that surely holds one counts as one.
+            skip_first: positions of each document that are read and not counted.
         """
         if self.given is not None:
             return of_array(self.given)
-        return of_parts(_readable(self.texts(), max_tokens))
+        return of_parts(_readable(self.texts(), max_tokens, skip_first))
 
     @guarded
     def tokenize(
@@ -307,12 +311,15 @@ class Corpus:
         return replace(as_block(taken, source, bos_id, self.name), skip_first=skip_first, special=special)
 
 
-def _readable(texts: Iterator[str], max_tokens: int) -> Iterator[str]:
+def _readable(texts: Iterator[str], max_tokens: int, skip_first: int) -> Iterator[str]:
     """The texts up to the last one that can be read, so that a stream without end has a digest."""
-    n_sure = 0
+    n_sure, sure = 0, 1 + skip_first
     for text in texts:
         yield text
-        n_sure += len(text) >= SURE_CHARACTERS or text.count(" ") >= SURE_WORDS
+        # words of letters alone: special tokens, which are never counted, are written with other signs as well
+        plain = text.count("<") + text.count("[") < len(text) // 64
+        n_words = sum(1 for _ in itertools.islice(_LETTERS.finditer(text), SURE_WORDS * sure))
+        n_sure += (plain and len(text) >= SURE_CHARACTERS * sure) or n_words == SURE_WORDS * sure
         if n_sure > max_tokens:
             return
 

@@ -171,6 +171,25 @@ class TestSkipFirst:
         )  # none stands there: the same is counted
         assert replace(plain, special=(6,)).fingerprint != plain.fingerprint
 
+    @pytest.mark.parametrize(
+        ("uncounted", "skip_first"), [("cat " * 90, 90), ("<s> " * 400, 0), ("<sep>" * 2_000, 0)]
+    )
+    def test_a_digest_of_the_corpus_reaches_as_far_as_a_run_reads(
+        self, tokenizer, uncounted: str, skip_first: int
+    ) -> None:
+        """Documents without a counted token do not fill a run, so what stands behind them is read and must be known."""
+        of = lambda last: Corpus.from_texts([uncounted] * 50 + [last, last])
+        texts = ["a cat " * 60, "a time " * 60]
+        read = [
+            of(text).tokenize(tokenizer, context=128, max_tokens=20, bos_id=0, skip_first=skip_first)
+            for text in texts
+        ]
+        assert read[0].fingerprint != read[1].fingerprint
+        assert of(texts[0]).fingerprint(20, skip_first) != of(texts[1]).fingerprint(20, skip_first)
+        # control: behind documents that do fill it nothing is read
+        full = lambda last: Corpus.from_texts([text * (2 + skip_first) for text in texts] * 50 + [last])
+        assert full("a").fingerprint(20, skip_first) == full("cat").fingerprint(20, skip_first)
+
     def test_kept_text_shows_the_same_tokens(self, tokenizer, tmp_path) -> None:
         """What a run shows of token t is what was labelled as token t, read back from its folder too."""
         tokens = read(tokenizer, [PRICE, "a time there was a cat ."], skip_first=2)
