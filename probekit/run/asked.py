@@ -31,6 +31,8 @@ def as_layers(layers: Any) -> list[int] | None:
         return None
     if isinstance(layers, str):
         return layers_in_words(layers)
+    if isinstance(layers, np.ndarray) and layers.ndim == 0:
+        layers = layers.item()
     held = [layers] if _is_whole(layers) else layers
     if isinstance(held, Mapping | bytes) or not isinstance(held, Iterable):
         raise InputError(f"layers: got {shown(layers)} ({type(layers).__name__}), {_WANTED}")
@@ -127,6 +129,8 @@ def check_corpus(corpus: Any) -> None:
     Raises:
         InputError: a text in the place of a corpus, or a folder that is not there.
     """
+    if isinstance(corpus, Mapping | list | tuple) and not corpus:
+        raise InputError(f"corpus: got an empty {type(corpus).__name__}, wanted at least one document.")
     if not isinstance(corpus, str | Path) or str(corpus) == "docs":
         return
     word = str(corpus)

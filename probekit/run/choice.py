@@ -60,7 +60,7 @@ class Choice:
             return cls()
         if isinstance(given, Choice):
             return given
-        if not isinstance(given, str) and not hasattr(given, "__iter__"):
+        if not isinstance(given, str) and (not hasattr(given, "__iter__") or getattr(given, "ndim", 1) == 0):
             raise InputError(
                 f"pairs: got a {type(given).__name__}, wanted a rule, kinds of pair or a list of (name, name)."
             )

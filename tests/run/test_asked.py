@@ -23,7 +23,7 @@ class TestLayers:
         ("given", "meant"),
         [
             (None, None), (1, [1]), (np.int64(3), [3]), ("1", [1]), ("0-3", [0, 1, 2, 3]), ("0, 2-4,2", [0, 2, 3, 4]),
-            ([2, 0, 2], [0, 2]), ((1,), [1]), (range(3), [0, 1, 2]), ({1, 0}, [0, 1]), (np.arange(2), [0, 1]), (iter([5]), [5]),
+            ([2, 0, 2], [0, 2]), ((1,), [1]), (range(3), [0, 1, 2]), ({1, 0}, [0, 1]), (np.arange(2), [0, 1]), (np.array(3), [3]), (iter([5]), [5]),
             ((layer for layer in (1, 2)), [1, 2]), ([], []), ([np.uint8(200)], [200]),
         ],
     )  # fmt: skip
@@ -111,6 +111,11 @@ class TestCorpus:
                 call("nano", text, **options)
             assert len(str(caught.value)) < 400
         assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("empty", [{}, [], ()])
+    def test_nothing_is_no_corpus(self, empty: Any):
+        with pytest.raises(InputError, match=r"corpus: got an empty .*, wanted at least one document"):
+            check_corpus(empty)
 
     def test_what_may_name_one_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.chdir(tmp_path)

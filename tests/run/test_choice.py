@@ -115,3 +115,8 @@ def test_shares_are_as_equal_as_the_strata_allow(sizes: list[int], n_most: int) 
     open_ = quota[quota < sizes]
     if len(open_):  # whoever is not exhausted has at most one less than anybody
         assert quota.max() - open_.min() <= 1
+
+
+def test_one_number_in_an_array_is_no_choice() -> None:
+    with pytest.raises(InputError, match="pairs: got a ndarray, wanted a rule, kinds of pair or a list"):
+        Choice.of(np.array(3))
