@@ -117,7 +117,7 @@ _T = TypeVar("_T")
 _LOADING = threading.RLock()
 
 
-def _one_at_a_time(load: Callable[_P, _T]) -> Callable[_P, _T]:
+def one_at_a_time(load: Callable[_P, _T]) -> Callable[_P, _T]:
     """The model libraries switch things for the whole process while they load, and two threads leave them switched."""
 
     @functools.wraps(load)
@@ -131,7 +131,7 @@ def _one_at_a_time(load: Callable[_P, _T]) -> Callable[_P, _T]:
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-@_one_at_a_time
+@one_at_a_time
 def load_host(
     model: Any, *, device: str = "auto", dtype: torch.dtype | str | None = None, tokenizer: Any | None = None
 ) -> Host:
@@ -279,7 +279,7 @@ class Reader:
     """Positions the model was made for."""
 
 
-@_one_at_a_time
+@one_at_a_time
 def load_reader(model: Any) -> Reader:
     """How a model reads text: of a name or folder only the tokenizer and the configuration are read.
 

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from probekit.errors import InputError
 from probekit.model.folder import bare_folder
-from probekit.model.host import Host, load_host
+from probekit.model.host import Host, load_host, one_at_a_time
 from probekit.model.weights import MlpWeights
 
 LABEL_RIDGE = 1e-3
@@ -232,6 +232,7 @@ def linearised(weights: MlpWeights, sample: Float[Tensor, "token input"]) -> Lin
     return LinearLayer(weight.float(), bias.float())
 
 
+@one_at_a_time
 def random_model(model: Any, *, seed: int) -> Host:
     """A model of the same architecture that was never trained: embedding, attention and MLPs as they are initialised.
 
