@@ -115,6 +115,13 @@ RANKING = {"p_decision": True, "z": False, "d_prime": False, "a": True, "b": Tru
 """Columns that rank pairs, strongest first, and whether each ascends."""
 
 
+TOP_COLUMNS = (
+    "layer", "a", "b", "kind", "d_prime", "d_prime_twins", "d_prime_relay", "d_prime_relay_twins", "p_twin", "p_relay",
+    "p_pair", "q", "relayed", "computed",
+)  # fmt: skip
+"""What `Run.top` shows of a pair."""
+
+
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
     """Pairs, strongest first: the one order in which tables, cards and `Run.top` name them.
 

@@ -103,9 +103,10 @@ def render_page(
 # -------------------------------------------------------------------------------- captions
 
 _LADDER = (
-    "From “beyond the input” on, each rung keeps only pairs of the rung above it; the two before are "
-    "questions of their own, which random layers pass as well. What the twins reach is no achievement of "
-    "training: what counts is the distance between dot and grey bar."
+    "The first rungs are questions of their own, which random layers pass as well. A pair above plain twins is either "
+    "relayed (only until what the input already holds of it is taken out) or above twins without that; computed pairs "
+    "are among the latter. What the twins reach is no achievement of training: what counts is the distance between "
+    "dot and grey bar."
 )
 _GROUPS = (
     "Pairs of one kind taken together, as single pairs can be too weak to be told from their twins. A dot "

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from probekit.errors import FormatError, guarded
-from probekit.evidence.tables import SCHEMA, layer_table
+from probekit.evidence.tables import SCHEMA, TOP_COLUMNS, layer_table, ranked
 from probekit.report.paper import PAGE_MM
 from probekit.run import store
 from probekit.run.asked import as_layer
@@ -58,6 +58,21 @@ class Run:
             InputError: the run has no such layer.
         """
         return self._tables("pairs", layer)
+
+    @guarded
+    def top(self, layer: int | None = None, n: int = 10) -> pd.DataFrame:
+        """The strongest pairs in a few readable columns, in the one order that tables and cards use.
+
+        Args:
+            layer: of one layer; None ranks all layers together.
+            n: pairs shown.
+
+        Raises:
+            InputError: the run has no such layer, or `n` is below 1.
+        """
+        if isinstance(n, bool) or n < 1:
+            raise InputError(f"n: got {n!r}, wanted a whole number ≥ 1.")
+        return ranked(self.pairs(layer)).head(n)[list(TOP_COLUMNS)].reset_index(drop=True)
 
     @guarded
     def paths(self, layer: int | None = None) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probekit.errors import FormatError
+from probekit.errors import FormatError, InputError
 from probekit.run import directory, store
 from probekit.run.result import load
 from probekit.run.verify import verify
@@ -31,6 +31,11 @@ def test_the_format_is_opened(tmp_path: Path):
     assert int(pairs["computed"].sum()) == row["n_computed"]
     assert run.layers.loc[0, "n_computed"] == row["n_computed"]
     assert set(run.paths(0)["k"]) == {1, 4, 48, 64}
+    top = run.top(0, n=5)
+    assert list(top["q"]) == sorted(pairs["q"])[:5]
+    assert len(run.top(n=1)) == 1
+    with pytest.raises(InputError, match="n: got 0, wanted a whole number"):
+        run.top(0, n=0)
     copy = tmp_path / "run"
     shutil.copytree(RUN, copy)
     page = load(copy).report()
