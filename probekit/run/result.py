@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from probekit.errors import FormatError, guarded
+from probekit.errors import FormatError, InputError, guarded
 from probekit.evidence.tables import SCHEMA, TOP_COLUMNS, layer_table, ranked
 from probekit.report.paper import PAGE_MM
 from probekit.run import store
