@@ -74,9 +74,15 @@ class KeptText:
         """Put both tables into a run directory."""
         rows = [row[:n].tolist() for row, n in zip(self.tokens.ids, self.tokens.lengths, strict=True)]
         bos = -1 if self.tokens.bos_id is None else self.tokens.bos_id
-        table = pd.DataFrame({"ids": rows, "bos_id": np.int32(bos)})
-        table["skip_first"] = np.int32(self.tokens.skip_first)
-        table["special"] = [np.array(self.tokens.special, np.int32)] * len(rows)
+        special = [np.array(self.tokens.special, np.int32)] * len(rows)
+        table = pd.DataFrame(
+            {
+                "ids": rows,
+                "bos_id": np.int32(bos),
+                "skip_first": np.int32(self.tokens.skip_first),
+                "special": special,
+            }
+        )
         store.write_table(folder / TOKENS, table)
         store.write_table(
             folder / SURFACES,

@@ -448,11 +448,6 @@ class TableSource:
         self.n_left_out = 0
         """Rows without a text that the last reading passed over so far."""
 
-    @property
-    def column(self) -> str:
-        """The column that is read."""
-        return self._column
-
     def rows(self) -> Iterator[dict[str, Any]]:
         """Rows that hold a text, whole."""
         self.n_left_out = 0

@@ -77,7 +77,7 @@ def brute(p: np.ndarray, chosen: np.ndarray, scale: float) -> int:
     m = len(p)
     best = 0
     for k in range(1, n_thresholds(m) + 1):
-        n_below = sum(stats.beta.cdf(x, k, m + 1 - k) < scale for x in p[chosen])
+        n_below = sum(bool(stats.beta.cdf(x, k, m + 1 - k) < scale) for x in p[chosen])
         best = max(best, n_below - k + 1)
     return best
 

@@ -100,8 +100,9 @@ def test_nor_does_one_that_ends_in_an_error(tmp_path: Path) -> None:
     before = held(model)
     with pytest.raises(InputError, match="got layer 7"):
         pk.analyze(model, CORPUS, layers=[7], progress=False)
+    experts = build("mixtral")
     with pytest.raises(ModelError, match="mixture of experts"):
-        load_host(experts := build("mixtral"))
+        load_host(experts)
     require_untouched(model, before, tmp_path)
     assert all(not hasattr(module, "original_component") for module in experts.modules())
 

@@ -653,7 +653,7 @@ def plain_model() -> Any:
     return model
 
 
-IN_PLACE: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+IN_PLACE: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any] | None]] = {
     "a parameter": (
         lambda m: m.model.layers[1].mlp.up_proj.weight.data[3, 3].mul_(2),
         lambda m: m.model.layers[1].mlp.up_proj.weight.data[3, 3].div_(2),
@@ -874,7 +874,11 @@ class TestArrays:
         """The rows that are left are the same: only their places in the document differ, and those deal the samples."""
         row, given = np.ones(5), {}
         for name, place in (("one", 3), ("two", 6)):
-            options = array_options() | {"nonfinite": "drop_tokens", "weights": None, "inputs": None}
+            options: dict[str, Any] = array_options() | {
+                "nonfinite": "drop_tokens",
+                "weights": None,
+                "inputs": None,
+            }
             neurons = np.concatenate([np.tile(row, (10, 1)), options["neurons"][10:]])
             neurons[place] = np.nan
             labels = np.concatenate([np.ones((10, 3), bool), options["labels"][10:]])

@@ -63,10 +63,11 @@ def subject(host: Host, rows: Path) -> Subject:
 
 class TestSaid:
     def test_summary_holds_the_column_and_all_that_is_not_counted(self, subject: Subject) -> None:
-        held = subject.corpus
+        held, tokens = subject.corpus, subject.tokens
+        assert tokens is not None
         assert (held["column"], held["n_rows_left_out"], held["skip_first"]) == ("text", 2, 2)
         assert list(held["special_tokens"]) == [MARK]
-        assert held["special_tokens"][MARK] == subject.tokens.special_in_text()[subject.tokens.bos_id] > 20
+        assert held["special_tokens"][MARK] == tokens.special_in_text()[tokens.bos_id or 0] > 20
         assert (
             "never counted: start mark, the first 2 after the start mark, special tokens wherever"
             in held["policy"]
@@ -135,7 +136,8 @@ class TestSkipped:
         first = lambda skip: list_concepts(
             "nano", str(rows), max_tokens=2_000, context=40, skip_first=skip
         ).set_index("name")
-        assert first(0).loc["pos:0-7", "n_tokens"] > first(3).loc["pos:0-7", "n_tokens"] > 0
+        n_tokens = [int(first(skip).at["pos:0-7", "n_tokens"]) for skip in (0, 3)]  # pyright: ignore[reportArgumentType]
+        assert n_tokens[0] > n_tokens[1] > 0
 
     @pytest.mark.parametrize("value", [-1, True, 2**70])
     def test_what_is_no_number_of_positions_is_refused(self, value: Any) -> None:
