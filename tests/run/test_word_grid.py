@@ -162,9 +162,9 @@ def test_a_pairing_without_words_is_not_found_in_the_same_layer(planted: pk.Word
 
 
 def test_untrained_models_add_nothing(tokenizer: Any, corpus: Corpus):
-    """Each model is one draw: of 5 models × 2 layers none is called, and p-values of single sets are spread."""
+    """Each model is one draw: of 3 models × 2 layers none is called, and p-values of single sets are spread."""
     p: list[float] = []
-    for seed in range(1, 6):
+    for seed in range(1, 4):
         found = grid_of(untrained(seed), tokenizer, corpus, contexts=2, arms=False, twins=3)
         assert not found.layers["adds"].any(), seed
         p += found.sites[found.sites["site"] == "given"]["p"].tolist()
@@ -204,7 +204,7 @@ def test_tables_fit_together(planted: pk.WordGrid):
     assert row["p_holm"] == pytest.approx(2 * row["p_layer"])  # the smaller of two
 
 
-def test_the_same_seed_gives_the_same_and_layers_can_be_read_apart(
+def test_layers_read_apart_are_layers_read_together(
     tokenizer: Any, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ):
     whole = grid_of(untrained(2), tokenizer, corpus, arms=False)
@@ -212,22 +212,18 @@ def test_the_same_seed_gives_the_same_and_layers_can_be_read_apart(
     apart = grid_of(untrained(2), tokenizer, corpus, arms=False)
     assert np.allclose(whole.sites["z"], apart.sites["z"], rtol=1e-3, atol=1e-3)
     assert whole.sites["p"].tolist() == apart.sites["p"].tolist()
-    other = grid_of(untrained(2), tokenizer, corpus, arms=False, seed=1)
-    assert whole.words["text"].tolist() != other.words["text"].tolist()
 
 
 def test_without_twins_nothing_is_decided(tokenizer: Any, corpus: Corpus, tmp_path: Path):
-    found = grid_of(untrained(3), tokenizer, corpus, twins=0, arms=False)
+    seen: list[tuple[str, int, int]] = []
+    found = grid_of(
+        untrained(3), tokenizer, corpus, twins=0, arms=False, progress=lambda *told: seen.append(told)
+    )
     assert found.twins.empty
     assert found.arms.empty
     assert found.layers["adds"].isna().all()
     assert "Without twins nothing is said about computation" in repr(found)
     assert "Without twins" in found.report(tmp_path / "bare.html").read_text()
-
-
-def test_progress_is_told(tokenizer: Any, corpus: Corpus):
-    seen: list[tuple[str, int, int]] = []
-    grid_of(untrained(3), tokenizer, corpus, arms=False, twins=3, progress=lambda *told: seen.append(told))
     assert [what for what, _ in itertools.groupby(seen, key=lambda told: told[0])] == [
         "reading text", "reading the model", "measuring layers"
     ]  # fmt: skip
