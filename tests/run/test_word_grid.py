@@ -277,21 +277,25 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     words.write_text("\n".join(WORDS) + "\nvalue\n")
     command = ["grid", str(folder), "--corpus", str(text), "--words", str(words), "--n-words", "14", "--contexts", "2",
                "--twins", "3", "--permutations", "99", "--layers", "0", "--no-arms", "--offline", "--quiet"]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["probekit", *command, "--out", str(page), "--json"])
-    cli.main()
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["probekit", *arguments])
+        try:
+            cli.main()
+        except SystemExit as stopped:
+            return int(stopped.code or 0)
+        return 0
+
+    assert run(*command, "--out", str(page), "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert [row["layer"] for row in told["layers"]] == [0]
     assert "value (1)" in told["summary"]["notes"][0]
     assert page.read_text().count("<figure>") == 2
-    monkeypatch.setattr(sys, "argv", ["probekit", *command[:-1]])
-    cli.main()
+    assert run(*command[:-1]) == 0
     assert "No layer adds to it what its twins do not add as well" in " ".join(
         capsys.readouterr().out.split()
     )
-    monkeypatch.setattr(sys, "argv", ["probekit", "grid", str(folder), "--words", str(tmp_path / "none.txt")])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    assert stopped.value.code == 2
+    assert run("grid", str(folder), "--words", str(tmp_path / "none.txt")) == 2
     assert "none.txt' cannot be read" in capsys.readouterr().err
 
 
