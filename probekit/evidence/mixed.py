@@ -8,9 +8,10 @@ and a pair is judged by its leave-one-out residual, (z − prediction from all o
 the projection V⁻¹ − V⁻¹1(1ᵀV⁻¹1)⁻¹1ᵀV⁻¹, the residual is (Pz)_ij/P_ij,ij and its variance σ²/P_ij,ij. A concept tested
 in one pair only is predicted by μ with a wide error, instead of taking its pair's value with it. λ is chosen by
 restricted maximum likelihood (Patterson & Thompson 1971). True finds lie in the upper tail and would inflate both λ and
-their neighbours' predictions: values more than `REACH` standard units above their own prediction are pulled down to
-there before they predict others (a one-sided Winsor mean), and σ is taken from the lower half of the residuals. Axes:
-pair concept.
+their neighbours' predictions: a value more than `REACH` standard units above its prediction is replaced by that
+prediction, so that it says nothing about its neighbours (first only pulled down to there, so that a concept which lifts
+all of its pairs is not left out pair by pair), and σ is taken from the lower half of the residuals. Axes: pair
+concept.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 REACH = 2.0
-"""Standard units above its prediction beyond which a value does not pull its neighbours further up."""
-N_ROUNDS = 6
-"""Rounds of prediction and pulling down; they settle in three or four."""
+"""Standard units above its prediction beyond which a value does not predict its neighbours."""
+LEFT_OUT = 4.0
+"""Standard units beyond which it is left out altogether: hardly a null pair lies there, whatever its concepts do."""
+N_ROUNDS = 5
+"""Rounds of pulling down, and as many of leaving out; they settle in three or four."""
 RATIOS = np.geomspace(1e-3, 30.0, 25)
 """Ratios λ of the concepts' variance to the pairs' own that are compared; the likelihood is flat between neighbours."""
 LOWER_MAD_TO_SD = 1 / 0.6745
@@ -122,7 +125,7 @@ class PairGraph:
         """
         calm = values.copy()
         index, scale, standard = 0, 1.0, values
-        for _ in range(N_ROUNDS):
+        for number in range(2 * N_ROUNDS):
             index = self.likeliest(calm)
             diagonal = np.maximum(self._diagonal[index], 1e-9)
             away = self.project(index, calm) / diagonal  # calm value − prediction of it by all others
@@ -131,10 +134,10 @@ class PairGraph:
             scale = max(lower_scale(standard), least_scale)
             if scale <= 0:
                 break
-            ceiling = calm - away + REACH * scale / np.sqrt(diagonal)
-            before, calm = calm, np.minimum(values, ceiling)
-            if np.abs(calm - before).max() < 1e-3 * scale:
-                break
+            # first pulled down, so that a concept that lifts all its pairs is learned; then left out
+            pulled = np.minimum(values, calm - away + REACH * scale / np.sqrt(diagonal))
+            left_out = (standard > LEFT_OUT * scale) & (number >= N_ROUNDS)
+            calm = np.where(left_out, calm - away, pulled)
         return PairSpecific(
             standard / scale if scale > 0 else np.zeros_like(standard), scale, float(RATIOS[index])
         )
