@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit import fingerprint
@@ -56,6 +56,7 @@ def test_what_has_no_content_of_its_own_is_refused() -> None:
             of_value(value)
 
 
+@settings(deadline=None)  # threads take their time on a busy machine
 @given(
     data=st.binary(min_size=1, max_size=40),
     at=st.integers(0, 39),
