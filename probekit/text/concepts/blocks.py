@@ -104,7 +104,7 @@ def settled(block: Block, tokens: Callable[[], Tokens]) -> Block:
     """
     if fingerprint_of(block) is not None:
         return block
-    read = tokens()
+    read = tokens().whole  # blocks read the whole text, positions that are not counted included
     return SettledBlock(block, read.fingerprint, tuple(block.label(read)))
 
 
