@@ -87,7 +87,8 @@ def vocabulary_size(tokenizer: Any) -> int:
     Args:
         tokenizer: a `transformers` tokenizer.
     """
-    return max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=-1))
+    known = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else {}
+    return max(len(tokenizer), 1 + max(known.values(), default=-1))
 
 
 class Encoder:

@@ -88,11 +88,13 @@ class TestSaid:
         )
 
     def test_notes_and_methods_say_so(self, subject: Subject) -> None:
-        assert (
-            subject.notes[0]
-            == "The text is column 'text' of rows.ndjson; 2 rows without a text there were left out."
+        column, special = (
+            note for note in subject.notes if note.startswith(("The text is", "Special tokens"))
         )
-        assert subject.notes[1].startswith(f"Special tokens stand inside the documents ({MARK} ")
+        assert (
+            column == "The text is column 'text' of rows.ndjson; 2 rows without a text there were left out."
+        )
+        assert special.startswith(f"Special tokens stand inside the documents ({MARK} ")
         summary = {"corpus": subject.corpus, "layers": [{"n_twins": 0}]}
         said = methods(summary, {})[0][1]
         assert "The text is column “text”; 2 rows without a text there left out." in said
@@ -100,7 +102,7 @@ class TestSaid:
 
     def test_a_plain_text_has_nothing_to_say(self, host: Host) -> None:
         plain = subject_of(host, Corpus.docs(), skip_first=0)
-        assert plain.notes == []
+        assert not [note for note in plain.notes if note.startswith(("The text is", "Special tokens"))]
         assert plain.corpus["column"] is None
         assert "after the start mark" not in plain.corpus["policy"].split("never counted")[1]
 

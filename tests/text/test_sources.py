@@ -183,7 +183,9 @@ class TestColumns:
             Corpus.from_dataset(both, split="test")
         with pytest.raises(InputError, match="is one split already"):
             Corpus.from_dataset(held, split="train")
-        with pytest.raises(InputError, match="got a int, wanted a name, a path, a Corpus or a Dataset"):
+        with pytest.raises(
+            InputError, match="got a int, wanted a name, a path, a Corpus, a list of texts, or a table"
+        ):
             as_corpus(3)
 
 
