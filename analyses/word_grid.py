@@ -267,7 +267,7 @@ def untrained_lines(title: str, part: dict[str, Any]) -> list[str]:
     lines = [
         f"## {title}",
         "",
-        "The larger p of both sets (of two uniform p-values both are ≤ 0.05 in 0.25 % of cells); each model is one draw.",
+        "The larger p of both sets, which test nearly one quantity: up to 5 % of cells may be ≤ 0.05. Each model is a draw.",
         "",
     ]
     first = next(iter(part.values()))

@@ -6,7 +6,8 @@ direction in which words differ from crosses is learned on *one* word set, white
 cells of *another*: S_ij = r_ij · w. The null hypothesis says that nothing in the activations marks the true pairing, so
 that every pairing of suffixes to prefixes is as likely to score as high: an exact permutation test (Fisher 1935). The sum
 over a random pairing of a double-centred S has mean 0 and variance Σ S²/(G − 1) (Hoeffding 1951), by which the statistic
-is standardised.
+is standardised. Both sets in turn give nearly one quantity, the whitened product of their mean interactions: two word sets
+are no two tests.
 
 A pairing may show for other reasons than that a layer computes it: it may come with the input, and a nonlinear layer mixes
 whatever two correlated parts it is given. So the same statistic is taken on random twins of the layer, plain ones and ones

@@ -115,6 +115,17 @@ def test_a_shared_word_direction_is_found_in_the_other_set():
     assert opposed.p > 0.99, "one-sided: the other way round is no find"
 
 
+def test_two_sets_are_no_two_tests():
+    """Each set scored along the other's direction: both z are nearly the one whitened product of the mean interactions."""
+    rng = np.random.default_rng(10)
+    pairings = wg.draw_pairings(16, 19, rng)
+    z = []
+    for _ in range(40):
+        a, b = cells(16, rng), cells(16, rng)
+        z.append((cross_test(a, b, pairings).z, cross_test(b, a, pairings).z))
+    assert np.corrcoef(np.array(z).T)[0, 1] > 0.9
+
+
 def test_a_pseudo_diagonal_holds_no_word_and_is_not_found():
     rng = np.random.default_rng(4)
     shared = rng.standard_normal(N_FEATURES)
