@@ -957,10 +957,12 @@ class TestWhole:
 
 
 def test_spikes_that_would_become_one_are_refused() -> None:
+    from probekit.run.pipeline import as_spikes
+
+    with pytest.raises(InputError, match=r"of which 1\.0000002 is named 1 as another one is"):
+        as_spikes((1.0000001, 1.0000002))
+    assert as_spikes((1.0, 1.00001)) == (1.0, 1.00001)
     with pytest.raises(InputError, match=r"of which 1\.0000002 is named 1 as another one is"):
         pk.analyze("nano", spikes=(1.0000001, 1.0000002))
     with pytest.raises(InputError, match="wanted sizes that differ in their first six digits"):
         pk.analyze_arrays(**array_options(), spikes=(2.0, 2.0))
-    from probekit.run.pipeline import as_spikes
-
-    assert as_spikes((1.0, 1.00001)) == (1.0, 1.00001)
