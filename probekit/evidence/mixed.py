@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 
 REACH = 2.0
 """Standard units above its prediction beyond which a value does not predict its neighbours."""
-LEFT_OUT = 4.0
+LEFT_OUT = 3.0
 """Standard units beyond which it is left out altogether: hardly a null pair lies there, whatever its concepts do."""
 N_ROUNDS = 5
 """Rounds of pulling down, and as many of leaving out; they settle in three or four."""

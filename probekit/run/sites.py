@@ -496,7 +496,7 @@ def _sites(weights: MlpWeights | None, study: Study, *, has_inputs: bool) -> dic
 def _tensor(values: np.ndarray) -> Tensor:
     """The same numbers in memory of torch's own: products may round otherwise where an array begins elsewhere in a line
     of the cache, and numpy's arrays begin wherever there was room."""
-    return torch.from_numpy(values).clone()
+    return torch.from_numpy(np.array(values, order="C")).clone()
 
 
 def _held(tensor: Tensor) -> np.ndarray:

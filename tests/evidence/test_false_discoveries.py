@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from false_discoveries import READERS, Found, Q, Size, found_on
 
-SMALL = Size(n_neurons=96, n_concepts=18, n_pairs=6, n_tokens=8_000, n_twins=8)
+SMALL = Size(n_neurons=96, n_concepts=18, n_pairs=6, n_tokens=8_000, n_twins=12)
 KINDS = (
     "plant, background 0.15",
     "avoids loud directions",

@@ -215,7 +215,7 @@ def test_a_layer_in_the_summary_is_a_number(copy: Path):
 )  # fmt: skip
 def test_resume_takes_from_the_record_only_what_a_record_may_say(arguments: object, tmp_path: Path):
     store.write_sealed(tmp_path / "run.json", {
-        "schema": directory.RECORD_SCHEMA, "format": 2, "science": {}, "identity": "x", "arguments": arguments,
+        "schema": directory.RECORD_SCHEMA, "format": directory.FORMAT, "science": {}, "identity": "x", "arguments": arguments,
     })  # fmt: skip
     with pytest.raises(StoreError, match=r"no call that can be repeated|begun from Python"):
         continue_run(tmp_path, False)

@@ -62,5 +62,7 @@ def test_the_upper_triangle_is_the_gram_matrix(n_neurons: int) -> None:
     exact = rows.double().numpy()
     # fp32 products of 150 terms of size 1
     np.testing.assert_allclose(mirrored(gram), exact.T @ exact, atol=1e-4)
-    assert (gram == gram.T).all() or n_neurons <= STRIP
+    # what is mirrored is equal to the last bit; inside a strip on the diagonal a product may round its two halves apart
+    apart = np.abs(np.arange(n_neurons)[:, None] // STRIP - np.arange(n_neurons) // STRIP) > 0
+    assert (gram == gram.T)[apart].all()
     np.testing.assert_allclose(column_sums(rows).numpy(), exact.sum(0), atol=1e-5)

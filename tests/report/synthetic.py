@@ -282,6 +282,7 @@ def run(
     rows = [layer_row(number, what, capacity) for number, what in enumerate(kinds)]
     summary: dict[str, Any] = {
         "schema": "probekit.summary/2",
+        "notes": [],
         "model": {
             "name": name,
             "n_layers": len(rows),

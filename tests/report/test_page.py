@@ -174,7 +174,7 @@ def test_other_k_come_from_the_layer_rows_or_from_the_paths() -> None:
     summary, layers, pairs = run(("finds",))
     other = pd.concat([pairs[0].assign(k=k, above_twins=k == 64) for k in (1, 64)], ignore_index=True)
     text = render_page(summary, layers, pairs, paths={0: other})
-    assert re.search(r"<td>all</td><td>balanced</td><td class=\"n\">133</td><td class=\"n\">28</td>", text)
+    assert re.search(r"<td>all</td><td>balanced</td><td class=\"n\">150</td><td class=\"n\">28</td>", text)
     summary["layers"][0]["by_k"] = None
     text = render_page(summary, layers, pairs, paths={0: other})
     assert re.search(r"<th scope=\"row\">0</th><td class=\"n\">64</td><td class=\"n\">1\u202f140</td>", text)

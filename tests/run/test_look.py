@@ -102,7 +102,7 @@ class TestPair:
 
     def test_names_that_are_none(self, text_run: pk.Run):
         with pytest.raises(
-            InputError, match=r"concept 'cur=arra': none of the \d+ in tested pairs; near it: .*array"
+            InputError, match=r"concept 'cur=arra': none of the \d+ in tested pairs; did you mean .*array"
         ):
             text_run.pair("prev=value", "cur=arra")
         with pytest.raises(InputError, match=r"not among the \d+ tested pairs.*was tested with \d+ concepts"):
