@@ -13,8 +13,8 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from probekit.run import store
-from probekit.run.identity import versions
+from probekit.analysis.run_fingerprint import versions
+from probekit.storage import store
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "analyses" / "results" / "architectures.md"

@@ -25,15 +25,16 @@ import numpy as np
 import torch
 from measured import RESULTS, table, write_page
 
+from probekit.analysis.design import PlannedStudy, plan_study
+from probekit.analysis.inputs import doc_keys
+from probekit.analysis.passes import measure_layers
+from probekit.analysis.planned import DECIDING_K
+from probekit.analysis.settings import Settings
+from probekit.analysis.source import ArraySource
+from probekit.evidence.pair_sampling import Choice
 from probekit.model.harvest import harvest
 from probekit.model.host import Host, load_host
 from probekit.probes.pairs import LabelColumns
-from probekit.run.choice import Choice
-from probekit.run.measure import measure_layers
-from probekit.run.planned import DECIDING_K
-from probekit.run.source import ArraySource
-from probekit.run.study import PlannedStudy, Settings, plan_study
-from probekit.run.subject import doc_keys
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.corpus import Corpus, as_corpus
 from probekit.text.tokens import Tokens

@@ -1,6 +1,6 @@
 """How often the decision errs on layers whose answer is known, and how much of it it finds: calibration.md.
 
-Four tables from synthetic layers (tests/run/layers.py), each through the whole machinery: planted 2-AND layers
+Four tables from synthetic layers (probekit.testing.synthetic), each through the whole machinery: planted 2-AND layers
 (designated pairs, pairs that share a channel by accident, pairs of disjoint channels); the two traps (a random layer
 that avoids the loud directions of its inputs, readers of single concepts); twins of planted layers put in the layer's
 place, each with fresh twins of its own (any pair flagged is an error); random layers in its place (does the interval of
@@ -13,7 +13,6 @@ the excess hold 0?).
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,11 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from probekit.run.store import write_text
-from probekit.run.study import Settings
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "run"))
-from layers import (
+from probekit.analysis.settings import Settings
+from probekit.storage.store import write_text
+from probekit.testing.synthetic import (
     Judged,
     make_plant,
     make_scene,

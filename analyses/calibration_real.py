@@ -20,17 +20,18 @@ import numpy as np
 from measured import LEVELS, RESULTS, mean_and_error, table, twins_in_place
 from scipy import stats
 
+from probekit.analysis.design import PlannedStudy, plan_study
+from probekit.analysis.inputs import Subject, doc_keys, model_subject
+from probekit.analysis.passes import LayerMeasure, measure_layers
+from probekit.analysis.planned import DECIDING_K
+from probekit.analysis.progress import silent
+from probekit.analysis.settings import Settings
+from probekit.analysis.source import ModelSource
 from probekit.evidence.census import excess_interval
 from probekit.evidence.decide import Decision, decide, decide_twins
+from probekit.evidence.pair_sampling import Choice
 from probekit.probes.pairs import LabelColumns
-from probekit.run.choice import Choice
-from probekit.run.measure import LayerMeasure, measure_layers
-from probekit.run.planned import DECIDING_K
-from probekit.run.progress import silent
-from probekit.run.source import ModelSource
-from probekit.run.store import write_text
-from probekit.run.study import PlannedStudy, Settings, plan_study
-from probekit.run.subject import Subject, doc_keys, model_subject
+from probekit.storage.store import write_text
 
 RESULT = RESULTS / "calibration_real.md"
 Q, N_TWINS = 0.05, 20

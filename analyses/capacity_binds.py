@@ -21,17 +21,17 @@ import torch
 from measured import RESULTS, planned_for, table, write_page
 
 # isort: split
-from layers import Scene, make_plant, random_layer
-
+from probekit.analysis.design import PlannedStudy
+from probekit.analysis.inputs import model_subject
+from probekit.analysis.layer_summary import judge
+from probekit.analysis.passes import measure_layers
+from probekit.analysis.progress import silent
+from probekit.analysis.settings import Settings
+from probekit.analysis.source import ArraySource, Half
 from probekit.evidence.audit import ASSUMED_BITS
+from probekit.evidence.pair_sampling import Choice
 from probekit.model.weights import MlpWeights
-from probekit.run.choice import Choice
-from probekit.run.judge import judge
-from probekit.run.measure import measure_layers
-from probekit.run.progress import silent
-from probekit.run.source import ArraySource, Half
-from probekit.run.study import PlannedStudy, Settings
-from probekit.run.subject import model_subject
+from probekit.testing.synthetic import Scene, make_plant, random_layer
 
 LAYER, MOST_PAIRS = 1, 6_000
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pandas as pd
 
 import probekit as pk
-from probekit.run import store
-from probekit.run.causal import CausalCheck
+from probekit.followups.causal import CausalCheck
+from probekit.storage import store
 
 RESULT = Path(__file__).parent / "results" / "causal.md"
 COLUMNS = (

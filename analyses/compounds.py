@@ -29,7 +29,7 @@ import probekit as pk
 from probekit.evidence.nulls import compress, leave_one_out
 from probekit.model.host import load_reader
 from probekit.probes.pairs import MIN_DOCS
-from probekit.run import store
+from probekit.storage import store
 from probekit.text.concepts.blocks import VocabBlock
 from probekit.text.concepts.phrases import phrase_ids
 from probekit.text.concepts.tokens import identity_block

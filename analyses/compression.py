@@ -15,7 +15,6 @@ need by Adler & Shavit, constant 1 assumed. Writes analyses/results/compression.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,18 +24,16 @@ import numpy as np
 import torch
 
 import probekit as pk
+from probekit.analysis.settings import Settings
 from probekit.model.compress import compressed, pruned, quantised
 from probekit.model.host import load_host
 from probekit.model.intervene import predict
 from probekit.model.weights import MlpWeights
-from probekit.run.store import write_text
-from probekit.run.study import Settings
+from probekit.storage.store import write_text
+from probekit.testing.synthetic import Plant, make_plant, plan, run_layer
 from probekit.theory import bounds
 from probekit.theory.counting import log2_binomial
 from probekit.theory.recovered import description_bits, recovered_bits
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "run"))
-from layers import Plant, make_plant, plan, run_layer
 
 RESULT = Path(__file__).parent / "results" / "compression.md"
 LUCK = 10.0

@@ -26,7 +26,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from tqdm import tqdm
 
-from probekit.run.store import write_text
+from probekit.storage.store import write_text
 from probekit.theory import bounds
 from probekit.theory.circuits import (
     Circuit,

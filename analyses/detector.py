@@ -23,7 +23,7 @@ from scipy.stats import beta
 from tqdm import tqdm
 
 import probekit as pk
-from probekit.run.store import write_text
+from probekit.storage.store import write_text
 from probekit.theory.catalogue import build
 from probekit.theory.circuits.circuit import Circuit
 from probekit.theory.circuits.two_and import Case as Case2And

@@ -25,7 +25,7 @@ from probekit.model.harvest import harvest
 from probekit.model.host import Host, load_host
 from probekit.model.twins import concept_directions
 from probekit.probes.pairs import LabelColumns
-from probekit.run.store import write_text
+from probekit.storage.store import write_text
 from probekit.text.tokens import Tokens
 from probekit.theory.circuits import correction, dense_uand
 from probekit.theory.circuits.circuit import Circuit

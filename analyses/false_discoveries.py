@@ -30,12 +30,19 @@ from measured import (
 )
 
 # isort: split
-from layers import Scene, make_plant, make_scene, random_layer, reader_layer, twin_of, unit_codes
-
+from probekit.analysis.passes import LayerMeasure
+from probekit.analysis.planned import DECIDING_K
 from probekit.evidence.decide import Decision, adjusted
 from probekit.model.weights import MlpWeights
-from probekit.run.measure import LayerMeasure
-from probekit.run.planned import DECIDING_K
+from probekit.testing.synthetic import (
+    Scene,
+    make_plant,
+    make_scene,
+    random_layer,
+    reader_layer,
+    twin_of,
+    unit_codes,
+)
 
 Q = 0.05
 CONTROLS = ("bh", "by", "storey")

@@ -1,6 +1,6 @@
 """What the calibration studies share: layers measured without being judged, pools of twins, lines of a result page.
 
-The synthetic layers are those of the tests (tests/run/layers.py). A pool of twins measured once serves many draws: a
+The synthetic layers are those of the tests (probekit.testing.synthetic). A pool of twins measured once serves many draws: a
 PC-sign twin of a PC-sign twin is one more PC-sign twin (signs multiply in one frame), so that any twin of the pool may play
 the layer and any others its reference. Axes: twin pair.
 """
@@ -16,21 +16,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from probekit.analysis.design import PlannedStudy
+from probekit.analysis.passes import LayerMeasure, measure_layers
+from probekit.analysis.planned import DECIDING_K
+from probekit.analysis.settings import Settings
+from probekit.analysis.source import ArraySource
 from probekit.evidence.contrast import Contrast
 from probekit.evidence.decide import Decision, Tested, decide
 from probekit.model.weights import MlpWeights
-from probekit.run.measure import LayerMeasure, measure_layers
-from probekit.run.planned import DECIDING_K
-from probekit.run.source import ArraySource
-from probekit.run.store import write_text
-from probekit.run.study import PlannedStudy, Settings
+from probekit.storage.store import write_text
+from probekit.testing.synthetic import Scene, plan
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-for room in ("run", "evidence"):
-    sys.path.insert(0, str(ROOT / "tests" / room))
-
-from layers import Scene, plan  # noqa: E402  (the tests are no package)
+sys.path.insert(0, str(ROOT / "tests" / "evidence"))
 
 LEVELS = (0.001, 0.01, 0.1)
 """Levels at which p-values are checked."""

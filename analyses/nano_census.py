@@ -15,7 +15,7 @@ from pathlib import Path
 from scipy import stats
 
 import probekit as pk
-from probekit.run import store
+from probekit.storage import store
 
 RESULT = Path(__file__).parent / "results" / "nano_census.md"
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,20 +25,27 @@ import torch
 from safetensors.torch import load_file, save
 
 import probekit as pk
+from probekit.analysis.design import PlannedStudy
+from probekit.analysis.layer_summary import judge
+from probekit.analysis.passes import LayerMeasure, measure_layers
+from probekit.analysis.planned import DECIDING_K
+from probekit.analysis.settings import Settings
+from probekit.analysis.sites import CONTROLS
+from probekit.analysis.source import ArraySource
 from probekit.evidence.battery import Null, flagged, in_place, p_values
+from probekit.followups.null_comparison import nulls_of, permuted, readings
 from probekit.model.folder import NANO_FOLDER
 from probekit.model.weights import MlpWeights
-from probekit.run.judge import judge
-from probekit.run.measure import LayerMeasure, measure_layers
-from probekit.run.nulls import nulls_of, permuted, readings
-from probekit.run.planned import DECIDING_K
-from probekit.run.sites import CONTROLS
-from probekit.run.source import ArraySource
-from probekit.run.store import write_bytes, write_text
-from probekit.run.study import PlannedStudy, Settings
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "run"))
-from layers import Scene, make_plant, make_scene, plan, random_layer, reader_layer, unit_codes
+from probekit.storage.store import write_bytes, write_text
+from probekit.testing.synthetic import (
+    Scene,
+    make_plant,
+    make_scene,
+    plan,
+    random_layer,
+    reader_layer,
+    unit_codes,
+)
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "nulls.md"

@@ -22,8 +22,9 @@ import torch
 from measured import RESULTS, measured, planned_for, table, write_page
 
 # isort: split
-from layers import Plant, auc, layer_of, make_plant
-
+from probekit.analysis.design import PlannedStudy
+from probekit.analysis.passes import LayerMeasure
+from probekit.analysis.planned import DECIDING_K
 from probekit.evidence.decide import Tested, adjusted
 from probekit.evidence.nulls import (
     Standardised,
@@ -35,9 +36,7 @@ from probekit.evidence.nulls import (
 from probekit.evidence.spread import channel_overlap
 from probekit.model.twins import InputFrame, PcSignTwins, concept_directions
 from probekit.probes.refit import Readouts
-from probekit.run.measure import LayerMeasure
-from probekit.run.planned import DECIDING_K
-from probekit.run.study import PlannedStudy
+from probekit.testing.synthetic import Plant, auc, layer_of, make_plant
 from probekit.theory.circuits.two_and import two_and
 
 Q, N_TWINS = 0.05, 12

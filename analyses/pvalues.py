@@ -33,17 +33,17 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 # isort: split
-from layers import Scene, make_plant, make_scene, random_layer, reader_layer, unit_codes
 from readings import plan_of, single, stream
 
+from probekit.analysis import sites
+from probekit.analysis.design import PlannedStudy
+from probekit.analysis.passes import measure_layers
+from probekit.analysis.planned import DECIDING_K
+from probekit.analysis.source import ArraySource
 from probekit.evidence.contrast import EPSILON, REPRESENTED_SHARE, Contrast, p_not_above
 from probekit.evidence.decide import Decision, adjusted
 from probekit.model.weights import MlpWeights
-from probekit.run import sites
-from probekit.run.measure import measure_layers
-from probekit.run.planned import DECIDING_K
-from probekit.run.source import ArraySource
-from probekit.run.study import PlannedStudy
+from probekit.testing.synthetic import Scene, make_plant, make_scene, random_layer, reader_layer, unit_codes
 
 SIZE = {"n_concepts": 20, "n_tokens": 10_000, "n_active": 3}
 N_NEURONS, N_TWINS, POOL = 96, 20, 41

@@ -17,7 +17,7 @@ import numpy as np
 
 import probekit as pk
 from probekit.model.host import load_reader
-from probekit.run import store
+from probekit.storage import store
 from probekit.text.corpus import as_corpus
 
 RUNGS = ("significant_raw", "represented", "above_plain", "relayed", "above_twins", "computed")

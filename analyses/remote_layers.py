@@ -41,7 +41,7 @@ def prepare(options: argparse.Namespace) -> None:
     from gguf import GGUFReader
 
     import probekit as pk
-    from probekit.run.subject import doc_keys
+    from probekit.analysis.inputs import doc_keys
 
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -187,10 +187,11 @@ def mlp_inputs(
 
 def run(options: argparse.Namespace) -> None:
     """Measure and decide the layers of every text in the bundle."""
+    from probekit.analysis.design import pair_kinds, plan_study
+    from probekit.analysis.settings import Settings
+    from probekit.evidence.pair_sampling import Choice
     from probekit.model.weights import MlpWeights
     from probekit.probes.pairs import LabelColumns
-    from probekit.run.choice import Choice
-    from probekit.run.study import Settings, pair_kinds, plan_study
 
     bundle, out = Path(options.bundle), Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -240,10 +241,10 @@ def measure_one(
     tag: str, layer: int, inputs: torch.Tensor, weights: Any, planned: Any, names: Any, words: Any, out: Path
 ) -> None:
     """One layer to its files."""
+    from probekit.analysis.layer_summary import judge
+    from probekit.analysis.passes import measure_layers
+    from probekit.analysis.source import ArraySource
     from probekit.evidence.decide import decide_twins
-    from probekit.run.judge import judge
-    from probekit.run.measure import measure_layers
-    from probekit.run.source import ArraySource
 
     source = ArraySource(weights.neurons(inputs), inputs, weights, planned.rows)
     measure = replace(next(measure_layers(source, [0], planned.study)), layer=layer)

@@ -21,19 +21,20 @@ import numpy as np
 import torch
 from measured import RESULTS, table, write_page
 
+from probekit.analysis.design import PlannedStudy, plan_study
+from probekit.analysis.inputs import doc_keys, model_subject
+from probekit.analysis.passes import calibrate_layer, measure_layers, measure_sites
+from probekit.analysis.planned import DECIDING_K
+from probekit.analysis.progress import silent
+from probekit.analysis.settings import Settings
+from probekit.analysis.source import ArraySource
 from probekit.evidence.contrast import Contrast
 from probekit.evidence.decide import Tested, decide, decide_twins
 from probekit.evidence.estimate import Rate, clopper_pearson, rogan_gladen, share_at_least
+from probekit.evidence.pair_sampling import Choice
 from probekit.model.weights import MlpWeights
 from probekit.probes.pairs import LabelColumns
-from probekit.run.choice import Choice
-from probekit.run.measure import calibrate_layer, measure_layers, measure_sites
-from probekit.run.planned import DECIDING_K
-from probekit.run.progress import silent
-from probekit.run.sites import Arrays
-from probekit.run.source import ArraySource
-from probekit.run.study import PlannedStudy, Settings, plan_study
-from probekit.run.subject import doc_keys, model_subject
+from probekit.storage.named_arrays import Arrays
 
 LAYER, CHANNEL, N_KNOWN, N_CONCEPTS = 1, 5, 24, 28
 AMPLITUDES = (1.0, 4.0)

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from probekit.run.store import write_text
+from probekit.storage.store import write_text
 from probekit.theory.circuits import Circuit, dense_uand, gaussian_uand, two_and
 
 S = 3

@@ -23,9 +23,8 @@ import torch
 from measured import planned_for
 
 # isort: split
-from layers import DOC_LEN, Scene, twin_of
-
 from probekit.model.weights import MlpWeights
+from probekit.testing.synthetic import DOC_LEN, Scene, twin_of
 
 Form = Literal["relu", "gelu", "silu gated"]
 PairSet = set[tuple[int, int]]

@@ -36,11 +36,11 @@ import torch
 from measured import RESULTS, mean_and_error, table
 
 # isort: split
-from layers import run_layer
 from trap_scenes import N_NEURONS, N_TOKENS, RECIPES, Form, draw
 
 from probekit.evidence.decide import adjusted
-from probekit.run.store import write_text
+from probekit.storage.store import write_text
+from probekit.testing.synthetic import run_layer
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 RULE = "relays removed, leave-one-out"

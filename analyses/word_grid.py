@@ -27,7 +27,7 @@ import torch
 import probekit as pk
 from probekit.evidence.word_grid import DECIDING, LEVEL, beside_twins
 from probekit.report.word_grid import ARM_LABELS, word_grid_figures
-from probekit.run import store
+from probekit.storage import store
 
 RESULTS = Path(__file__).parent / "results"
 NUMBERS, PAGE, PICTURE = (RESULTS / f"word_grid.{kind}" for kind in ("json", "md", "svg"))

@@ -20,7 +20,7 @@ import sys  # noqa: E402
 
 from benchmarks import page  # noqa: E402
 from benchmarks.table import RESULTS, Table  # noqa: E402
-from probekit.run.store import write_json  # noqa: E402
+from probekit.storage.store import write_json  # noqa: E402
 
 TABLES = {
     "selection": ("selection", "run"), "end_to_end": ("end_to_end", "run"), "probes": ("probes", "run"),

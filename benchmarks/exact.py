@@ -134,10 +134,10 @@ def precision(*, quick: bool) -> Table:
 
 def _nano(n_tokens: int):
     """Moments of every layer of the bundled model on the offline corpus, its default concepts."""
+    from probekit.analysis.inputs import cached
     from probekit.model.harvest import harvest
     from probekit.model.host import load_host
     from probekit.probes.moments import Moments
-    from probekit.run.cache import cached
     from probekit.text.concepts.concepts import Concepts
     from probekit.text.corpus import as_corpus
 

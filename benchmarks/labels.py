@@ -17,8 +17,8 @@ os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"  # said be
 
 import numpy as np
 
+from probekit.analysis.inputs import cached
 from probekit.model.host import load_reader
-from probekit.run.cache import cached
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.corpus import as_corpus
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import RESULTS
-from probekit.run.store import read_json, write_text
+from probekit.storage.store import read_json, write_text
 
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- tables: generated -->", "<!-- end of tables -->"

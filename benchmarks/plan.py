@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import RESULTS
-from probekit.run.session import GROUP_BYTES
-from probekit.run.store import read_json, write_text
+from probekit.analysis.runner import GROUP_BYTES
+from probekit.storage.store import read_json, write_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "planning.md"
 N_ISOTROPIC, N_SPIKES, TILE, SAMPLED = 4, 4, 4_096, 8_000

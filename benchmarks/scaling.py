@@ -20,7 +20,7 @@ from probekit.probes.pairs import LabelColumns, all_pairs
 from probekit.probes.select import forward_select
 from probekit.probes.tiles import STRIP, TILE
 from probekit.report.canvas import ACCENT, INK, TWIN, to_svg
-from probekit.run.store import write_text
+from probekit.storage.store import write_text
 from probekit.text.tokens import Tokens
 
 TOLERANCE = 0.2

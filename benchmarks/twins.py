@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 
 from benchmarks.table import Table, digits
 from benchmarks.timing import in_turns
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "run"))
-from layers import make_plant, make_scene, plan, random_layer, run_layer, twin_of
-
-from probekit.run.study import Settings
+from probekit.analysis.settings import Settings
+from probekit.testing.synthetic import make_plant, make_scene, plan, random_layer, run_layer, twin_of
 
 COUNTS = (4, 8, 12, 20)
 QUARTER = 69

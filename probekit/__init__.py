@@ -14,23 +14,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from probekit.analysis.api import analyze as analyze
+    from probekit.analysis.api import analyze_arrays as analyze_arrays
     from probekit.errors import ProbekitError as ProbekitError
+    from probekit.followups.causal import causal as causal
+    from probekit.followups.compare import compare as compare
+    from probekit.followups.concepts import list_concepts as list_concepts
+    from probekit.followups.null_comparison import against_nulls as against_nulls
+    from probekit.followups.word_grid import WordGrid as WordGrid
+    from probekit.followups.word_grid import word_grid as word_grid
     from probekit.model.latents import latents as latents
     from probekit.model.planted import Planted as Planted
     from probekit.model.planted import plant as plant
     from probekit.probes.estimator import SparseProbe as SparseProbe
     from probekit.probes.moments import Moments as Moments
     from probekit.probes.select import select_readouts as select_readouts
-    from probekit.run.causal import causal as causal
-    from probekit.run.compare import compare as compare
-    from probekit.run.listing import list_concepts as list_concepts
-    from probekit.run.nulls import against_nulls as against_nulls
-    from probekit.run.pipeline import analyze as analyze
-    from probekit.run.pipeline import analyze_arrays as analyze_arrays
-    from probekit.run.result import Run as Run
-    from probekit.run.result import load as load
-    from probekit.run.word_grid import WordGrid as WordGrid
-    from probekit.run.word_grid import word_grid as word_grid
+    from probekit.results.run import Run as Run
+    from probekit.results.run import load as load
     from probekit.text.concepts.concepts import Concepts as Concepts
     from probekit.text.corpus import Corpus as Corpus
     from probekit.theory import bounds as bounds
@@ -42,20 +42,20 @@ _HOME = {
     "Moments": "probekit.probes.moments",
     "Planted": "probekit.model.planted",
     "ProbekitError": "probekit.errors",
-    "Run": "probekit.run.result",
+    "Run": "probekit.results.run",
     "SparseProbe": "probekit.probes.estimator",
-    "WordGrid": "probekit.run.word_grid",
-    "against_nulls": "probekit.run.nulls",
-    "analyze": "probekit.run.pipeline",
-    "analyze_arrays": "probekit.run.pipeline",
-    "causal": "probekit.run.causal",
+    "WordGrid": "probekit.followups.word_grid",
+    "against_nulls": "probekit.followups.null_comparison",
+    "analyze": "probekit.analysis.api",
+    "analyze_arrays": "probekit.analysis.api",
+    "causal": "probekit.followups.causal",
     "latents": "probekit.model.latents",
-    "list_concepts": "probekit.run.listing",
-    "compare": "probekit.run.compare",
-    "load": "probekit.run.result",
+    "list_concepts": "probekit.followups.concepts",
+    "compare": "probekit.followups.compare",
+    "load": "probekit.results.run",
     "plant": "probekit.model.planted",
     "select_readouts": "probekit.probes.select",
-    "word_grid": "probekit.run.word_grid",
+    "word_grid": "probekit.followups.word_grid",
 }
 _MODULES = {"bounds": "probekit.theory.bounds", "circuits": "probekit.theory.circuits"}
 

@@ -25,7 +25,7 @@ from probekit.errors import (
     guarded,
     near,
 )
-from probekit.run.verify import verify
+from probekit.storage.verify import verify
 from probekit.text.patience import within
 
 CLASSES = [

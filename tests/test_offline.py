@@ -17,12 +17,12 @@ import pytest
 
 import probekit as pk
 from probekit import cli
+from probekit.analysis.api import (
+    analyze,  # here, not by the first call: what is measured is the wait for the network
+)
 from probekit.errors import InputError, ModelError, ProbekitError
 from probekit.model.folder import NANO_FOLDER
 from probekit.model.host import load_host, load_reader
-from probekit.run.pipeline import (
-    analyze,
-)  # here, not by the first call: what is measured is the wait for the network
 from probekit.text.corpus import as_corpus
 
 MOST_SECONDS = 10

@@ -30,7 +30,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from probekit.run import store
+from probekit.storage import store
 from probekit.text.docs import docstrings
 
 HERE = Path(__file__).parent

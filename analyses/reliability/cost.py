@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from probekit.analysis import api, inputs, runner
 from probekit.errors import IncompleteError
-from probekit.run import checkpoint, directory, lock, pipeline, session, stages, store, subject
-from probekit.run.verify import N_THREADS, verify
+from probekit.storage import checkpoint, lock, manifest, shards, store
+from probekit.storage.verify import N_THREADS, verify
 
 RESULT = Path(__file__).parents[1] / "results" / "reliability_cost.md"
 
@@ -58,9 +59,9 @@ class Clock:
 
 def verify_rate(folder: Path, n_parts: int = 4) -> float:
     """Bytes a second of `verify` over parts of the usual size, read from the page cache."""
-    record = {"schema": directory.RECORD_SCHEMA, "format": directory.FORMAT, "science": {}, "identity": "x"}
-    store.write_sealed(folder / directory.RECORD, record)
-    stage = stages.Stage(folder / stages.STAGES / "sums", "inputs")
+    record = {"schema": manifest.RECORD_SCHEMA, "format": manifest.FORMAT, "science": {}, "identity": "x"}
+    store.write_sealed(folder / manifest.RECORD, record)
+    stage = shards.Stage(folder / shards.STAGES / "sums", "inputs")
     values = np.random.default_rng(0).standard_normal(checkpoint.PART_BYTES // 8)
     for part in range(n_parts):
         stage.put(part, {"sums": values}, n_tokens=1)
@@ -87,9 +88,9 @@ def main() -> None:
     clock.wrap(checkpoint.Pass, "left", "looking for finished parts")
     clock.wrap(checkpoint.Pass, "resume", "looking for kept sums")
     clock.wrap(checkpoint.Keeper, "clear", "removal of working stages")
-    clock.wrap(session, "keep_layer", "decided layers as parts")
-    clock.wrap(subject.Subject, "fingerprint", "fingerprint of tokens, labels, weights")
-    clock.wrap(session.directory, "commit", "digests of the results")
+    clock.wrap(runner, "keep_layer", "decided layers as parts")
+    clock.wrap(inputs.Subject, "fingerprint", "fingerprint of tokens, labels, weights")
+    clock.wrap(runner.directory, "commit", "digests of the results")
     clock.wrap(store, "write_bytes", "all other writing")
     clock.wrap(store, "read_bytes", "reading back, digests compared")
     clock.wrap(lock, "_acquire", "lock")
@@ -97,10 +98,10 @@ def main() -> None:
         for trial in ("warm", "timed"):  # the first compiles and fills the cache of texts
             clock.seconds, clock.calls = {}, {}
             begun = time.perf_counter()
-            pipeline.analyze("nano", out=Path(name) / trial, progress=False, **options)
+            api.analyze("nano", out=Path(name) / trial, progress=False, **options)
             whole = time.perf_counter() - begun
         kept = sum(p.stat().st_size for p in (Path(name) / "timed").rglob("*") if p.is_file())
-        shutil.rmtree(Path(name) / "timed" / stages.STAGES)
+        shutil.rmtree(Path(name) / "timed" / shards.STAGES)
         without = sum(p.stat().st_size for p in (Path(name) / "timed").rglob("*") if p.is_file())
         rate = verify_rate(Path(name) / "parts")
     total = sum(clock.seconds.values())

@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from probekit.run import identity, store
+from probekit.analysis import run_fingerprint
+from probekit.storage import store
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "analyses" / "results" / "fault_sweeps.md"
@@ -46,7 +47,11 @@ def swept(words: str) -> dict[str, Any]:
     )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"{words}: {done.stderr[-3_000:]}")
-    return {**json.loads(done.stdout), "seconds": round(time.monotonic() - begun), "code": identity.code()}
+    return {
+        **json.loads(done.stdout),
+        "seconds": round(time.monotonic() - begun),
+        "code": run_fingerprint.code(),
+    }
 
 
 def row(words: str, told: dict[str, Any]) -> str:

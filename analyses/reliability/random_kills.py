@@ -34,12 +34,13 @@ from typing import Any
 import numpy as np
 
 from probekit import cli
-from probekit.run import checkpoint, identity, store
+from probekit.analysis import run_fingerprint
+from probekit.storage import checkpoint, store
 
 RESULT = Path(__file__).parents[1] / "results" / "random_kills.md"
 COUNTS = RESULT.with_suffix(".json")
 OPTIONS = ["--layers", "1", "--twins", "4", "--max-pairs", "40", "--max-tokens", "14000", "--out", "run"]
-LIBRARIES = ("transformer_lens", "transformers", "tokenizers", "datasets", "altair", "probekit.run.pipeline")
+LIBRARIES = ("transformer_lens", "transformers", "tokenizers", "datasets", "altair", "probekit.analysis.api")
 
 
 def start(words: list[str], place: Path, log: Path) -> int:
@@ -91,7 +92,7 @@ def main() -> None:
     options = parser.parse_args()
     for library in LIBRARIES:
         import_module(library)
-    identity.code()  # of the code that is loaded: the files may be edited meanwhile
+    run_fingerprint.code()  # of the code that is loaded: the files may be edited meanwhile
     rng = np.random.default_rng(options.seed)
     n_kills = n_trials = n_lost = n_before = n_with_parts = 0
     whole = 0.0
@@ -145,8 +146,8 @@ def main() -> None:
 def record(words: str, counted: dict[str, int], whole: float) -> None:
     """Put the counts of this call beside those of other seeds, and write the sum."""
     calls: dict[str, dict[str, Any]] = store.read_json(COUNTS) if COUNTS.exists() else {}
-    calls = {key: call for key, call in calls.items() if call["code"] == identity.code()}
-    calls[words] = {"counted": counted, "whole": round(whole), "code": identity.code()}
+    calls = {key: call for key, call in calls.items() if call["code"] == run_fingerprint.code()}
+    calls[words] = {"counted": counted, "whole": round(whole), "code": run_fingerprint.code()}
     store.write_json(COUNTS, calls)
     sums = {what: sum(call["counted"][what] for call in calls.values()) for what in counted}
     rows = "\n".join(f"| {what} | {n} |" for what, n in sums.items())
@@ -159,7 +160,7 @@ def record(words: str, counted: dict[str, int], whole: float) -> None:
 {commands}
 
 Job: `probekit analyze nano {" ".join(OPTIONS)}`, one thread, running sums kept after every tile; {shortest} to {longest} s when left
-alone, on a two-core machine shared with other work. All on one state of the code (digest `{identity.code()[:8]}`).
+alone, on a two-core machine shared with other work. All on one state of the code (digest `{run_fingerprint.code()[:8]}`).
 
 | | |
 |---|---|

@@ -145,7 +145,8 @@ def main() -> None:
     os.environ.update(SETTINGS)
     for library in LIBRARIES:
         import_module(library)
-    from probekit.run import identity, store
+    from probekit.analysis import run_fingerprint
+    from probekit.storage import store
 
     planted = [(number, defect) for number, defect in enumerate(DEFECTS) if not chosen or number in chosen]
     found: dict[str, dict[str, str]] = store.read_json(FOUND) if chosen and FOUND.exists() else {}
@@ -166,7 +167,7 @@ def main() -> None:
             store.write_text(path, text.replace(defect.right, defect.wrong))
             green, first = copy.ran(words_of(defect.tests))
             store.write_text(path, text)
-            found[defect.what] = {"by": "" if green else first, "code": identity.code()}
+            found[defect.what] = {"by": "" if green else first, "code": run_fingerprint.code()}
             print(
                 number,
                 defect.what,

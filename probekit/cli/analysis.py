@@ -15,7 +15,7 @@ from probekit.cli.terminal import print_json, print_run, say, watched
 from probekit.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from probekit.run.result import Run
+    from probekit.results.run import Run
 
 DEMO_TOKENS = 40_000
 DEMO_PAIRS = 300
@@ -37,8 +37,8 @@ def demo(
     The planted circuit is a transformer whose computed ANDs are known: it shows what a find looks like beside a really
     trained model.
     """
+    from probekit.analysis.api import analyze
     from probekit.model.planted import plant
-    from probekit.run.pipeline import analyze
     from probekit.theory.circuits import two_and
 
     # 16 neurons hold 2,336 bits at b = 2 while 2,556 pairs are tested: here the finite bound is not vacuous
@@ -145,7 +145,7 @@ def analyze(
     """
     if offline:
         go_offline()
-    from probekit.run.config import read_config
+    from probekit.analysis.settings import read_config
 
     given = {
         "max_tokens": max_tokens, "context": context, "max_pairs": max_pairs, "min_support": min_support,
@@ -169,7 +169,7 @@ def analyze(
 
 
 def _analyze(*args: Any, **options: Any) -> Run:
-    from probekit.run.pipeline import analyze as run_analysis
+    from probekit.analysis.api import analyze as run_analysis
 
     return run_analysis(*args, **options)
 
@@ -189,8 +189,8 @@ def report(
 
     Example: probekit report runs/gpt2 runs/pythia --out compare.html
     """
-    from probekit.run.compare import compare
-    from probekit.run.result import load
+    from probekit.followups.compare import compare
+    from probekit.results.run import load
 
     held = [load(path) for path in runs]
     if len(held) > 1 and (out is None or export is not None):
@@ -216,7 +216,7 @@ def verify(run: Directory) -> None:
 
 
 def _layers(text: str | None) -> list[int] | None:
-    from probekit.run.asked import layers_in_words
+    from probekit.arguments import layers_in_words
 
     try:
         return None if text is None else layers_in_words(text)

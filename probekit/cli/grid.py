@@ -13,7 +13,7 @@ from probekit.cli.terminal import print_json, say
 from probekit.errors import InputError
 
 if TYPE_CHECKING:
-    from probekit.run.word_grid import WordGrid
+    from probekit.followups.word_grid import WordGrid
 
 
 def grid(
@@ -53,8 +53,8 @@ def grid(
     """
     if offline:
         go_offline()
-    from probekit.run.asked import as_layers
-    from probekit.run.word_grid import word_grid
+    from probekit.arguments import as_layers
+    from probekit.followups.word_grid import word_grid
 
     found = word_grid(
         model, _words(words), contexts=contexts, layers=as_layers(layers), n_words=n_words, twins=twins, seed=seed,

@@ -39,7 +39,7 @@ def concepts(
     """
     if offline:
         go_offline()
-    from probekit.run.listing import list_concepts
+    from probekit.followups.concepts import list_concepts
 
     table = list_concepts(
         model,
@@ -79,7 +79,7 @@ def pair(
 
     Example: probekit pair runs/gpt2 prev=New cur=York --out new-york.html
     """
-    from probekit.run.result import load
+    from probekit.results.run import load
 
     look = load(run).pair(a, b)
     held = look.layers["layer"].tolist()

@@ -10,7 +10,7 @@ import typer
 from probekit.errors import StoreError
 
 if TYPE_CHECKING:
-    from probekit.run.result import Run
+    from probekit.results.run import Run
 
 Directory = Annotated[Path, typer.Argument(help="Run directory, as named by --out.")]
 
@@ -22,8 +22,8 @@ def continue_run(folder: Path, progress: Any) -> Run:
         StoreError: it is no run directory, or its run was begun from Python with objects that no file holds.
         StaleError: model, corpus or concepts are not what they were.
     """
-    from probekit.run.directory import read_record
-    from probekit.run.pipeline import analyze
+    from probekit.analysis.api import analyze
+    from probekit.storage.manifest import read_record
 
     record = read_record(folder)
     arguments: Any = record.get("arguments")
@@ -54,7 +54,7 @@ def _known(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def verified(folder: Path) -> str:
     """One line that says what was compared."""
-    from probekit.run.verify import verify
+    from probekit.storage.verify import verify
 
     found = verify(folder)
     return f"{folder}: {found.n_files} files, {found.n_bytes:,} bytes: every one is what was written; the run is finished."

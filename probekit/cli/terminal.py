@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from probekit.run.result import Run
+    from probekit.results.run import Run
 
 
 def print_json(value: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import struct
 from collections import Counter
 from collections.abc import Generator
@@ -221,3 +223,16 @@ def first_line(error: BaseException) -> str:
     """What an error of another library says, without what follows."""
     line = (str(error).strip().splitlines() or ["no message"])[0]
     return line if len(line) <= _LINE else f"{line[:_LINE]} …"
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files of a model's folder that can change a number: those that lie in it, and the parts that an index names.
+
+    Subfolders hold other checkpoints or other formats, and are not read.
+    """
+    files = [path for path in folder.iterdir() if path.is_file()]
+    for index in [path for path in files if path.name.endswith(".index.json")]:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            named: Any = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {})
+            files += [folder / part for part in {str(part) for part in named.values()} if os.sep in part]
+    return sorted({path for path in files if path.is_file()})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +14,7 @@ from probekit.evidence.decide import Tested as StudiedPairs
 from probekit.evidence.decide import decide
 from probekit.evidence.nulls import leave_one_out, pooled_p
 from probekit.model.weights import MlpWeights
-
-sys.path.append(str(Path(__file__).parents[1] / "run"))
-from layers import Judged, Scene, make_scene, random_layer, run_layer
+from probekit.testing.synthetic import Judged, Scene, make_scene, random_layer, run_layer
 
 N_TOKENS, N_CONCEPTS, N_NEURONS = 6_000, 6, 24
 N_PAIRS = N_CONCEPTS * (N_CONCEPTS - 1) // 2

@@ -8,10 +8,10 @@ import torch
 from measured import measured, planned_for
 
 # isort: split
-from layers import Scene, twin_of
 from trap_scenes import N_PAIRS, RECIPES, PairSet, Trap, draw, superposed_plant
 
 from probekit.evidence.spread import classify
+from probekit.testing.synthetic import Scene, twin_of
 
 ADDITIVE = ("random layer", "single-concept readers", "exclusive concepts", "background 0.45")
 """Scenes whose inputs have no interaction."""

@@ -23,9 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import probekit as pk
+from probekit.analysis.api import analyze_arrays
+from probekit.analysis.settings import read_config
 from probekit.errors import InputError, ProbekitError
-from probekit.run.config import read_config
-from probekit.run.pipeline import analyze_arrays
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "100"))
 PART, N_PARTS = int(os.environ.get("PART", "0")), int(os.environ.get("N_PARTS", "1"))

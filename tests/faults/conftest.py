@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probekit.run import checkpoint, measure, publish
-from probekit.run.pipeline import analyze_arrays
+from probekit.analysis import passes
+from probekit.analysis.api import analyze_arrays
+from probekit.results import publish
+from probekit.storage import checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +46,7 @@ def stopped(given: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
 
     out = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "TILE", 512)
+        patch.setattr(passes, "TILE", 512)
         patch.setattr(checkpoint, "SHARE", math.inf)
         with pytest.raises(KeyboardInterrupt):
             analyze_arrays(**{**given, "progress": stop}, out=out)

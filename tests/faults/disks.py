@@ -1,4 +1,4 @@
-"""Disks that die, fail or remember: what stands behind `probekit.run.store.on` in the fault tests.
+"""Disks that die, fail or remember: what stands behind `probekit.storage.store.on` in the fault tests.
 
 Every call of a primitive is a boundary; a write is two of them, before its first byte and after half of its bytes. The
 loop is always k = 0, 1, 2 … until the job ends without a fault, so boundaries are discovered, not listed.
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from probekit.run.disk import RealDisk
+from probekit.storage.disk import RealDisk
 
 
 class CountingDisk(RealDisk):

@@ -22,13 +22,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from mutants import closed, mutated, rearranged, sealed, spliced, text_of, unsealed
 
+from probekit.analysis.settings import Settings, read_config
 from probekit.errors import InputError, ProbekitError, StoreError
-from probekit.run.config import read_config
-from probekit.run.digest import Digest
-from probekit.run.result import load
-from probekit.run.stages import Stage
-from probekit.run.study import Settings
-from probekit.run.verify import verify
+from probekit.results.run import load
+from probekit.storage.digest import Digest
+from probekit.storage.shards import Stage
+from probekit.storage.verify import verify
 from probekit.text.concepts.files import parse_toml, read_spans
 
 SECONDS, MEBIBYTES = 1.0, 100

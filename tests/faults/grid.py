@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from job import GIVEN, files, keep_after_every_tile, run_job
 
-from probekit.run import publish
-from probekit.run.pipeline import analyze_arrays
-from probekit.run.source import ArraySource, Half, LayerBlock
-from probekit.run.stages import Stage
+from probekit.analysis.api import analyze_arrays
+from probekit.analysis.source import ArraySource, Half, LayerBlock
+from probekit.results import publish
+from probekit.storage.shards import Stage
 
 SHARED_MEMORY = Path("/dev/shm")
 

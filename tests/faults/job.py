@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from probekit.run import checkpoint, measure, publish
-from probekit.run.pipeline import analyze_arrays
-from probekit.run.result import Run
+from probekit.analysis import passes
+from probekit.analysis.api import analyze_arrays
+from probekit.results import publish
+from probekit.results.run import Run
+from probekit.storage import checkpoint
 
 torch.set_num_threads(1)
 
@@ -54,7 +56,7 @@ def run_job(out: Path, *, seed: int = 0, force: bool = False) -> Run:
 
 def keep_after_every_tile() -> None:
     """Small tiles, and the running sums kept after each: every kind of write happens."""
-    measure.TILE = TILE
+    passes.TILE = TILE
     checkpoint.SHARE = math.inf
 
 

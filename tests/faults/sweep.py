@@ -45,9 +45,9 @@ from probekit.errors import (
     ProbekitError,
     StoreError,
 )
-from probekit.run import store
-from probekit.run.result import load
-from probekit.run.verify import verify
+from probekit.results.run import load
+from probekit.storage import store
+from probekit.storage.verify import verify
 
 
 class Starving(TorchDispatchMode):

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from probekit.analysis.api import analyze_arrays
 from probekit.errors import CorruptError, FormatError, IncompleteError, StaleError, StoreError
-from probekit.run import store
-from probekit.run.digest import BLOCK, Digest
-from probekit.run.pipeline import analyze_arrays
-from probekit.run.result import load
-from probekit.run.stages import Stage
-from probekit.run.verify import verify
+from probekit.results.run import load
+from probekit.storage import store
+from probekit.storage.digest import BLOCK, Digest
+from probekit.storage.shards import Stage
+from probekit.storage.verify import verify
 
 FINISHED = (
     "run.json", "COMMIT.json", "summary.json", "examples.json", "layers.parquet", "pairs/layer-00.parquet",
@@ -139,9 +139,10 @@ def test_a_whole_stage_of_another_run_is_refused(stopped: Path, tmp_path: Path, 
     """Its digests are right; what it was computed from is not."""
     import math
 
-    from probekit.run import checkpoint, measure
+    from probekit.analysis import passes
+    from probekit.storage import checkpoint
 
-    monkeypatch.setattr(measure, "TILE", 512)
+    monkeypatch.setattr(passes, "TILE", 512)
     monkeypatch.setattr(checkpoint, "SHARE", math.inf)
 
     def stop(step: str, done: int, total: int) -> None:

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from probekit.analysis.settings import Settings, read_config
 from probekit.errors import ConfigError, FormatError, InputError
-from probekit.run import store
-from probekit.run.config import read_config
-from probekit.run.result import load
-from probekit.run.stages import Stage
-from probekit.run.study import Settings
+from probekit.results.run import load
+from probekit.storage import store
+from probekit.storage.shards import Stage
 from probekit.text.concepts.files import parse_toml
 
 sys.path.insert(0, str(Path(__file__).parent))

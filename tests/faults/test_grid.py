@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probekit.run import checkpoint, measure, source
-from probekit.run.pipeline import analyze_arrays
-from probekit.run.stages import Stage
+from probekit.analysis import passes, source
+from probekit.analysis.api import analyze_arrays
+from probekit.storage import checkpoint
+from probekit.storage.shards import Stage
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -58,7 +59,7 @@ def test_rows_a_block_hash_seed_order_of_folders_threads_and_a_stop_change_nothi
     import job
 
     other = made("7", hash_seed="2", n_threads="2", listing="5")
-    monkeypatch.setattr(measure, "TILE", job.TILE)
+    monkeypatch.setattr(passes, "TILE", job.TILE)
     monkeypatch.setattr(checkpoint, "SHARE", math.inf)
     assert assert_alike(grid.digests([1_000], tmp_path), other) == 4
 
@@ -90,7 +91,7 @@ def test_a_difference_would_be_seen(monkeypatch: pytest.MonkeyPatch, given: dict
     import grid
     from job import files
 
-    monkeypatch.setattr(measure, "retile", _as_they_come)
+    monkeypatch.setattr(passes, "retile", _as_they_come)
     found: Digests = {}
     for n_rows in (7, 640):
         with monkeypatch.context() as patch:

@@ -23,14 +23,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from probekit.analysis.api import analyze_arrays
 from probekit.cli.runs import continue_run
 from probekit.errors import CorruptError, FormatError, StaleError, StoreError
-from probekit.run import directory, store
-from probekit.run.digest import Digest
-from probekit.run.pipeline import analyze_arrays
-from probekit.run.result import load
-from probekit.run.stages import Stage
-from probekit.run.verify import verify
+from probekit.results.run import load
+from probekit.storage import manifest, store
+from probekit.storage.digest import Digest
+from probekit.storage.shards import Stage
+from probekit.storage.verify import verify
 
 
 class Exploit:
@@ -134,7 +134,7 @@ def copy(finished: Path, tmp_path: Path) -> Path:
 def forge(root: Path, name: str, data: bytes) -> None:
     """Put bytes at a place of a run and make every digest right."""
     (root / name).write_bytes(data)
-    record = directory.store.read_sealed(root / "COMMIT.json", directory.RESULTS_SCHEMA, directory.FORMAT)
+    record = manifest.store.read_sealed(root / "COMMIT.json", manifest.RESULTS_SCHEMA, manifest.FORMAT)
     if name in record["files"]:
         record["files"][name] = Digest.of(data).as_dict()
     else:
@@ -191,7 +191,7 @@ def test_hostile_records_are_refused(name: str, where: str, copy: Path):
 )
 def test_no_name_in_a_file_leads_out_of_the_run(name: str, copy: Path):
     (copy.parent / "outside.parquet").write_bytes(b"not ours")
-    record = store.read_sealed(copy / "COMMIT.json", directory.RESULTS_SCHEMA, directory.FORMAT)
+    record = store.read_sealed(copy / "COMMIT.json", manifest.RESULTS_SCHEMA, manifest.FORMAT)
     record["files"][name] = Digest.of(b"not ours").as_dict()
     store.write_sealed(copy / "COMMIT.json", record)
     with pytest.raises(FormatError, match="which is no file of a run"):
@@ -215,7 +215,7 @@ def test_a_layer_in_the_summary_is_a_number(copy: Path):
 )  # fmt: skip
 def test_resume_takes_from_the_record_only_what_a_record_may_say(arguments: object, tmp_path: Path):
     store.write_sealed(tmp_path / "run.json", {
-        "schema": directory.RECORD_SCHEMA, "format": directory.FORMAT, "science": {}, "identity": "x", "arguments": arguments,
+        "schema": manifest.RECORD_SCHEMA, "format": manifest.FORMAT, "science": {}, "identity": "x", "arguments": arguments,
     })  # fmt: skip
     with pytest.raises(StoreError, match=r"no call that can be repeated|begun from Python"):
         continue_run(tmp_path, False)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from probekit.run.pipeline import analyze_arrays
+from probekit.analysis.api import analyze_arrays
 
 torch.set_num_threads(1)
 

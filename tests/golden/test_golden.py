@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from probekit.errors import FormatError, InputError
-from probekit.run import directory, store
-from probekit.run.result import load
-from probekit.run.verify import verify
+from probekit.results.run import load
+from probekit.storage import manifest, store
+from probekit.storage.verify import verify
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 import reader  # noqa: E402
 
-RUN = HERE / f"v{directory.FORMAT}"
+RUN = HERE / f"v{manifest.FORMAT}"
 
 
 def test_the_format_is_opened(tmp_path: Path):
@@ -46,7 +46,7 @@ def test_an_earlier_format_is_refused_and_says_what_to_do(tmp_path: Path):
     shutil.copytree(RUN, tmp_path / "run")
     path = tmp_path / "run" / "run.json"
     record, _ = reader.sealed(path)
-    store.write_sealed(path, {**record, "format": directory.FORMAT - 1})
+    store.write_sealed(path, {**record, "format": manifest.FORMAT - 1})
     for look in (load, verify):
         with pytest.raises(
             FormatError, match="written in format 2 by an earlier probekit, whose results mean something else"
@@ -90,6 +90,6 @@ def test_a_format_of_tomorrow_is_refused_politely(where: str, tmp_path: Path):
     store.write_sealed(path, {**record, "format": 99})
     look = verify if "stages" in where else load
     with pytest.raises(
-        (FormatError, directory.store.CorruptError), match="written in format 99, this probekit reads up to"
+        (FormatError, manifest.store.CorruptError), match="written in format 99, this probekit reads up to"
     ):
         look(tmp_path / "run")

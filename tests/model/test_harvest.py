@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from probekit.analysis.source import LayerBlock, ModelSource
 from probekit.errors import ConfigError, InputError, NonFiniteError, OutOfMemoryError
 from probekit.model.harvest import Block, default_batch_docs, harvest
 from probekit.model.host import Host, load_host
-from probekit.run.source import LayerBlock, ModelSource
 from probekit.text.tokens import Tokens
 
 BOS = 63

@@ -74,7 +74,7 @@ class TestRevision:
 
     @pytest.mark.usefixtures("cached")
     def test_revisions_are_other_runs(self) -> None:
-        from probekit.run.identity import of_model
+        from probekit.analysis.run_fingerprint import of_model
 
         assert of_model("me/tiny") != of_model("me/tiny@step3000")
         assert of_model("me/tiny") == of_model("me/tiny")

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from probekit.errors import DegenerateError, InputError
-from probekit.run.kept import KeptText
+from probekit.results.text_snapshot import KeptText
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.corpus import Corpus
 from probekit.text.tokens import Tokens

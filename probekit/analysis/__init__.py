@@ -1,0 +1,1 @@
+"""One analysis: settings, design, passes over the text, and the decision of each layer."""

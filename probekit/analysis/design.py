@@ -1,0 +1,286 @@
+"""From labels to a study: halves by document hash, testable pairs, the pairs tested, the tokens they are read on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt64
+
+from probekit.analysis.planned import HalfPlan, Study
+from probekit.analysis.settings import Settings
+from probekit.analysis.source import Half
+from probekit.errors import DegenerateError, InputError, near
+from probekit.evidence.blocks import Block
+from probekit.evidence.contrast import N_BATCHES, ConfirmPlan
+from probekit.evidence.decide import Tested
+from probekit.evidence.pair_sampling import Choice
+from probekit.probes.pairs import (
+    MIN_DOCS,
+    RELAY_SAMPLE,
+    SAMPLE,
+    LabelColumns,
+    QuadrantCounts,
+    all_pairs,
+    count_quadrants,
+    sample_tokens,
+    splitmix64,
+    testable_pairs,
+)
+
+DUPLICATE_CORRELATION = 0.95
+
+
+@dataclass(frozen=True)
+class PlannedStudy:
+    """A study with what the report says about how its pairs came about."""
+
+    study: Study
+    """What the passes need."""
+    tested: Tested
+    """What the decision needs."""
+    n_testable: int
+    """Testable pairs, before sampling."""
+    excluded: dict[str, int]
+    """Untestable pairs by reason."""
+    inclusion: Float[np.ndarray, " pair"]
+    """Probability with which each tested pair was taken."""
+    block: Block | None
+    """How they were drawn, where only some of the concepts were; a total over all testable pairs needs it."""
+    choice: Choice
+    """How they were chosen."""
+    duplicate_of: Int[np.ndarray, " concept"]
+    """Representative of each concept; duplicates share one."""
+    docs: dict[Half, Int[np.ndarray, " doc"]]
+    """Documents of each half, in order."""
+    rows: dict[Half, Int[np.ndarray, " token"]]
+    """Token indices of each half, in order; with held-out types only those of the half's own types."""
+
+
+def is_fit(doc_key: UInt64[np.ndarray, " doc"], seed: int) -> np.ndarray:
+    """Whether each document belongs to the fit half, by a hash of its key and the seed."""
+    return (splitmix64(doc_key ^ splitmix64(np.array([seed], np.uint64))) & np.uint64(1)) == 0
+
+
+def is_confirm_type(types: Int[np.ndarray, " token"], seed: int) -> np.ndarray:
+    """Whether each token's type is one that readouts are judged on, by a hash of the type and the seed.
+
+    Args:
+        types: of each token, such as its id in the vocabulary.
+        seed: as for documents.
+    """
+    own = splitmix64(
+        np.array([seed], np.uint64) + np.uint64(1)
+    )  # documents are dealt by the hash of the seed itself
+    return (splitmix64(types.astype(np.uint64) ^ own) & np.uint64(1)) == 1
+
+
+def plan_study(
+    labels: LabelColumns,
+    doc: Int[np.ndarray, " token"],
+    pos: Int[np.ndarray, " token"],
+    doc_key: UInt64[np.ndarray, " doc"],
+    settings: Settings,
+    choice: Choice | None = None,
+    names: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+    lags: Sequence[int] = (),
+    types: Int[np.ndarray, " token"] | None = None,
+    by_token: Sequence[bool] = (),
+) -> PlannedStudy:
+    """Split, count, choose and sample.
+
+    Args:
+        labels: labels of all counted tokens.
+        doc: document of each token, non-decreasing.
+        pos: position of each token in its document.
+        doc_key: hash of each document's content; equal documents fall into the same half.
+        settings: the science settings.
+        choice: which testable pairs are tested; None for the default rule.
+        names: of the concepts; only needed for pairs asked for by name.
+        kinds: of the concepts; none given: all are the user's.
+        lags: tokens back that each concept looks; none given: all look at the token itself.
+        types: type of each token; needed where types are held out. Of the fit half only tokens of one half of the types are
+            then used, of the confirm half only those of the other.
+        by_token: whether each concept is decided by the one token it looks at; none given: unknown, taken for no.
+
+    Raises:
+        InputError: a pair or kind of pair asked for does not exist.
+        DegenerateError: no pair is testable, or one half has no document.
+    """
+    choice = choice or Choice()
+    kinds, lags = kinds or ["user"] * labels.n_concepts, lags or [0] * labels.n_concepts
+    fit_doc = is_fit(doc_key, settings.seed)
+    masks: dict[Half, np.ndarray] = {"fit": fit_doc[doc], "confirm": ~fit_doc[doc]}
+    if settings.heldout_types:
+        assert types is not None
+        to_confirm = is_confirm_type(types, settings.seed)
+        masks = {"fit": masks["fit"] & ~to_confirm, "confirm": masks["confirm"] & to_confirm}
+    parts = {half: labels.take(mask) for half, mask in masks.items()}
+    counts: dict[Half, QuadrantCounts] = {
+        half: count_quadrants(parts[half], doc[mask]) for half, mask in masks.items()
+    }
+    wanted = None if choice.named is None else _indices(choice.named, names)
+    index, excluded, _ = _testable(counts, labels.n_concepts, settings, wanted)
+    index = index[choice.within(pair_kinds(kinds, lags, all_pairs(labels.n_concepts)[index], by_token))]
+    drawn = choice.draw(
+        pair_kinds(kinds, lags, all_pairs(labels.n_concepts)[index], by_token),
+        np.minimum(counts["fit"].n_tokens[index].min(1), counts["confirm"].n_tokens[index].min(1)),
+        all_pairs(labels.n_concepts)[index],
+        settings.max_pairs,
+        np.random.default_rng([settings.seed, 7]),
+    )
+    n_testable = len(index)
+    pairs = all_pairs(labels.n_concepts)[index[drawn.index]]
+    plans: dict[Half, HalfPlan] = {}
+    for half, mask in masks.items():
+        key = doc_key[doc[mask]]
+        token_hash = splitmix64(key ^ splitmix64(pos[mask].astype(np.uint64)))
+        sampled = [
+            sample_tokens(parts[half], pairs, doc[mask], token_hash, limit=limit)
+            for limit in (SAMPLE, RELAY_SAMPLE)
+        ]
+        plans[half] = HalfPlan(half, parts[half], key, *sampled)
+    # shifted bits: the low ones already chose the half
+    batch = (splitmix64(plans["confirm"].doc_key >> np.uint64(1)) % np.uint64(N_BATCHES)).astype(np.int64)
+    study = Study(
+        pairs=pairs, fit=plans["fit"], confirm=plans["confirm"], plan=ConfirmPlan.of(plans["confirm"].sample, batch),
+        n_twins=settings.twins, seed=settings.seed, twin_ks=settings.twin_ks,
+        controls=settings.controls, spikes=settings.spikes,
+    )  # fmt: skip
+    return PlannedStudy(
+        study=study,
+        tested=Tested(
+            pairs, labels.n_concepts, plans["confirm"].sample.n_natural[:, 0], settings.q, settings.fdr
+        ),
+        n_testable=n_testable,
+        excluded=excluded,
+        inclusion=drawn.inclusion,
+        block=drawn.block,
+        choice=choice,
+        duplicate_of=duplicates(labels),
+        docs={"fit": np.flatnonzero(fit_doc), "confirm": np.flatnonzero(~fit_doc)},
+        rows={half: np.flatnonzero(mask) for half, mask in masks.items()},
+    )
+
+
+def _indices(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> np.ndarray:
+    place = {name: index for index, name in enumerate(names)}
+    unknown = sorted({name for pair in pairs for name in pair if name not in place})
+    if unknown:
+        close = near(unknown[0], names, 3) or names[:3]
+        raise InputError(
+            f"pairs: {unknown[0]!r} is none of the {len(names)} concepts (such as {', '.join(map(repr, close))}); "
+            "run.pairs() and Concepts.names list them."
+        )
+    same = [a for a, b in pairs if a == b]
+    if same or not pairs:
+        raise InputError(
+            f"pairs: {'a concept with itself: ' + repr(same[0]) if same else 'the list is empty'}."
+        )
+    return np.array([[place[a], place[b]] for a, b in pairs], np.int64)
+
+
+def _testable(
+    counts: dict[Half, QuadrantCounts], n_concepts: int, settings: Settings, chosen: np.ndarray | None
+) -> tuple[np.ndarray, dict[str, int], int]:
+    found = testable_pairs(counts["fit"], counts["confirm"], min_support=settings.min_support)
+    index = found.index
+    if chosen is not None:
+        low, high = np.sort(chosen, axis=1).T
+        wanted = low * n_concepts - low * (low + 1) // 2 + high - low - 1
+        index = np.intersect1d(index, wanted)
+    if not len(index):
+        best = max(
+            (int(np.minimum(counts["fit"].n_tokens[p], counts["confirm"].n_tokens[p]).min()) for p in range(len(
+                counts["fit"].n_tokens))), default=0,
+        )  # fmt: skip
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in found.excluded.items() if n)
+        raise DegenerateError(
+            f"No testable pair: of {n_concepts * (n_concepts - 1) // 2:,} pairs of concepts none has {settings.min_support} "
+            f"tokens from {MIN_DOCS} documents in every quadrant of both halves ({reasons or 'no pair asked for'}; the best "
+            f"pair's emptiest quadrant holds {best:,}). Raise max_tokens, use a longer corpus or broader concepts, or lower "
+            "min_support."
+        )
+    return index, found.excluded, len(index)
+
+
+def duplicates(labels: LabelColumns) -> Int[np.ndarray, " concept"]:
+    """Representative of each concept: the first whose labels correlate above 0.95 with it, through any chain."""
+    matrix = labels.matrix().astype(np.int64)
+    together = np.asarray((matrix.T @ matrix).todense()).astype(float)
+    n, size = float(labels.n_tokens), together.diagonal()
+    covariance = together / n - np.outer(size, size) / n**2
+    spread = np.sqrt(np.maximum(covariance.diagonal(), 0.0))
+    scale = np.outer(spread, spread)
+    correlation = np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), 0.0)
+    representative = np.arange(labels.n_concepts)
+    for a, b in zip(*np.nonzero(np.triu(correlation > DUPLICATE_CORRELATION, 1)), strict=True):
+        low, high = sorted((representative[a], representative[b]))
+        representative[representative == high] = low
+    return representative
+
+
+def complements(labels: LabelColumns) -> list[tuple[int, int]]:
+    """Pairs of concepts of which one holds exactly where the other does not, such as the two values of a column."""
+    size = np.diff(labels.indptr)
+    members: dict[int, list[int]] = {}
+    for concept, n_tokens in enumerate(size.tolist()):
+        members.setdefault(n_tokens, []).append(concept)
+    likely = [
+        (a, b)
+        for a, n_tokens in enumerate(size.tolist())
+        for b in members.get(labels.n_tokens - n_tokens, [])
+        if a < b
+    ]
+    if not likely:
+        return []
+    first, second = (labels.matrix()[:, [pair[side] for pair in likely]] for side in (0, 1))
+    together = np.asarray(first.multiply(second).sum(0)).ravel()
+    return [pair for pair, n_both in zip(likely, together.tolist(), strict=True) if n_both == 0]
+
+
+def pair_kinds(
+    kinds: Sequence[str],
+    lags: Sequence[int],
+    pairs: Int[np.ndarray, "pair 2"],
+    by_token: Sequence[bool] = (),
+) -> list[str]:
+    """A word for each pair: the kinds of its concepts, and how far apart they look.
+
+    Two sets of token types, looked up at one token, meet in a set of token types again. That is linear in the token's
+    embedding, so such a pair, "same token", is not one of two concepts that merely hold at the same position.
+
+    Args:
+        kinds: of the concepts.
+        lags: tokens back that each concept looks.
+        pairs: of concepts.
+        by_token: whether each concept is decided by the one token it looks at; none given: unknown, taken for no.
+    """
+    words: list[str] = []
+    by_token = by_token or [False] * len(kinds)
+    for row in pairs.tolist():
+        a, b = int(row[0]), int(row[1])
+        left, right = sorted((kinds[a], kinds[b]))
+        reach = abs(lags[a] - lags[b])
+        near = "same token" if by_token[a] and by_token[b] else "same position"
+        words.append(f"{left} × {right}, " + (f"lag {reach}" if reach else near))
+    return words
+
+
+def counts_of(planned: PlannedStudy) -> dict[str, Any]:
+    """The `concepts` section of summary.json."""
+    n = planned.tested.n_concepts
+    return {
+        "n": n,
+        "n_pairs": n * (n - 1) // 2,
+        "n_testable": planned.n_testable,
+        "n_tested": len(planned.tested.pairs),
+        "untestable": planned.excluded,
+        "choice": planned.choice.record() or [planned.choice.rule],
+        "block": None
+        if planned.block is None
+        else asdict(planned.block) | {"inclusion": planned.block.inclusion},
+    }

@@ -1,0 +1,360 @@
+"""What is analysed: activations, labels and the study planned on them, from a model and a corpus or from arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from probekit.analysis import progress
+from probekit.analysis.array_inputs import GivenArrays
+from probekit.analysis.backends import RemoteModel, RemoteSource
+from probekit.analysis.design import PlannedStudy, complements, counts_of, pair_kinds, plan_study
+from probekit.analysis.settings import Settings
+from probekit.analysis.source import ArraySource, ModelSource, Source
+from probekit.arguments import as_concepts
+from probekit.errors import DegenerateError, InputError
+from probekit.evidence.pair_sampling import Choice
+from probekit.fingerprint import of_array
+from probekit.model.host import Host, Reader, load_host
+from probekit.probes.pairs import LabelColumns, splitmix64
+from probekit.storage.cache import cached_texts
+from probekit.text.concepts.concepts import Concepts
+from probekit.text.concepts.labels import Labels
+from probekit.text.corpus import Corpus, as_corpus
+from probekit.text.tokens import Tokens
+
+MIN_DOCS_TOTAL = 2
+TYPES_NOTE = (
+    "Token types were held out: readouts were fitted on tokens of one half of the types and judged on tokens of the other "
+    "half, in other documents. A concept that is one token type cannot be tested so."
+)
+
+
+def coding_note(labels: LabelColumns, names: Sequence[str]) -> list[str]:
+    """What must be said where a concept stands in the set together with its complement; nothing where none does."""
+    found = complements(labels)
+    if not found:
+        return []
+    a, b = found[0]
+    return [
+        f"{names[b]!r} holds exactly where {names[a]!r} does not"
+        + (f" ({len(found)} such pairs of concepts)" if len(found) > 1 else "")
+        + ". A∧C and ¬A∧C differ by C alone, so both stand for one interaction, and the same neurons are chosen for both. "
+        "But a readout is fitted to the one quadrant where both of its concepts hold: d′ and the decision differ between "
+        "the two codings, at times severalfold. Count such pairs once, or leave one of the two concepts out."
+    ]
+
+
+NO_TWINS_NOTE = "No random twin was asked for (twins=0): nothing is said about computation."
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is analysed: where activations come from and what the summary says of them."""
+
+    source: Source
+    """Activations of each half."""
+    layers: list[int]
+    """Layers to measure."""
+    n_neurons: int
+    """Neurons of a layer."""
+    n_params: Callable[[int], int]
+    """Weights that act at a layer's neurons."""
+    bits: Callable[[int], int | float]
+    """Bits of a stored weight of those that act at a layer's neurons."""
+    model: dict[str, Any]
+    """The `model` section of summary.json."""
+    corpus: dict[str, Any]
+    """Its `corpus` section."""
+    concepts: dict[str, Any]
+    """Its `concepts` section."""
+    names: Sequence[str]
+    """Name of each concept."""
+    kinds: Sequence[str]
+    """Kind of each tested pair."""
+    planned: PlannedStudy
+    """The study."""
+    notes: list[str]
+    """What the reader must know before any number."""
+    tokens: Tokens | None = None
+    """The token block, where there is one."""
+    tokenizer: Any | None = None
+    """The tokenizer, where there is one."""
+    labels: Labels | None = None
+    """Labels of all counted tokens, where there are tokens."""
+    descriptions: Sequence[str] = ()
+    """When each concept holds, in words."""
+    remote: RemoteSource | None = None
+    """How a worker on another machine opens the source, where it can."""
+
+    def fingerprint(self) -> str:
+        """Digest of the tokens, labels, pairs and weights the stages are computed from."""
+        study = self.planned.study
+        parts = [str(self.corpus["fingerprint"]), str(self.model), *self.names, of_array(study.pairs)]
+        for half in (study.fit, study.confirm):
+            parts += [
+                of_array(a) for a in (half.labels.indptr, half.labels.tokens, half.doc_key, half.sample.ptr)
+            ]
+        for layer in self.layers:
+            mlp = self.source.weights(layer)
+            parts += (
+                [] if mlp is None else [of_array(mlp.weight.cpu().numpy()), of_array(mlp.bias.cpu().numpy())]
+            )
+        return hashlib.blake2b("\n".join(parts).encode(), digest_size=32).hexdigest()
+
+
+def cached(corpus: Corpus) -> Corpus:
+    """The same corpus with its texts in memory, which are kept in the cache folder where they are slow to gather."""
+    if corpus.cache_key is None:
+        return corpus
+    return replace(corpus.with_texts(cached_texts(corpus.cache_key, corpus.texts)), cache_key=None)
+
+
+def model_subject(
+    model: Any,
+    corpus: Any,
+    concepts: Any,
+    layers: list[int] | None,
+    choice: Choice,
+    settings: Settings,
+    device: str,
+    report: progress.Report,
+    *,
+    dtype: str | None = None,
+    tokenizer: Any | None = None,
+    host: Host | None = None,
+) -> Subject:
+    """Load the model, read the corpus, label it and plan the study.
+
+    Args:
+        model: as in `analyze`, as all others.
+        corpus: see there.
+        concepts: see there.
+        layers: see there.
+        choice: which pairs are tested.
+        settings: what is read and measured.
+        device: see there.
+        report: told of the progress.
+        dtype: see there.
+        tokenizer: see there.
+        host: the model where it is loaded already.
+
+    Raises:
+        InputError: a layer, pair, corpus or concept that cannot be used.
+        ModelError: the model cannot be loaded or fails the proof of its sites.
+    """
+    texts = as_corpus(corpus)  # a corpus that cannot be found is refused before a model is loaded
+    if host is None:
+        host = load_host(model, device=device, dtype=dtype, tokenizer=tokenizer)
+    chosen = list(range(host.n_layers)) if layers is None else layers
+    if not chosen:
+        raise InputError("layers: the list is empty; give at least one layer, or None for all.")
+    for layer in chosen:
+        host.check_layer(layer)
+    texts = cached(texts)
+    tokens = read_tokens(texts, host, settings, report)
+    if tokens.n_docs < MIN_DOCS_TOTAL:
+        raise DegenerateError(
+            f"{texts.name}: {tokens.n_docs} document within {settings.max_tokens:,} tokens; wanted many, since documents "
+            "are split into a fit and a confirm half. Raise max_tokens, or split the text (doc_sep=)."
+        )
+    chosen_concepts = concepts_of(concepts, host.tokenizer, tokens, texts)
+    labelled = chosen_concepts.label(tokens)
+    planned = _plan(labelled, doc_keys(tokens), settings, choice, tokens.ids[tokens.counted])
+    n_fit = planned.study.fit.labels.n_tokens
+    rows = planned.rows if settings.heldout_types else None
+    return Subject(
+        source=ModelSource(host, tokens, planned.docs, rows),
+        layers=chosen,
+        n_neurons=host.d_mlp,
+        n_params=lambda layer: host.mlp(layer).n_params,
+        bits=host.bits_at,
+        model={
+            "name": host.name, "n_layers": host.n_layers, "d_model": host.d_model, "d_mlp": host.d_mlp,
+            "activation": host.activation, "gated": host.gated, "dtype": str(host.dtype).removeprefix("torch."),
+            "device": host.device.type, **({"stored": host.stored} if host.stored else {}),
+        },
+        corpus={
+            "name": tokens.name, "fingerprint": tokens.fingerprint, "n_tokens_fit": n_fit,
+            "n_tokens_confirm": planned.study.confirm.labels.n_tokens, "n_docs": tokens.n_docs,
+            "context": int(tokens.ids.shape[1]),
+            "bos_id": tokens.bos_id, **reading_of(texts, tokens, host.tokenizer),
+        },
+        concepts=counts_of(planned),
+        names=labelled.names,
+        kinds=pair_kinds(labelled.kinds, labelled.lags, planned.study.pairs, labelled.by_token),
+        planned=planned,
+        notes=[
+            *host.notes,
+            *([NO_TWINS_NOTE] if settings.twins == 0 else []),
+            *([TYPES_NOTE] if settings.heldout_types else []),
+            *coding_note(LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens), labelled.names),
+            *text_notes(texts, tokens, host.tokenizer),
+        ],
+        tokens=tokens,
+        tokenizer=host.tokenizer,
+        labels=labelled,
+        descriptions=chosen_concepts.descriptions,
+        remote=RemoteModel(str(model), host.device.type, dtype, tokens, planned.docs, rows)
+        if isinstance(model, str | Path) else None,
+    )  # fmt: skip
+
+
+def read_tokens(corpus: Corpus, reader: Host | Reader, settings: Settings, report: progress.Report) -> Tokens:
+    """The tokens that a run reads.
+
+    Args:
+        corpus: the text.
+        reader: how the model reads text.
+        settings: how much of it.
+        report: told of the progress.
+    """
+    return corpus.tokenize(
+        reader.tokenizer, context=min(settings.context, reader.context), max_tokens=settings.max_tokens,
+        bos_id=reader.bos_id, skip_first=settings.skip_first,
+        progress=lambda done, total: report("tokenizing", done, total),
+    )  # fmt: skip
+
+
+def reading_of(corpus: Corpus, tokens: Tokens, tokenizer: Any | None) -> dict[str, Any]:
+    """What the summary says of how the text was read: column, rows left out, what is not counted.
+
+    Args:
+        corpus: the text.
+        tokens: what was read of it.
+        tokenizer: of the model; None where there is none, and so no token is known as special.
+    """
+    held: dict[str, Any] = {
+        "column": corpus.column,
+        "n_rows_left_out": corpus.n_left_out,
+        "skip_first": tokens.skip_first,
+        "special_tokens": {
+            _spelt(tokenizer, index): n_times for index, n_times in tokens.special_in_text().items()
+        },
+    }
+    skipped = f"the first {tokens.skip_first} after the start mark, " if tokens.skip_first else ""
+    special = (
+        "special tokens wherever they stand" if tokenizer is not None else "(no tokenizer, no special tokens)"
+    )
+    policy = "one document a row, start mark first if there is one, right-padded; never counted: start mark, "
+    return {**held, "policy": f"{policy}{skipped}{special}, padding"}
+
+
+def text_notes(corpus: Corpus, tokens: Tokens, tokenizer: Any | None) -> list[str]:
+    """What a reader must know of the text before any number.
+
+    Args:
+        corpus: the text.
+        tokens: what was read of it.
+        tokenizer: of the model, if it has one.
+    """
+    notes: list[str] = []
+    if corpus.column is not None:
+        left_out = (
+            f"; {corpus.n_left_out:,} rows without a text there were left out" if corpus.n_left_out else ""
+        )
+        notes.append(f"The text is column {corpus.column!r} of {corpus.name}{left_out}.")
+    special = {_spelt(tokenizer, index): n for index, n in tokens.special_in_text().items()}
+    if special:
+        shown = ", ".join(f"{word} {n:,} times" for word, n in list(special.items())[:5])
+        notes.append(
+            f"Special tokens stand inside the documents ({shown}{', …' if len(special) > 5 else ''}): the model reads them "
+            "as such, and they are never counted."
+        )
+    return notes
+
+
+def _spelt(tokenizer: Any | None, index: int) -> str:
+    return str(index) if tokenizer is None else str(tokenizer.convert_ids_to_tokens(index))
+
+
+def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens, corpus: Corpus) -> Concepts:
+    """The set a user means: None or "default", a TOML file, or a `Concepts` itself.
+
+    Raises:
+        InputError: it is none of these, or the defaults are wanted without a tokenizer.
+    """
+    concepts = as_concepts(concepts)
+    if concepts is None or (isinstance(concepts, str) and concepts == "default"):
+        if tokenizer is None:
+            raise InputError(
+                "concepts: the defaults need a tokenizer and this model has none; pass concepts=Concepts.from_vocab(...)."
+            )
+        return Concepts.defaults(tokenizer, tokens)
+    if isinstance(concepts, str | Path):
+        return Concepts.from_toml(concepts, tokenizer, tokens, corpus)
+    return concepts
+
+
+def doc_keys(tokens: Tokens) -> np.ndarray:
+    """A hash of each document's token ids: equal documents fall into the same half."""
+    keys = [
+        hashlib.blake2b(row[:length].tobytes(), digest_size=8).digest()
+        for row, length in zip(tokens.ids, tokens.lengths, strict=True)
+    ]
+    return np.frombuffer(b"".join(keys), np.uint64)
+
+
+def _plan(
+    labelled: Labels, doc_key: np.ndarray, settings: Settings, choice: Choice, types: np.ndarray
+) -> PlannedStudy:
+    columns = LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens)
+    return plan_study(
+        columns, labelled.doc, labelled.pos, doc_key, settings,
+        choice, labelled.names, labelled.kinds, labelled.lags, types, labelled.by_token,
+    )  # fmt: skip
+
+
+def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Subject:
+    """Plan the study on given arrays; without inputs and weights no twin can be made, and a note says so."""
+    can_twin = given.inputs is not None and given.weights is not None
+    notes = given.told()
+    if settings.twins == 0:
+        notes.append(NO_TWINS_NOTE)
+    elif not can_twin:
+        notes.append(
+            "No inputs and weights were given, so no random twin could be made: nothing is said about computation."
+        )
+        settings = replace(settings, twins=0)
+    columns = LabelColumns.from_dense(given.labels)
+    n_docs = int(given.doc[-1]) + 1
+    # hashed twice: the position is hashed once, and document d at position p must not meet document p at d
+    keys = splitmix64(splitmix64(np.arange(n_docs, dtype=np.uint64)))
+    kinds, lags = ["user"] * len(given.names), [0] * len(given.names)
+    planned = plan_study(
+        columns, given.doc, given.pos, keys, settings, choice, given.names, kinds, lags, given.types
+    )
+    if settings.heldout_types:
+        notes.append(TYPES_NOTE)
+    notes += coding_note(columns, given.names)
+    mlp = given.weights
+    n_neurons = given.neurons.shape[1]
+    n_params = mlp.n_params if mlp is not None else n_neurons
+    n_fit = planned.study.fit.labels.n_tokens
+    return Subject(
+        source=ArraySource(given.neurons, given.inputs, mlp, planned.rows),
+        layers=[0],
+        n_neurons=n_neurons,
+        n_params=lambda layer: n_params,
+        bits=lambda layer: 32.0 if mlp is None else float(mlp.bits),
+        model={
+            "name": "arrays", "n_layers": 1, "d_model": None if given.inputs is None else given.inputs.shape[1],
+            "d_mlp": n_neurons, "activation": None if mlp is None else mlp.activation,
+            "gated": None if mlp is None else mlp.gated, "dtype": "float32", "device": "cpu",
+        },
+        corpus={
+            "name": "arrays", "fingerprint": given.digest(), "n_tokens_fit": n_fit,
+            "n_tokens_confirm": planned.study.confirm.labels.n_tokens, "n_docs": n_docs, "context": None, "bos_id": None,
+            "policy": "every row given is counted",
+        },
+        concepts=counts_of(planned),
+        names=given.names,
+        kinds=pair_kinds(kinds, lags, planned.study.pairs),
+        planned=planned,
+        notes=notes,
+    )  # fmt: skip

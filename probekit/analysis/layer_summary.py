@@ -1,0 +1,281 @@
+"""From a layer's measurements to its tables and its row of summary.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from probekit.analysis.design import PlannedStudy
+from probekit.analysis.passes import LayerMeasure
+from probekit.analysis.planned import DECIDING_K
+from probekit.evidence import census
+from probekit.evidence.at_least import Calibration, group_bounds, summary_of
+from probekit.evidence.audit import audit
+from probekit.evidence.contrast import Contrast
+from probekit.evidence.decide import Decision, decide, decide_twins, twin_p_values
+from probekit.evidence.floor import floor
+from probekit.evidence.nonnull import non_null
+from probekit.evidence.nulls import MIN_TWINS
+from probekit.evidence.spikein import sensitivity
+from probekit.evidence.spread import classify, coherence
+from probekit.evidence.tables import pair_table, path_rows
+
+CONTROL_NAMES = (("isotropic", "isotropic"), ("shuffle", "shuffled"))
+"""Further kinds of twins, and what stands in the names of their counts."""
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One layer, decided."""
+
+    layer: int
+    """Layer index."""
+    row: dict[str, Any]
+    """Its row of summary.json."""
+    pairs: pd.DataFrame
+    """One row a tested pair at the deciding k."""
+    paths: pd.DataFrame
+    """One row a pair and other k."""
+
+
+def judge(
+    measure: LayerMeasure,
+    planned: PlannedStudy,
+    *,
+    names: Sequence[str],
+    kinds: Sequence[str],
+    n_params: int,
+    bits_stored: float,
+) -> LayerResult:
+    """Decide every pair of a layer and count."""
+    tested = planned.tested
+    neurons = measure.by_k[DECIDING_K]
+    twins = measure.twins.get(DECIDING_K, [])
+    decision = decide(neurons, twins, _matched(measure), tested)
+    computed = decision.computed
+    classes = (
+        None
+        if computed is None
+        else classify(
+            computed, measure.spread, measure.readouts, tested.pairs, planned.duplicate_of, measure.n_neurons
+        )
+    )
+    natural = planned.study.confirm.sample.n_natural
+    table = pair_table(
+        layer=measure.layer, names=names, tested=tested, n_natural=natural, k=DECIDING_K, readouts=measure.readouts,
+        neurons=neurons, input_site=measure.input_site, pre=measure.pre, linear=measure.linear, twins=twins,
+        best=measure.best, spread=measure.spread, decision=decision, classes=classes, kind=kinds,
+        inclusion=planned.inclusion, overlap=measure.overlap,
+    )  # fmt: skip
+    paths = [
+        path_rows(
+            layer=measure.layer, names=names, tested=tested, k=k if k else measure.n_neurons, contrast=contrast,
+            decision=decide(contrast, measure.twins.get(k, []), [], tested),
+        )
+        for k, contrast in measure.by_k.items()
+        if k != DECIDING_K
+    ]  # fmt: skip
+    row: dict[str, Any] = {
+        "layer": measure.layer,
+        "n_neurons": measure.n_neurons,
+        "n_tested": len(tested.pairs),
+        "n_twins": len(twins),
+        **{f"n_{name}": n for name, n in census.rung_counts(decision, measure.spread, classes).items()},
+        "n_dedicated": None if classes is None else int((classes.dedicated & computed).sum()),
+        "n_distinct": None if classes is None else classes.n_distinct,
+        "effective_rank": None if classes is None else classes.effective_rank,
+        "features_per_neuron": None if classes is None else classes.features_per_neuron,
+        "n_conjunctive": None if computed is None else int((computed & measure.spread.conjunctive).sum()),
+        "n_undecidable": int((~neurons.decidable).sum()),
+        "coherence": None
+        if computed is None
+        else coherence(measure.readouts, computed & ~_duplicates(planned), measure.n_neurons),
+        **{
+            f"n_above_{name}": _above(measure.controls[kind], neurons, planned)
+            for kind, name in CONTROL_NAMES
+        },
+        "effect_levels": list(census.EFFECT_LEVELS),
+        "effect": {
+            "neurons": census.effect_quantiles(neurons.d_prime),
+            "input": None
+            if measure.input_site is None
+            else census.effect_quantiles(measure.input_site.d_prime),
+            "pre": None if measure.pre is None else census.effect_quantiles(measure.pre.d_prime),
+            "linear": None if measure.linear is None else census.effect_quantiles(measure.linear.d_prime),
+            "twins": census.effect_quantiles(np.concatenate([t.d_prime for t in twins])) if twins else None,
+            **{
+                kind: census.effect_quantiles(np.concatenate([t.d_prime for t in held])) if held else None
+                for kind, held in measure.controls.items()
+            },
+        },
+        "by_k": _by_k(measure, planned),
+        "total": None
+        if computed is None
+        else census.in_all(computed, planned.inclusion, planned.n_testable, tested.pairs, planned.block),
+        "sensitivity": sensitivity(neurons, measure.spiked, planned.study.spiked_at, twins, tested),
+    }
+    row |= _against_twins(measure, planned, decision, kinds)
+    row["groups"] = _groups(
+        row["groups"],
+        census.group_counts(decision, classes, measure.spread, kinds),
+        kinds,
+        _bounds(row, decision, kinds),
+    )
+    row["floor"] = floor(
+        len(tested.pairs), len(twins), tested.q, fdr=tested.fdr, d_twins=_without_relays(twins)
+    )
+    capacity = audit(
+        n_neurons=measure.n_neurons, n_params=n_params, bits_stored=bits_stored, n_tested=len(tested.pairs),
+        excess_low=row["excess_low"] or 0.0,
+    )  # fmt: skip
+    row["capacity"] = capacity.as_dict()
+    row["statement"] = census.statement(row)
+    return LayerResult(measure.layer, row, table, pd.concat(paths, ignore_index=True))
+
+
+def _groups(
+    against: list[dict[str, Any]],
+    counts: dict[str, dict[str, int | None]],
+    kinds: Sequence[str],
+    bounds: Mapping[str, int],
+) -> list[dict[str, Any]]:
+    """The census of each kind of pair: its counts on every rung beside its mean z, which is null where no twin ran."""
+    nothing = dict.fromkeys(("mean_z", "twin_low", "twin_high"))
+    measured = {group["kind"]: group for group in against}
+    return [
+        {
+            "kind": kind,
+            "n_tested": sum(k == kind for k in kinds),
+            "n_at_least": bounds.get(kind),
+            **nothing,
+            **measured.get(kind, {}),
+            **held,
+        }
+        for kind, held in counts.items()
+    ]
+
+
+def _bounds(row: Mapping[str, Any], decision: Decision, kinds: Sequence[str]) -> Mapping[str, int]:
+    """At least so many of each kind are computed, all kinds at once; empty where nothing is claimed."""
+    held = row["at_least"]
+    if held is None or held["lambda"] is None or decision.p_decision is None:
+        return {}
+    calibration = Calibration(held["lambda"], held["level"], held["n_twins"], len(kinds))
+    return group_bounds(decision.p_decision, kinds, calibration)
+
+
+def _without_relays(twins: Sequence[Contrast]) -> np.ndarray | None:
+    held = [twin.d_relay for twin in twins if twin.d_relay is not None]
+    return np.stack(held) if held and len(held) == len(twins) else None
+
+
+def _matched(measure: LayerMeasure) -> list[tuple[Contrast, Contrast]]:
+    """Readouts at the neurons beside linear readouts of the same budget: as many coordinates, or all of them."""
+    held: list[tuple[Contrast, Contrast]] = []
+    if measure.pre is not None:
+        held.append((measure.by_k[DECIDING_K], measure.pre))
+    if measure.input_site is not None:
+        held.append((measure.by_k[0], measure.input_site))
+    return held
+
+
+def _above(controls: list[Contrast], neurons: Contrast, planned: PlannedStudy) -> int | None:
+    """Pairs above twins of another kind, by the rule of the rung above plain twins; None where too few were run."""
+    if len(controls) < MIN_TWINS:
+        return None
+    _, p, _ = twin_p_values(neurons.d_prime, np.stack([t.d_prime for t in controls]), planned.tested)
+    return int((planned.tested.adjusted(p) <= planned.tested.q).sum())
+
+
+def _duplicates(planned: PlannedStudy) -> np.ndarray:
+    """Pairs whose concepts are stood for by those of an earlier pair."""
+    held = np.sort(planned.duplicate_of[planned.tested.pairs], axis=1)
+    _, first = np.unique(held, axis=0, return_index=True)
+    later = np.ones(len(held), bool)
+    later[first] = False
+    return later
+
+
+def _against_twins(
+    measure: LayerMeasure, planned: PlannedStudy, decision: Decision, kinds: Sequence[str]
+) -> dict[str, Any]:
+    """Everything that sets the layer beside its twins; nulls where none ran."""
+    twins = measure.twins.get(DECIDING_K, [])
+    if decision.z is None or decision.p_decision is None:
+        nothing = (
+            "twin_rate", "n_excess", "excess_low", "excess_high", "share_low_p", "share_high_p", "n_nonnull_low", "nonnull",
+            "at_least", "n_at_least",
+        )  # fmt: skip
+        return {"twins": None, "groups": [], "tails": [], **dict.fromkeys(nothing)}
+    in_place = decide_twins(twins, planned.tested)
+    counts: list[dict[str, int | None]] = []
+    for twin, spread, readouts in zip(in_place, measure.twin_spreads, measure.twin_readouts, strict=True):
+        assert twin.computed is not None
+        classes = classify(
+            twin.computed, spread, readouts, planned.tested.pairs, planned.duplicate_of, measure.n_neurons
+        )
+        counts.append(census.rung_counts(twin, spread, classes))
+    twin_computed = [int(c["computed"] or 0) for c in counts]
+    n_tested = len(planned.tested.pairs)
+    assert decision.computed is not None
+    excess, low, high = census.excess_interval(int(decision.computed.sum()), twin_computed)
+    twin_p = [t.p_decision for t in in_place if t.p_decision is not None]
+    tails = census.tail_table(decision.p_decision, twin_p)
+    # a pair that is null in one test may be far from null in the other: the twins' smaller p is what such pairs have
+    nonnull = non_null(decision.p_decision, [_parts(t).min(0) for t in in_place])
+    bound = summary_of(_parts(decision), [_parts(t) for t in in_place])
+    shown = next(row for row in tails if row["t"] == census.TAIL_SHOWN)
+    return {
+        "twins": census.twin_ladder(counts),
+        "groups": census.group_table(decision.z, kinds),
+        "tails": tails,
+        "twin_rate": float(np.mean(twin_computed)) / n_tested,
+        "n_excess": excess,
+        "excess_low": low,
+        "excess_high": high,
+        "share_low_p": shown["low"],
+        "share_high_p": shown["high"],
+        "n_nonnull_low": nonnull.n_low,
+        "nonnull": asdict(nonnull),
+        "at_least": bound,
+        "n_at_least": bound["n_low"],
+    }
+
+
+def _parts(decision: Decision) -> np.ndarray:
+    """The p-values that a computed pair must pass, one row each."""
+    assert decision.p_relay is not None
+    assert decision.p_pair is not None
+    return np.stack([decision.p_relay, decision.p_pair])
+
+
+def _by_k(measure: LayerMeasure, planned: PlannedStudy) -> list[dict[str, Any]]:
+    """Counts against plain twins at every size for which twins were confirmed, on the pooled and on the balanced d′.
+
+    Relays are removed at the deciding size only, so nothing is called computed here.
+    """
+    return [
+        {"k": k or "all", "form": form, **_counts(measure.by_k[k], twins, planned, form)}
+        for k, twins in measure.twins.items()
+        for form in ("pooled", "balanced")
+    ]
+
+
+def _counts(neurons: Contrast, twins: list[Contrast], planned: PlannedStudy, form: str) -> dict[str, Any]:
+    def values(contrast: Contrast) -> np.ndarray:
+        return contrast.d_prime if form == "pooled" else contrast.d_balanced
+
+    tested = planned.tested
+    _, p_twin, p_pair = twin_p_values(values(neurons), np.stack([values(t) for t in twins]), tested)
+    return {
+        "n_above_plain": int((tested.adjusted(p_twin) <= tested.q).sum()),
+        "n_specific_plain": int((tested.adjusted(np.maximum(p_twin, p_pair)) <= tested.q).sum()),
+        "share_low_p_twin": float((p_twin <= census.TAIL_SHOWN).mean()),
+        "share_high_p_twin": float((p_twin >= 1 - census.TAIL_SHOWN).mean()),
+        "share_low_p": float((p_pair <= census.TAIL_SHOWN).mean()),
+        "share_high_p": float((p_pair >= 1 - census.TAIL_SHOWN).mean()),
+    }

@@ -1,0 +1,377 @@
+"""Measure a group of layers: two passes over the fit half, one over the confirm half, nothing kept but sums.
+
+Pass A leaves shared moments for every site (neurons, pre-activations, input, linearised layer, twins), from which come
+the supports; pass B the quadrant-balanced refit on them; pass C what the readouts do on documents they have not seen.
+All sites of a layer go through the same code, and every pass can be killed and taken up again (`checkpoint`). Axes: token
+neuron pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probekit.analysis.planned import DECIDING_K, HalfPlan, Study
+from probekit.analysis.sites import CONTROLS, N_FOLDS, Layer, Site, SiteSums
+from probekit.analysis.source import LayerBlock, Source
+from probekit.evidence.contrast import Contrast
+from probekit.evidence.spread import Spread
+from probekit.probes.lists import token_lists
+from probekit.probes.moments import fold_of, require_finite
+from probekit.probes.refit import Readouts
+from probekit.probes.removal import Rows
+from probekit.probes.tiles import TILE, retile
+from probekit.storage.checkpoint import Keeper, Pass
+from probekit.storage.named_arrays import Arrays, below, under
+
+CALIBRATION_TOKENS = 50_000
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is running, tokens done, tokens in all)."""
+
+
+@dataclass(frozen=True)
+class LayerMeasure:
+    """Everything the confirm half says about one layer."""
+
+    layer: int
+    """Layer index."""
+    n_neurons: int
+    """Width."""
+    readouts: Readouts
+    """Deciding readouts."""
+    by_k: dict[int, Contrast]
+    """Readouts at the neurons by size; 0 is all neurons."""
+    best: Contrast
+    """Best single neuron of each deciding support."""
+    spread: Spread
+    """How the deciding readouts are spread."""
+    input_site: Contrast | None
+    """Ridge readouts of the MLP input."""
+    pre: Contrast | None
+    """Deciding size on the pre-activations."""
+    linear: Contrast | None
+    """Deciding size on the linearised layer."""
+    twins: dict[int, list[Contrast]]
+    """Contrasts of every PC-sign twin by size."""
+    twin_readouts: list[Readouts]
+    """Deciding readouts of every twin."""
+    twin_spreads: list[Spread]
+    """How the twins' readouts are spread."""
+    controls: dict[str, list[Contrast]]
+    """Contrasts of every twin of the further kinds at the deciding size."""
+    spiked: dict[float, Contrast]
+    """The spiked pairs at the deciding size, by amplitude."""
+    overlap: np.ndarray | None
+    """Channel overlap of every pair by the weights alone."""
+    values: np.ndarray
+    """Deciding readout at every sampled token of the confirm half, fp32 [entry]."""
+
+
+def measure_layers(
+    source: Source,
+    layers: list[int],
+    study: Study,
+    progress: Progress | None = None,
+    keep: Keeper | None = None,
+) -> Iterator[LayerMeasure]:
+    """Measure some layers together: each half is forwarded for all of them at once.
+
+    Args:
+        source: their activations.
+        layers: the layers, at least one.
+        study: what is measured.
+        progress: told of every tile.
+        keep: where the passes are kept, to be taken up again after a kill; None keeps nothing.
+    """
+    keep = Keeper() if keep is None else keep
+    held = {
+        layer: Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), study=study)
+        for layer in layers
+    }
+    with torch.inference_mode():
+        calibrated = _calibrate(source, held, keep.open("calibration"))
+        _passes(source, held, study, keep, progress, calibrated)
+    for layer in layers:
+        done = held.pop(layer)
+        yield assemble(layer, _site_results(done), done.overlap)
+
+
+def _passes(
+    source: Source,
+    held: dict[int, Layer],
+    study: Study,
+    keep: Keeper,
+    progress: Progress | None,
+    calibrated: str,
+) -> None:
+    selected = _pass_a(source, held, study, keep.open("supports", calibrated), progress)
+    refitted = _pass_b(source, held, study, keep.open("readouts", selected), progress)
+    _pass_c(source, held, study, keep.open("confirm", refitted), progress)
+
+
+def _calibrate(source: Source, held: dict[int, Layer], kept: Pass) -> str:
+    """Draw the twins on the first inputs of the fit half, or take over those drawn earlier."""
+    pending = _take(held, kept, lambda layer, left: layer.take_calibrated(left))
+    samples, n_tokens = _first_inputs(source, list(pending))
+    for index, layer in pending.items():
+        kept.leave(index, layer.calibrate(samples.pop(index)), n_tokens)
+    return kept.close()
+
+
+def _first_inputs(source: Source, layers: list[int]) -> tuple[dict[int, Tensor | None], int]:
+    """The first inputs of the fit half, for each layer, and how many tokens they are."""
+    parts: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+    n_tokens = 0
+    for block in source.blocks("fit", layers) if layers else ():
+        for layer, (inputs, _) in block.items():
+            if inputs is not None:
+                parts[layer].append(inputs)
+        n_tokens += len(next(iter(block.values()))[1])
+        if n_tokens >= CALIBRATION_TOKENS:
+            break
+    return {layer: torch.cat(parts.pop(layer)) if parts[layer] else None for layer in layers}, n_tokens
+
+
+def _take(
+    held: dict[int, Layer], kept: Pass, take: Callable[[Layer, dict[str, np.ndarray]], None]
+) -> dict[int, Layer]:
+    """Take over what the pass has left for some layers; returns the others."""
+    pending: dict[int, Layer] = {}
+    for index, layer in held.items():
+        left = kept.left(index)
+        if left is None:
+            pending[index] = layer
+        else:
+            take(layer, left)
+    return pending
+
+
+def _tiles(
+    source: Source, layers: list[int], half: HalfPlan, what: str, progress: Progress | None, n_done: int = 0
+) -> Iterator[tuple[int, int, dict[int, tuple[Tensor | None, Tensor]]]]:
+    """Tiles of one half from a token on: first token, number of tokens, and each layer's inputs and neurons."""
+    has_inputs = {layer: source.has_inputs(layer) for layer in layers}
+    if n_done >= half.labels.n_tokens:
+        return
+
+    def flat(block: LayerBlock) -> tuple[Tensor, ...]:
+        return tuple(column for layer in layers for column in block[layer] if column is not None)
+
+    # map keeps no block while the next one is made
+    for start, columns in retile(map(flat, source.blocks(half.half, layers, n_done)), TILE):
+        queue = list(columns)
+        tile: dict[int, tuple[Tensor | None, Tensor]] = {}
+        for layer in layers:
+            inputs = queue.pop(0) if has_inputs[layer] else None
+            tile[layer] = (inputs, queue.pop(0))
+        n_rows = len(columns[0])
+        yield n_done + start, n_rows, tile
+        if progress is not None:
+            progress(what, n_done + start + n_rows, half.labels.n_tokens)
+
+
+def _sums(held: dict[int, Layer]) -> dict[str, SiteSums]:
+    """The running sums of some layers by name."""
+    return {name: sums for layer in held.values() for name, sums in layer.sums().items()}
+
+
+def _parts(study: Study) -> list[Study]:
+    """The study, and behind it that of the spiked pairs where there are any."""
+    return [study, study.spiked] if study.spikes and len(study.spiked_at) else [study]
+
+
+def _seen(site: Site, study: Study) -> Study:
+    return study.spiked if site.spiked else study
+
+
+def _pass_a(
+    source: Source, held: dict[int, Layer], study: Study, kept: Pass, progress: Progress | None
+) -> str:
+    def take(layer: Layer, left: dict[str, np.ndarray]) -> None:
+        for name, site in layer.sites.items():
+            site.take_selected(below(name, left), _seen(site, study))
+
+    pending = _take(held, kept, take)
+    n_done = kept.resume(_sums(pending)) if pending else study.fit.labels.n_tokens
+    for start, n_rows, tile in _tiles(source, list(pending), study.fit, "moments", progress, n_done):
+        labels = study.fit.labels.between(start, start + n_rows)
+        whole = [token_lists(labels, part.pairs) for part in _parts(study)]
+        folds = fold_of(study.fit.doc_key[start : start + n_rows], N_FOLDS)
+        dealt = [lists.by_fold(folds, N_FOLDS) for lists in whole]
+        for layer, (inputs, neurons) in tile.items():
+            require_finite(neurons, f"layer {layer}, neurons")
+            for name, rows, _ in pending[layer].rows(inputs, neurons, labels):
+                site = pending[layer].sites[name]
+                moments = site.open_moments(rows.shape[1], _seen(site, study))
+                moments.add_tile(rows, (dealt if moments.n_folds > 1 else whole)[site.spiked])
+        kept.pause(_sums(pending), start + n_rows)
+    for index, layer in pending.items():
+        left: dict[str, np.ndarray] = {}
+        for name, site in layer.sites.items():
+            left |= under(name, site.select(_seen(site, study), f"layer {index}, {name}"))
+        kept.leave(index, left, study.fit.labels.n_tokens)
+    return kept.close()
+
+
+def _contiguous(rows: Tensor) -> np.ndarray:
+    return rows.to("cpu", torch.float32).contiguous().numpy()
+
+
+def _removable(layer: Layer, neurons: np.ndarray, pre: Tensor | None) -> Rows:
+    assert pre is not None
+    assert layer.weights is not None
+    return Rows(neurons, _contiguous(pre), layer.weights.activation)
+
+
+def _pass_b(
+    source: Source, held: dict[int, Layer], study: Study, kept: Pass, progress: Progress | None
+) -> str:
+    def take(layer: Layer, left: dict[str, np.ndarray]) -> None:
+        for name, site in layer.sites.items():
+            site.take_refitted(below(name, left))
+
+    pending = _take(held, kept, take)
+    for layer in pending.values():
+        layer.open_removed(study.fit)
+    n_done = kept.resume(_sums(pending)) if pending else study.fit.labels.n_tokens
+    for start, n_rows, tile in _tiles(source, list(pending), study.fit, "refit", progress, n_done):
+        labels = study.fit.labels.between(start, start + n_rows)
+        bounds = [part.fit.sample.between(start, start + n_rows) for part in _parts(study)]
+        for layer, (inputs, neurons) in tile.items():
+            changes = pending[layer].changes(inputs, start, study.fit)
+            for name, rows, pre in pending[layer].rows(inputs, neurons, labels, sparse_only=True):
+                site = pending[layer].sites[name]
+                if site.balanced is None:
+                    continue
+                values = _contiguous(rows)
+                site.balanced.add_tile(values, start, *bounds[site.spiked])
+                if site.removed is not None:
+                    site.removed.add_tile(
+                        _removable(pending[layer], values, pre), start, changes[site.spiked]
+                    )
+        kept.pause(_sums(pending), start + n_rows)
+    for index, layer in pending.items():
+        left: dict[str, np.ndarray] = {}
+        for name, site in layer.sites.items():
+            left |= under(name, site.refit())
+        kept.leave(index, left, study.fit.labels.n_tokens)
+    return kept.close()
+
+
+def _pass_c(
+    source: Source, held: dict[int, Layer], study: Study, kept: Pass, progress: Progress | None
+) -> None:
+    scratch = np.empty(len(study.confirm.sample.token), np.float32)
+    for layer in held.values():
+        for site in layer.sites.values():
+            site.open_sums(_seen(site, study))
+        layer.open_removed(study.confirm)
+    n_done = kept.resume(_sums(held))
+    for start, n_rows, tile in _tiles(source, list(held), study.confirm, "confirm", progress, n_done):
+        labels = study.confirm.labels.between(start, start + n_rows)
+        bounds = [part.confirm.sample.between(start, start + n_rows) for part in _parts(study)]
+        for layer, (inputs, neurons) in tile.items():
+            require_finite(neurons, f"layer {layer}, neurons")
+            changes = held[layer].changes(inputs, start, study.confirm)
+            for name, rows, pre in held[layer].rows(inputs, neurons, labels):
+                site = held[layer].sites[name]
+                values = _contiguous(rows)
+                site.add_confirm(values, start, *bounds[site.spiked], scratch)
+                if site.removed_sums is not None:
+                    site.removed_sums.add_tile(
+                        _removable(held[layer], values, pre), start, changes[site.spiked]
+                    )
+        kept.pause(_sums(held), start + n_rows)
+
+
+@dataclass(frozen=True)
+class SiteResult:
+    """What the three passes leave of one site."""
+
+    readouts: dict[int, Readouts]
+    """Readouts by size."""
+    sums: dict[int, Contrast]
+    """Their contrasts on the confirm half; 0 is all columns."""
+    spread: tuple[Spread, Contrast] | None
+    """How the deciding readouts are spread, and the best single neurons."""
+    values: np.ndarray | None
+    """Deciding readout at every sampled token of the confirm half."""
+    n_columns: int
+    """Columns of the dense readouts; 0 where there are none."""
+
+
+def _site_results(layer: Layer) -> dict[str, SiteResult]:
+    return {
+        name: SiteResult(
+            site.readouts,
+            site.contrasts(),
+            site.measured_spread() if site.spread else None,
+            site.sums[DECIDING_K].values if site.keeps_values else None,
+            0 if site.dense_fit is None else site.dense_fit.weights.shape[1],
+        )
+        for name, site in layer.sites.items()
+    }
+
+
+def assemble(layer: int, sites: Mapping[str, SiteResult], overlap: np.ndarray | None) -> LayerMeasure:
+    """One layer from its sites, in the order `Layer` names them."""
+    neurons = sites["neurons"]
+    assert neurons.spread is not None
+    assert neurons.values is not None
+    twins = [site for name, site in sites.items() if name.startswith("twin:")]
+    pre = sites["pre"].sums[DECIDING_K] if "pre" in sites else None
+    return LayerMeasure(
+        layer=layer,
+        n_neurons=neurons.n_columns,
+        readouts=neurons.readouts[DECIDING_K],
+        by_k=neurons.sums,
+        best=neurons.spread[1],
+        spread=neurons.spread[0],
+        input_site=sites["input"].sums[0] if "input" in sites else None,
+        pre=pre,
+        linear=sites["linear"].sums[DECIDING_K] if "linear" in sites else pre,
+        twins={k: [site.sums[k] for site in twins] for k in (sorted(twins[0].sums) if twins else ())},
+        twin_readouts=[site.readouts[DECIDING_K] for site in twins],
+        twin_spreads=[site.spread[0] for site in twins if site.spread is not None],
+        controls={kind: _deciding(sites, kind) for kind in CONTROLS},
+        spiked={
+            float(name.partition(":")[2]): site.sums[DECIDING_K]
+            for name, site in sites.items()
+            if name.startswith("spike:")
+        },
+        overlap=overlap,
+        values=neurons.values,
+    )
+
+
+def _deciding(sites: Mapping[str, SiteResult], kind: str) -> list[Contrast]:
+    return [site.sums[DECIDING_K] for name, site in sites.items() if name.startswith(f"{kind}:")]
+
+
+# ------------------------------------------------------------------------ one layer, some of its sites
+
+
+def calibrate_layer(source: Source, layer: int, study: Study) -> Arrays:
+    """The twins and spikes of one layer, drawn as `measure_layers` draws them."""
+    held = Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), study=study)
+    with torch.inference_mode():
+        sample, _ = _first_inputs(source, [layer])
+        return held.calibrate(sample[layer])
+
+
+def measure_sites(
+    source: Source, layer: int, names: Sequence[str], study: Study, calibrated: Arrays
+) -> dict[str, SiteResult]:
+    """The three passes for some sites of one layer. A site's sums do not depend on which others go along."""
+    held = Layer(
+        layer, source.weights(layer), has_inputs=source.has_inputs(layer), study=study, only=frozenset(names)
+    )
+    held.take_calibrated(calibrated)
+    with torch.inference_mode():
+        _passes(source, {layer: held}, study, Keeper(), None, "")
+    return _site_results(held)

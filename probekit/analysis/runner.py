@@ -1,0 +1,289 @@
+"""One run in its directory, from claiming it to the finished results, whatever it takes.
+
+The order on disk: lock, run.json, stages, tables, COMMIT.json, report. Killed anywhere, the same call goes on behind the
+last part that was finished and ends with the same bytes. Input that cannot be used leaves the disk as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from probekit.analysis import progress, run_fingerprint
+from probekit.analysis.backends import Engine, measure_on_ray
+from probekit.analysis.design import PlannedStudy
+from probekit.analysis.examples import examples_of
+from probekit.analysis.inputs import Subject
+from probekit.analysis.layer_summary import judge
+from probekit.analysis.pair_details import look_table
+from probekit.analysis.passes import LayerMeasure, measure_layers
+from probekit.analysis.planned import DECIDING_K, Study
+from probekit.analysis.sites import N_CONTROL, N_FOLDS
+from probekit.analysis.threads import computing_with, threads_of
+from probekit.errors import InputError, ModelError, OutOfMemoryError
+from probekit.probes.sums import bytes_waiting
+from probekit.results.concept_table import concept_table
+from probekit.results.run import Run
+from probekit.results.text_snapshot import KeptText
+from probekit.results.write import About, DecidedLayer, keep_layer, write_results
+from probekit.storage import manifest, store
+from probekit.storage.checkpoint import Keeper
+from probekit.storage.contents import Contents
+from probekit.storage.lock import locked
+from probekit.storage.shards import STAGES, Stage, digest_of_inputs
+
+GROUP_BYTES = 1.0e9
+"""Memory the sums of one group of layers may take; more layers are measured in another pass over the text."""
+RESULT_BYTES_A_PAIR = 4_000
+"""Room that a tested pair takes in one layer's results, tables and report together."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run."""
+
+    record: dict[str, Any]
+    """Its science and identity."""
+    prepare: Callable[[progress.Report], Subject]
+    """Loads what is analysed."""
+    arguments: dict[str, Any] | None = None
+    """The call in words, so that `probekit resume` can repeat it; None where objects were passed."""
+    command: str | None = None
+    """What the report prints as the way to get this run again."""
+    device: str = "cpu"
+    """Where the model computes."""
+    engine: Engine = "local"
+    """Where the passes run."""
+    contents: Contents = field(default_factory=Contents)
+    """The files its identity was taken from."""
+
+
+def carry_out(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> Run:
+    """Load the run if it is finished, else start or continue it.
+
+    Raises:
+        StaleError: the directory holds another run and `force` is not set.
+        LockedError: another process works on it.
+    """
+    if out is None:
+        temporary = TemporaryDirectory(prefix="probekit-")
+        return _in_folder(job, Path(temporary.name), watch, force=force, temporary=temporary)
+    folder = _folder(out)
+    if not force and manifest.state_of(folder, job.record) == "finished" and manifest.is_tidy(folder):
+        return Run(folder)
+    existed = folder.exists()
+    made = store.make_folders(folder)
+    try:
+        with locked(folder):
+            return _in_folder(job, folder, watch, force=force)
+    except KeyboardInterrupt as stop:
+        if (folder / manifest.RECORD).exists():
+            again = f"continue with: probekit resume {shlex.quote(str(folder))}"
+            if job.arguments is None:  # begun with objects, which no command line can name
+                again = "make the same call again, and it goes on from there."
+            stop.add_note(f"{folder} keeps what was finished; {again}")
+        raise
+    finally:
+        if not existed and not any(folder.iterdir()):
+            for path in made:
+                with contextlib.suppress(OSError):  # somebody else has put something there
+                    store.disk.remove_folder(path)
+
+
+def _folder(out: Any) -> Path:
+    if not isinstance(out, str | Path) or "\0" in str(out) or not str(out).strip():
+        raise InputError(f"out: got {out!r}, wanted the path of a folder.")
+    return Path(out)
+
+
+def _in_folder(
+    job: Job, folder: Path, watch: Any, *, force: bool, temporary: TemporaryDirectory[str] | None = None
+) -> Run:
+    """The same, by the one who holds the directory."""
+    state = "other" if force and any(_held(folder)) else manifest.state_of(folder, job.record)
+    environment = run_fingerprint.environment(job.device)
+    if state == "other" and not force:
+        manifest.require_same(folder, job.record)
+    if state == "unfinished":
+        manifest.require_same_environment(folder, environment)
+    if state != "other":
+        store.sweep(folder)
+    if state == "finished":
+        run = Run(folder, temporary)
+        if not (folder / manifest.REPORT).exists():
+            run.report()
+        return run
+    # a run that is replaced has no say in how its successor computes
+    n_threads = threads_of(folder) if state == "unfinished" else torch.get_num_threads()
+    record = {
+        "schema": manifest.RECORD_SCHEMA, "format": manifest.FORMAT, **job.record, "command": job.command,
+        "arguments": job.arguments, "versions": run_fingerprint.versions(), "environment": environment,
+        "threads": n_threads,
+    }  # fmt: skip
+    if state == "new":
+        store.write_sealed(folder / manifest.RECORD, record)
+    try:
+        with progress.watching(watch) as report, computing_with(n_threads):
+            subject = job.prepare(report)
+            job.contents.require_unchanged()
+            if state == "other":  # only now: what cannot be used must not cost the run that was there
+                manifest.empty(folder)
+                store.write_sealed(folder / manifest.RECORD, record)
+            room = RESULT_BYTES_A_PAIR * len(subject.layers) * len(subject.planned.study.pairs)
+            store.require_room(folder, room, "the results of this run")
+            _measure(folder, job, subject, report, keeps=temporary is None)
+            _finish(folder, job, subject)
+    except (InputError, ModelError):
+        if state == "new":
+            manifest.empty(folder)
+        raise
+    run = Run(folder, temporary)
+    run.report()
+    return run
+
+
+def _held(folder: Path) -> Iterator[Path]:
+    """What a run, or anybody, has put there; somebody else's files are no run to replace."""
+    names = {path.name for path in folder.iterdir()}
+    if manifest.RECORD in names:
+        yield folder / manifest.RECORD
+
+
+def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, *, keeps: bool) -> None:
+    """Every layer to its decided part."""
+    stage = _result_stage(folder, job, subject)
+    inputs = stage.inputs
+    if stage.committed() is None:
+        pending = [layer for layer in subject.layers if not stage.has(layer)]
+        size = _group_size(subject.planned, subject)
+        if job.engine == "local":
+            progress.say(report, _foreseen(subject, pending, size))
+        while pending:
+            if job.engine == "ray":
+                _measure_group(subject, stage, _on_ray(pending, job, subject, report))
+                break
+            # windows over all layers, finished ones included: a continued run finds its groups again
+            at = subject.layers.index(pending[0]) // size * size
+            window = subject.layers[at : at + size]
+            keep = Keeper(folder, inputs, window) if keeps else Keeper()
+            try:
+                group = [layer for layer in window if layer in pending]
+                measured = measure_layers(subject.source, group, subject.planned.study, report, keep)
+                _measure_group(subject, stage, measured)
+            except (OutOfMemoryError, torch.OutOfMemoryError, MemoryError) as error:
+                n_together = min(size, len(window))
+                if n_together == 1:
+                    raise _too_large(subject, error) from error
+                size = (n_together + 1) // 2  # fewer layers together: the same numbers
+            keep.clear()
+            pending = [layer for layer in pending if not stage.has(layer)]
+        stage.commit()
+
+
+def _finish(folder: Path, job: Job, subject: Subject) -> None:
+    """From decided layers to tables and the mark that they are complete, if the files are still those of the record."""
+    try:
+        # weights may still be mapped from their file; workers elsewhere read it themselves
+        job.contents.require_unchanged(in_memory=job.engine == "local")
+    except InputError:
+        manifest.empty(folder)
+        raise
+    stage = _result_stage(folder, job, subject)
+    write_results(folder, stage, subject.layers, _about(subject))
+    for path in sorted((folder / STAGES).glob("layers-*")):
+        store.remove_tree(path)
+    manifest.commit(folder, job.record["identity"], {manifest.RESULT: stage.require_committed()})
+
+
+def _about(subject: Subject) -> About:
+    text = concepts = None
+    if subject.tokens is not None and subject.labels is not None:
+        text = KeptText.of(subject.tokens, subject.tokenizer)
+        concepts = concept_table(subject.labels, subject.descriptions, text)
+    return About(subject.model, subject.corpus, subject.concepts, subject.notes, text, concepts)
+
+
+def _result_stage(folder: Path, job: Job, subject: Subject) -> Stage:
+    inputs = digest_of_inputs((job.record["identity"], subject.fingerprint(), *map(str, subject.layers)))
+    return Stage(folder / STAGES / manifest.RESULT, inputs)
+
+
+def _on_ray(layers: list[int], job: Job, subject: Subject, report: progress.Report) -> Iterator[LayerMeasure]:
+    assert subject.remote is not None
+    return measure_on_ray(subject.remote, subject.source, layers, subject.planned.study, job.device, report)
+
+
+def _measure_group(subject: Subject, stage: Stage, measured: Iterator[LayerMeasure]) -> None:
+    """Judge the layers one by one, as they come, and keep what was found."""
+    planned = subject.planned
+    n_tokens = planned.study.confirm.labels.n_tokens
+    for measure in measured:
+        result = judge(
+            measure, planned, names=subject.names, kinds=subject.kinds,
+            n_params=subject.n_params(measure.layer), bits_stored=float(subject.bits(measure.layer)),
+        )  # fmt: skip
+        examples = examples_of(measure, result.pairs, planned, subject.tokens, subject.tokenizer)
+        looks = look_table(measure, planned, subject.names)
+        twins = [contrast.d_prime for contrast in measure.twins.get(DECIDING_K, [])]
+        decided = DecidedLayer(
+            measure.layer, result.row, result.pairs, result.paths, looks, examples,
+            measure.readouts.neurons, measure.readouts.weights, measure.readouts.offset,
+            np.stack(twins) if twins else np.zeros((0, len(result.pairs))),
+        )  # fmt: skip
+        keep_layer(stage, decided, n_tokens)
+
+
+def _foreseen(subject: Subject, layers: list[int], size: int) -> str:
+    """What a run is going to take, in words."""
+    study = subject.planned.study
+    size = min(size, len(layers))
+    n_bytes = size * _layer_bytes(study, subject)
+    n_tokens = study.fit.labels.n_tokens + study.confirm.labels.n_tokens
+    at_once = "all at once" if size == len(layers) else f"{size} at a time"
+    what = f"{len(layers)} layers, {at_once}" if len(layers) > 1 else "1 layer"
+    return (
+        f"{what}: {len(study.pairs):,} pairs and {study.n_twins} twins each, {n_tokens:,} tokens; "
+        f"sums of some {n_bytes / 1e9:.2g} GB, besides the model and its activations"
+    )
+
+
+def _too_large(subject: Subject, error: BaseException) -> OutOfMemoryError:
+    needed = _layer_bytes(subject.planned.study, subject)
+    return OutOfMemoryError(
+        f"one layer of {subject.n_neurons:,} neurons with {len(subject.planned.study.pairs):,} pairs needs some "
+        f"{needed:,} bytes for its sums and did not fit ({error or 'no memory left'}). Lower max_pairs or twins, or use a "
+        "larger machine; what was finished is kept."
+    )
+
+
+def _layer_bytes(study: Study, subject: Subject) -> int:
+    n_pairs = len(study.pairs)
+    weights = subject.source.weights(subject.layers[0])
+    n_controls = len(study.controls) * min(N_CONTROL, study.n_twins)
+    n_sites = 4 + study.n_twins + n_controls
+    # of neurons and inputs every fold is kept apart; the two halves of a gated layer's pre-activations make it twice as wide
+    n_squares = 2 * N_FOLDS + (5 if weights is not None and weights.gated else 1) + n_controls
+    n_squares += study.n_twins * (N_FOLDS if 0 in study.twin_ks else 1)
+    n_concepts, n_neurons = subject.planned.tested.n_concepts, subject.n_neurons
+    moments = 8 * n_neurons * (n_neurons + n_pairs + n_concepts)
+    n_dealt = 2 + (study.n_twins if 0 in study.twin_ks else 0)
+    waiting = n_dealt * bytes_waiting(N_FOLDS, n_pairs + n_concepts, n_neurons)
+    waiting += (n_sites - n_dealt) * bytes_waiting(1, n_pairs + n_concepts, n_neurons)
+    confirm = n_pairs * (64 * 4 * 2 * 4 + 16 * 4 * 16 * 4 + 16 * 16 * 8)
+    own = 4 * len(study.confirm.sample.token) * 5 + n_pairs * 64 * 64 * 8
+    # a spiked site holds as large a Gram matrix and few pairs
+    spiked = len(study.spikes) * 8 * n_neurons * (n_neurons + n_concepts + len(study.spiked_at))
+    return n_squares * moments + n_sites * confirm + own + spiked + waiting
+
+
+def _group_size(planned: PlannedStudy, subject: Subject) -> int:
+    """Layers measured together: their moments, refits and confirm sums fit into GROUP_BYTES."""
+    return max(1, int(GROUP_BYTES // _layer_bytes(planned.study, subject)))

@@ -1,0 +1,517 @@
+"""One layer on its way through the three passes: its sites, and what each pass leaves of them.
+
+A site is a stream of activations (neurons, pre-activations, input, linearised layer, every twin). All go through the same
+code, and each can be written down between two tiles and taken up again bit for bit. Axes: token neuron pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probekit.analysis.planned import DECIDING_K, KS, HalfPlan, Study
+from probekit.errors import NonFiniteError
+from probekit.evidence.contrast import ConfirmSums, Contrast, NeuronSums
+from probekit.evidence.spikein import Spikes
+from probekit.evidence.spread import Spread, channel_overlap, measure_spread
+from probekit.model.twins import (
+    ChannelShuffle,
+    InputFrame,
+    LinearLayer,
+    PcSignTwins,
+    channel_shuffle,
+    concept_directions,
+    isotropic_twin,
+    linearised,
+)
+from probekit.model.weights import MlpWeights
+from probekit.probes.interaction import interaction_directions
+from probekit.probes.moments import Moments
+from probekit.probes.pairs import LabelColumns
+from probekit.probes.refit import BalancedMoments, DenseReadouts, Readouts, dense_readouts
+from probekit.probes.removal import SCRAMBLES, Removal, RemovedMoments, RemovedSums, TileChange
+from probekit.probes.select import forward_select
+from probekit.storage.named_arrays import Arrays, below, under
+
+N_FOLDS = 3
+"""Document folds that choose the strength of the dense readouts."""
+CONTROLS = ("isotropic", "shuffle")
+"""Further kinds of twins; they decide nothing."""
+N_CONTROL = 4
+"""Twins of each further kind: enough for a mean and a range."""
+
+
+@dataclass
+class Site:
+    """One stream of activations of one layer."""
+
+    ks: tuple[int, ...]
+    """Sizes of its sparse readouts."""
+    dense: bool = False
+    """Whether it has readouts over all columns."""
+    spread: bool = False
+    """Whether it is measured how its readouts are spread."""
+    keeps_values: bool = False
+    """Whether the readouts' values are kept."""
+    spiked: bool = False
+    """Whether it is read for the spiked pairs alone."""
+    relay: bool = False
+    """Whether it is also read with relays removed."""
+    moments: Moments | None = None
+    shift: np.ndarray | None = None
+    balanced: BalancedMoments | None = None
+    dense_fit: DenseReadouts | None = None
+    readouts: dict[int, Readouts] = field(default_factory=dict)
+    best: Readouts | None = None
+    deviations: np.ndarray | None = None
+    sums: dict[int, ConfirmSums] = field(default_factory=dict)
+    best_sums: ConfirmSums | None = None
+    neuron_sums: NeuronSums | None = None
+    reads: np.ndarray | None = None
+    removed: RemovedMoments | None = None
+    removed_readouts: list[Readouts] = field(default_factory=list)
+    removed_sums: RemovedSums | None = None
+
+    # -------------------------------------------------------------------------- pass A
+
+    def open_moments(self, n_columns: int, study: Study) -> Moments:
+        """The sums of pass A, made when they are first needed."""
+        if self.moments is None:
+            folds = N_FOLDS if self.dense else 1
+            self.moments = Moments(n_columns, study.fit.labels.n_concepts, pairs=study.pairs, n_folds=folds)
+        return self.moments
+
+    def select(self, study: Study, where: str) -> Arrays:
+        """End pass A; returns what it leaves.
+
+        Raises:
+            NonFiniteError: activations so large that their products overflow.
+        """
+        assert self.moments is not None
+        frozen = self.moments.freeze()
+        if not np.isfinite(frozen.gram).all() or not np.isfinite(frozen.pair_sums).all():
+            raise NonFiniteError(
+                f"{where}: products of activations overflow float32 (largest column sd "
+                f"{np.sqrt(np.nanmax(frozen.gram.diagonal()) / frozen.n_tokens):.3g}); wanted activations below some 1e15. "
+                "Rescale them."
+            )
+        left: Arrays = {"shift": self.moments.shift.cpu().numpy()}
+        if self.ks:
+            left["support"] = forward_select(frozen, max(self.ks), device=self.moments.device)
+        if self.dense:
+            fit = dense_readouts(self.moments)
+            left |= {"dense/weights": fit.weights, "dense/offset": fit.offset, "dense/ridge": fit.ridge}
+        self.moments = None  # the Gram matrix is the largest thing a site holds
+        self.take_selected(left, study)
+        return left
+
+    def take_selected(self, left: Mapping[str, np.ndarray], study: Study) -> None:
+        """Take over what pass A left."""
+        self.shift = left["shift"]
+        if self.ks:
+            self.balanced = BalancedMoments(left["support"], torch.from_numpy(self.shift), study.fit.sample)
+        if self.dense:
+            self.dense_fit = DenseReadouts(left["dense/weights"], left["dense/offset"], left["dense/ridge"])
+
+    # -------------------------------------------------------------------------- pass B
+
+    def open_removed(self, reads: np.ndarray, half: HalfPlan) -> None:
+        """The sums with relays removed of passes B and C.
+
+        Args:
+            reads: [pair direction half_k], how strongly the support reads along each direction.
+            half: the half that is about to be read.
+        """
+        assert half.relay_sample is not None
+        self.reads = reads
+        if self.balanced is not None:
+            assert self.shift is not None
+            support = self._deciding(self.balanced.support)
+            self.removed = RemovedMoments(support, self.shift, reads, half.relay_sample, SCRAMBLES)
+        else:
+            self.removed_sums = RemovedSums(self.removed_readouts, reads, half.relay_sample)
+
+    def deciding_support(self) -> np.ndarray:
+        """Neurons of the deciding readouts [pair k]."""
+        held = self.readouts[DECIDING_K].neurons if self.balanced is None else self.balanced.support
+        return self._deciding(held)
+
+    @staticmethod
+    def _deciding(support: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(support[:, :DECIDING_K])
+
+    def refit(self) -> Arrays:
+        """End pass B; returns what it leaves beyond what pass A left."""
+        if self.balanced is None:
+            return {}
+        left: Arrays = {"support": self.balanced.support}
+        for k in self.ks:
+            readouts = self.balanced.fit(k)
+            left |= {f"{k}/weights": readouts.weights, f"{k}/offset": readouts.offset}
+        if self.spread:
+            best = self.balanced.best_neuron(DECIDING_K)
+            left |= {"best/neurons": best.neurons, "best/weights": best.weights, "best/offset": best.offset}
+            left["deviations"] = self.balanced.deviations()
+        if self.removed is not None:
+            fitted = self.removed.fit()
+            left["relay/weights"] = np.stack([readouts.weights for readouts in fitted])
+            left["relay/offset"] = np.stack([readouts.offset for readouts in fitted])
+        self.take_refitted(left)
+        return left
+
+    def take_refitted(self, left: Mapping[str, np.ndarray]) -> None:
+        """Take over what pass B left."""
+        self.balanced = self.removed = None
+        if not left:
+            return
+        for k in self.ks:
+            neurons = left["support"][:, : min(k, left["support"].shape[1])]
+            self.readouts[k] = Readouts(neurons, left[f"{k}/weights"], left[f"{k}/offset"])
+        if self.spread:
+            self.best = Readouts(left["best/neurons"], left["best/weights"], left["best/offset"])
+            self.deviations = left["deviations"]
+        if "relay/weights" in left:
+            support = self.deciding_support()
+            scrambles = zip(left["relay/weights"], left["relay/offset"], strict=True)
+            self.removed_readouts = [Readouts(support, weights, offset) for weights, offset in scrambles]
+
+    # -------------------------------------------------------------------------- pass C
+
+    def open_sums(self, study: Study) -> None:
+        """The sums of pass C."""
+        for k, readouts in self.readouts.items():
+            self.sums[k] = ConfirmSums(study.plan, readouts, keeps_values=self.keeps_values)
+        if self.best is not None:
+            self.best_sums = ConfirmSums(study.plan, self.best, keeps_values=False)
+            self.neuron_sums = NeuronSums(study.plan, self.readouts[DECIDING_K].neurons)
+        if self.dense_fit is not None:
+            self.sums[0] = ConfirmSums(study.plan, self.dense_fit, keeps_values=self.keeps_values)
+
+    def add_confirm(
+        self, rows: np.ndarray, start: int, low: np.ndarray, high: np.ndarray, scratch: np.ndarray
+    ) -> None:
+        """Add one tile of the confirm half."""
+        for sums in self.sums.values():
+            sums.add_tile(rows, start, low, high, scratch)
+        if self.best_sums is not None:
+            self.best_sums.add_tile(rows, start, low, high, scratch)
+        if self.neuron_sums is not None:
+            self.neuron_sums.add_tile(rows, start, low, high)
+
+    def contrasts(self) -> dict[int, Contrast]:
+        """The readouts on the confirm half by size, the deciding one with its d′ with relays removed beside it."""
+        found = {k: sums.freeze() for k, sums in self.sums.items()}
+        if self.removed_sums is not None:
+            found[DECIDING_K] = replace(found[DECIDING_K], d_relay=self.removed_sums.d_prime())
+        return found
+
+    def measured_spread(self) -> tuple[Spread, Contrast]:
+        """How the deciding readouts are spread, and the best single neurons."""
+        assert self.best_sums is not None
+        assert self.neuron_sums is not None
+        assert self.deviations is not None
+        best = self.best_sums.freeze()
+        readouts = self.readouts[DECIDING_K]
+        deviations = self.deviations[:, : readouts.neurons.shape[1]]
+        contrast = self.sums[DECIDING_K].freeze()
+        return measure_spread(readouts, self.neuron_sums, deviations, contrast, best), best
+
+    # -------------------------------------------------------------------------- between two tiles
+
+    def _streams(
+        self,
+    ) -> dict[str, Moments | BalancedMoments | ConfirmSums | NeuronSums | RemovedMoments | RemovedSums]:
+        held = {
+            "moments": self.moments, "balanced": self.balanced, "best": self.best_sums, "neurons": self.neuron_sums,
+            "removed": self.removed, "removed_sums": self.removed_sums,
+            **{f"sums{k}": sums for k, sums in self.sums.items()},
+        }  # fmt: skip
+        return {name: stream for name, stream in held.items() if stream is not None}
+
+    def state(self) -> Arrays:
+        """Every sum that is being added to, as it stands."""
+        return {
+            k: v for name, stream in self._streams().items() for k, v in under(name, stream.state()).items()
+        }
+
+    def n_bytes(self) -> int:
+        """Bytes of `state`; sums on an accelerator stay there."""
+        return sum(
+            stream.n_bytes if isinstance(stream, Moments) else sum(v.nbytes for v in stream.state().values())
+            for stream in self._streams().values()
+        )
+
+    def restore(self, state: Mapping[str, np.ndarray], study: Study) -> None:
+        """Go on from a state kept earlier."""
+        kept = below("moments", state)
+        if kept:
+            self.open_moments(kept["gram"].shape[1], study)
+        for name, stream in self._streams().items():
+            stream.restore(below(name, state))
+
+
+@dataclass(frozen=True)
+class SiteSums:
+    """The running sums of one site, as they are kept and restored between two tiles."""
+
+    site: Site
+    """The site."""
+    study: Study
+    """The study of its layer."""
+
+    def n_bytes(self) -> int:
+        """Size of its sums."""
+        return self.site.n_bytes()
+
+    def state(self) -> Arrays:
+        """What it has summed so far."""
+        return self.site.state()
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from sums that were kept."""
+        self.site.restore(state, self.study.spiked if self.site.spiked else self.study)
+
+
+class Layer:
+    """The sites of one layer and how their activations follow from its inputs and neurons.
+
+    Args:
+        layer: its index.
+        weights: the weights that act at its neurons, if known.
+        has_inputs: whether its inputs are delivered.
+        study: what is measured.
+        only: names of the sites to go through; None takes all.
+    """
+
+    def __init__(
+        self,
+        layer: int,
+        weights: MlpWeights | None,
+        *,
+        has_inputs: bool,
+        study: Study,
+        only: Container[str] | None = None,
+    ) -> None:
+        self.layer = layer
+        self.weights = weights
+        self.study = study
+        self.pc_twins: PcSignTwins | None = None
+        self.isotropic: dict[str, MlpWeights] = {}
+        self.shuffled: dict[str, ChannelShuffle] = {}
+        self.spikes: Spikes | None = None
+        self.overlap: np.ndarray | None = None
+        self.linear: LinearLayer | None = None
+        self.removals: tuple[Removal, ...] = ()
+        sites = _sites(weights, study, has_inputs=has_inputs)
+        self.sites = {name: site for name, site in sites.items() if only is None or name in only}
+
+    def calibrate(self, sample: Tensor | None) -> Arrays:
+        """Draw the twins and spikes on the first inputs of the fit half; returns all that makes them."""
+        left: Arrays = {}
+        if sample is None or self.weights is None:
+            return left
+        weights, study = self.weights, self.study
+        if "linear" in self.sites:
+            line = linearised(weights, sample)
+            left |= {"linear/weight": _held(line.weight), "linear/bias": _held(line.bias)}
+        if study.n_twins:
+            frame = InputFrame.of(sample)
+            rng = np.random.default_rng([study.seed, self.layer, 1])
+            twins = PcSignTwins.draw(weights, frame, study.n_twins, rng)
+            left |= {"frame/mean": _held(frame.mean), "frame/directions": _held(frame.directions)}
+            left |= {"frame/variance": _held(frame.variance), "signs": _held(twins.signs)}
+            if study.fit.relay_sample is not None:
+                rng = np.random.default_rng([study.seed, self.layer, 5])
+                rotated = (sample - frame.mean) @ frame.directions
+                left["relay/directions"] = interaction_directions(rotated, study.fit.relay_sample, rng)
+                signs = PcSignTwins.draw(weights, frame, SCRAMBLES, rng).signs
+                left["relay/signs"] = _held(signs)
+        for r in range(self._n_controls("isotropic")):
+            rng = np.random.default_rng([study.seed, self.layer, 2, r])
+            left |= under(f"isotropic:{r}", _weight_arrays(isotropic_twin(weights, sample, rng)))
+        directions = concept_directions(sample, self._held_labels(study.fit.labels.between(0, len(sample))))
+        # the gate decides what a gated neuron reads
+        reads = directions @ weights.weight[: weights.n_neurons].T
+        left["overlap"] = channel_overlap(_held(reads).astype(float), study.pairs)
+        if self._n_controls("shuffle"):
+            for r in range(self._n_controls("shuffle")):
+                rng = np.random.default_rng([study.seed, self.layer, 3, r])
+                left[f"shuffle:{r}/moves"] = _held(channel_shuffle(weights, directions, rng).moves)
+        if any(site.spiked for site in self.sites.values()):
+            unit = _held(weights.neurons(sample).std(0))
+            rng = np.random.default_rng([study.seed, self.layer, 4])
+            left["spikes/pattern"] = Spikes.draw(study.spiked.pairs, unit, rng).pattern
+        self.take_calibrated(left)
+        return left
+
+    def _n_controls(self, kind: str) -> int:
+        return sum(name.startswith(f"{kind}:") for name in self.sites)
+
+    def _held_labels(self, labels: LabelColumns) -> Tensor:
+        assert self.weights is not None
+        return _tensor(labels.dense()).to(self.weights.device)
+
+    def take_calibrated(self, left: Mapping[str, np.ndarray]) -> None:
+        """Take over twins drawn earlier: on another processor their frame might come out otherwise."""
+        weights = self.weights
+        if weights is None:
+            return
+
+        def there(name: str) -> Tensor:
+            return _tensor(left[name]).to(weights.device)
+
+        self.overlap = left.get("overlap")
+        if "linear/weight" in left:
+            self.linear = LinearLayer(there("linear/weight"), there("linear/bias"))
+        if "signs" in left:
+            frame = InputFrame(there("frame/mean"), there("frame/directions"), there("frame/variance"))
+            self.pc_twins = PcSignTwins(weights, frame, there("signs"))
+        if "relay/directions" in left:
+            removal = Removal(np.array(left["relay/directions"]), np.array(left["relay/signs"]))
+            self.removals = (removal, removal.take(self.study.spiked_at))
+        if "spikes/pattern" in left:
+            self.spikes = Spikes(self.study.spiked.pairs, left["spikes/pattern"])
+        for name in self.sites:
+            if name.startswith("shuffle:"):
+                self.shuffled[name] = ChannelShuffle(weights, there(f"{name}/moves"))
+            if name.startswith("isotropic:"):
+                held = below(name, left)
+                gate = (
+                    (there(f"{name}/w_gate"), there(f"{name}/b_gate")) if "w_gate" in held else (None, None)
+                )
+                self.isotropic[name] = MlpWeights(
+                    there(f"{name}/w_in"), there(f"{name}/b_in"), *gate, weights.activation, weights.bits
+                )
+
+    def open_removed(self, half: HalfPlan) -> None:
+        """Open the sums with relays removed, for the half that is about to be read."""
+        if not self.removals:
+            return
+        assert self.weights is not None
+        assert self.pc_twins is not None
+        weight = np.ascontiguousarray(_held(self.weights.weight @ self.pc_twins.frame.directions))
+        signs = _held(self.pc_twins.signs)
+        for name, site in self.sites.items():
+            if not site.relay:
+                continue
+            kind, _, index = name.partition(":")
+            sign = signs[int(index)] if kind == "twin" else np.ones_like(signs[0])
+            part = half.of_pairs(self.study.spiked_at) if site.spiked else half
+            support = site.deciding_support()
+            reads = self.removals[site.spiked].reads(weight, sign, support, 1 + self.weights.gated)
+            site.open_removed(reads, part)
+
+    def changes(self, inputs: Tensor | None, start: int, half: HalfPlan) -> tuple[TileChange, ...]:
+        """What the scrambled inputs change on one tile, for the tested pairs and for the spiked ones."""
+        if not self.removals or inputs is None:
+            return ()
+        assert self.pc_twins is not None
+        assert half.relay_sample is not None
+        frame, stop = self.pc_twins.frame, start + len(inputs)
+        rotated = np.ascontiguousarray(_held(((inputs - frame.mean) @ frame.directions).float()))
+        change = self.removals[0].change(rotated, start, stop, half.relay_sample)
+        if not any(site.spiked for site in self.sites.values()):
+            return (change,)
+        spiked = half.of_pairs(self.study.spiked_at).relay_sample
+        assert spiked is not None
+        return change, self.removals[1].change(rotated, start, stop, spiked)
+
+    def rows(
+        self, inputs: Tensor | None, neurons: Tensor, labels: LabelColumns, *, sparse_only: bool = False
+    ) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+        """Activations of every site on one tile, one at a time, with the pre-activations where relays are removed.
+
+        Args:
+            inputs: MLP inputs of the tile, where they are known.
+            neurons: its neurons.
+            labels: labels of its tokens.
+            sparse_only: leave out the sites that have no sparse readouts.
+        """
+        sites = self.sites
+        wants_pre = "pre" in sites or any(
+            site.relay for name, site in sites.items() if not name.startswith("twin:")
+        )
+        pre = (
+            self.weights.pre(inputs)
+            if wants_pre and self.weights is not None and inputs is not None
+            else None
+        )
+        if "neurons" in sites:
+            yield "neurons", neurons, pre
+        if inputs is None:
+            return
+        if not sparse_only and "input" in sites:
+            yield "input", inputs, None
+        if self.weights is None:
+            return
+        if "pre" in sites:
+            assert pre is not None
+            yield "pre", pre, None
+        if self.linear is not None and "linear" in sites:
+            yield "linear", self.linear.neurons(inputs), None
+        twins = [int(name.partition(":")[2]) for name in sites if name.startswith("twin:")]
+        if self.pc_twins is not None and twins:
+            for r, (before, rows) in zip(twins, self.pc_twins.activations(inputs, twins), strict=True):
+                yield f"twin:{r}", rows, before
+        for name, weights in self.isotropic.items():
+            yield name, weights.neurons(inputs), None
+        spiked = [name for name, site in sites.items() if site.spiked]
+        if not self.shuffled and not spiked:
+            return
+        held = self._held_labels(labels)
+        for name, twin in self.shuffled.items():
+            yield name, twin.neurons(inputs, held), None
+        if self.spikes is not None and spiked:
+            a, b = torch.from_numpy(self.spikes.pairs.T.astype(np.int64)).to(held.device)
+            added = (held[:, a] * held[:, b]) @ _tensor(self.spikes.pattern).to(held.device)
+            for amplitude in self.study.spikes:
+                name = f"spike:{amplitude:g}"
+                if name in sites:
+                    yield name, neurons + amplitude * added, pre
+
+    def sums(self) -> dict[str, SiteSums]:
+        """The running sums of every site, named LAYER/SITE."""
+        return {f"{self.layer}/{name}": SiteSums(site, self.study) for name, site in self.sites.items()}
+
+
+def _sites(weights: MlpWeights | None, study: Study, *, has_inputs: bool) -> dict[str, Site]:
+    """All sites of a layer, in their order."""
+    relay = has_inputs and weights is not None and study.n_twins > 0 and study.fit.relay_sample is not None
+    sites: dict[str, Site] = {"neurons": Site(KS, dense=True, spread=True, keeps_values=True, relay=relay)}
+    if has_inputs:
+        sites["input"] = Site((), dense=True)
+    if weights is None or not has_inputs:
+        return sites
+    sites["pre"] = Site((DECIDING_K,))
+    if weights.gated:
+        # in a plain layer the linearised neurons are the pre-activations up to scale: the same sparse readouts
+        sites["linear"] = Site((DECIDING_K,))
+    sparse = tuple(sorted({k for k in study.twin_ks if k} | {DECIDING_K}))
+    for r in range(study.n_twins):
+        sites[f"twin:{r}"] = Site(sparse, dense=0 in study.twin_ks, spread=True, relay=relay)
+    for kind in study.controls:
+        for r in range(min(N_CONTROL, study.n_twins)):
+            sites[f"{kind}:{r}"] = Site((DECIDING_K,))
+    if study.n_twins and len(study.spiked_at):
+        for amplitude in study.spikes:
+            sites[f"spike:{amplitude:g}"] = Site((DECIDING_K,), spiked=True, relay=relay)
+    return sites
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    """The same numbers in memory of torch's own: products may round otherwise where an array begins elsewhere in a line
+    of the cache, and numpy's arrays begin wherever there was room."""
+    return torch.from_numpy(np.array(values, order="C")).clone()
+
+
+def _held(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()
+
+
+def _weight_arrays(weights: MlpWeights) -> Arrays:
+    held = {"w_in": weights.w_in, "b_in": weights.b_in, "w_gate": weights.w_gate, "b_gate": weights.b_gate}
+    return {name: _held(tensor) for name, tensor in held.items() if tensor is not None}

@@ -1,0 +1,1 @@
+"""What is done beside or after a run: other nulls, interventions, comparisons, listings, the word grid."""

@@ -1,0 +1,1 @@
+"""A finished run: written, read, exported, asked for single pairs."""

@@ -1,0 +1,202 @@
+"""One pair, looked at: what its readout does in each quadrant, on which tokens, in every layer, beside its twins.
+
+While a layer is measured the readout's value is at hand at every sampled token of the confirm half; of each pair a
+histogram, five quantiles and the highest tokens of each quadrant are kept (`looks/layer-LL.parquet`), so that a pair can
+be looked at later from the run directory alone. Axes: pair quadrant entry; quadrants in the order 11, 10, 01, 00.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from probekit.errors import InputError, StoreError, near, shown
+from probekit.report.pair import QUADRANTS
+from probekit.results.text_snapshot import KeptText
+from probekit.storage import store
+from probekit.storage.digest import Digest
+from probekit.storage.manifest import LOOKS
+
+N_BINS = 40
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+TOP = 5
+"""Tokens kept a quadrant."""
+
+
+@dataclass(frozen=True)
+class PairLook:
+    """One pair in every measured layer; print it, or show it in a notebook."""
+
+    a: str
+    """First concept."""
+    b: str
+    """Second concept."""
+    layers: pd.DataFrame
+    """One row a layer: the columns of the pair table, and the twins' d′ (mean, low, high)."""
+    quadrants: pd.DataFrame
+    """One row a layer and quadrant: n_tokens, n_sampled, quantiles and histogram of the readout."""
+    neurons: pd.DataFrame
+    """One row a layer and neuron of the readout: weight and contribution, largest first."""
+    contexts: pd.DataFrame
+    """One row a token: the highest of each layer and quadrant, in context."""
+    twins: pd.DataFrame
+    """One row a layer and twin: d′ of the same pair."""
+
+    def figure(self) -> str:
+        """The picture as SVG text: quadrant distributions and twins, a row of panels a layer."""
+        from probekit.report.pair import pair_figure
+
+        return pair_figure(self.a, self.b, self.layers, self.quadrants, self.twins)
+
+    def html(self) -> str:
+        """The picture and the tables as one HTML text that needs nothing else."""
+        from probekit.report.pair import pair_page
+
+        return pair_page(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture (.svg) or the page (.html).
+
+        Raises:
+            InputError: the name ends otherwise.
+        """
+        path = Path(path)
+        if path.suffix not in (".svg", ".html"):
+            raise InputError(f"{path}: wanted a name that ends in .svg (the picture) or .html (the page).")
+        store.write_text(path, self.figure() if path.suffix == ".svg" else self.html())
+        return path
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def __repr__(self) -> str:
+        return f"PairLook({self.a!r}, {self.b!r}, {len(self.layers)} layers)"
+
+
+def read_look(folder: Path, pairs: pd.DataFrame, a: str, b: str, digests: Mapping[str, Digest]) -> PairLook:
+    """Look at one pair of a finished run.
+
+    Args:
+        folder: the run directory.
+        pairs: its pair tables, all layers.
+        a: a concept, by name or, where that is clear, without quotes and spaces: prev=New for prev=" New".
+        b: the other one; the order does not matter.
+        digests: of the run's files, by name.
+
+    Raises:
+        InputError: no such concept, or the pair was not tested.
+        CorruptError: a file is not what was written.
+        StoreError: the run keeps no looks (an older version wrote it).
+    """
+    first, second = _resolved(pairs, a, b)
+    mine = pairs[(pairs["a"] == first) & (pairs["b"] == second)].reset_index(drop=True)
+    text = KeptText.read(folder, digests)
+    parts: dict[str, list[dict[str, Any]]] = {"quadrants": [], "neurons": [], "contexts": [], "twins": []}
+    summary: list[dict[str, Any]] = []
+    for row in mine.to_dict("records"):
+        file = folder / LOOKS / f"layer-{int(row['layer']):02d}.parquet"
+        if not file.exists():
+            raise StoreError(
+                f"{file}: missing, so single pairs cannot be looked at; the run was written by an older version. "
+                "Run it again with --force."
+            )
+        table = store.read_table(file, digests.get(f"{LOOKS}/{file.name}"))
+        look = table[(table["a"] == first) & (table["b"] == second)].iloc[0].to_dict()
+        _collect(parts, row, look, text)
+        d = np.asarray(look["d_prime_twins"], float)
+        summary.append(
+            {"n_twins": len(d), "twin_mean": d.mean(), "twin_low": d.min(), "twin_high": d.max()}
+            if len(d)
+            else {"n_twins": 0, "twin_mean": np.nan, "twin_low": np.nan, "twin_high": np.nan}
+        )
+    return PairLook(
+        a=first,
+        b=second,
+        layers=pd.concat([mine, pd.DataFrame(summary)], axis=1),
+        **{name: pd.DataFrame(rows) for name, rows in parts.items()},
+    )
+
+
+def _collect(
+    parts: dict[str, list[dict[str, Any]]],
+    row: Mapping[Any, Any],
+    look: Mapping[Any, Any],
+    text: KeptText | None,
+) -> None:
+    layer = int(row["layer"])
+    weights = zip(row["neurons"], row["weights"], look["contribution"], strict=True)
+    parts["neurons"] += [
+        {"layer": layer, "neuron": int(n), "weight": float(w), "contribution": float(c)}
+        for n, w, c in sorted(weights, key=lambda item: -abs(item[2]))
+    ]
+    parts["twins"] += [
+        {"layer": layer, "twin": r, "d_prime": float(d)} for r, d in enumerate(look["d_prime_twins"])
+    ]
+    for quadrant in QUADRANTS:
+        counts, quantiles = look[f"counts{quadrant}"], look[f"quantiles{quadrant}"]
+        parts["quadrants"].append(
+            {
+                "layer": layer,
+                "quadrant": quadrant,
+                "n_tokens": int(row[f"n{quadrant}"]),
+                "n_sampled": int(np.sum(counts)),
+                "mean": float(row[f"mean{quadrant}"]),
+                **{f"q{level:.0%}".rstrip("%"): float(v) for level, v in zip(LEVELS, quantiles, strict=True)},
+                "low": float(look["low"]),
+                "high": float(look["high"]),
+                "counts": [int(n) for n in counts],
+            }
+        )
+        for token, value in zip(look[f"tokens{quadrant}"], look[f"values{quadrant}"], strict=True):
+            shown = (
+                {"before": "", "token": str(token), "after": ""}
+                if text is None
+                else text.in_context(int(token))
+            )
+            parts["contexts"].append({"layer": layer, "quadrant": quadrant, "value": float(value), **shown})
+
+
+def _resolved(pairs: pd.DataFrame, a: str, b: str) -> tuple[str, str]:
+    """The two names as the tables have them, in their order."""
+    held = list(zip(pairs["a"], pairs["b"], strict=True))
+    names = sorted({name for pair in held for name in pair})
+    first, second = (_named(name, names) for name in (a, b))
+    known = set(held)
+    for pair in ((x, y) for x in first for y in second):
+        for ordered in (pair, (pair[1], pair[0])):
+            if ordered in known:
+                return ordered
+    partners = sorted({y for x, y in known if x in first} | {x for x, y in known if y in first})
+    raise InputError(
+        f"pair ({first[0]!r}, {second[0]!r}): not among the {len(known):,} tested pairs of this run. {first[0]!r} was "
+        f"tested with {len(partners)} concepts{': ' + ', '.join(map(repr, partners[:5])) if partners else ''}; "
+        "pairs=[(a, b)] tests a pair of your choice."
+    )
+
+
+def _named(asked: str, names: Iterable[str]) -> list[str]:
+    """Concepts meant by a name: itself, or those that read so without quotes and white space."""
+    held, given = list(names), cast(Any, asked)
+    if not isinstance(given, str):
+        raise InputError(
+            f"concept: got {shown(given)} ({type(given).__name__}), wanted the name of a concept."
+        )
+    if asked in held:
+        return [asked]
+    meant = [name for name in held if _bare(name) == _bare(asked)]
+    if not meant:
+        close = near(asked, held)
+        told = f"did you mean {' or '.join(map(repr, close))}?" if close else "none is spelt like it."
+        raise InputError(
+            f"concept {asked!r}: none of the {len(held)} in tested pairs; {told} run.concepts lists all of them."
+        )
+    return meant
+
+
+def _bare(name: str) -> str:
+    return "".join(name.replace('"', "").split())

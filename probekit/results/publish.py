@@ -1,0 +1,91 @@
+"""Write the report and the figures of a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import pandas as pd
+
+from probekit.report.charts import figures
+from probekit.report.page import render_page
+from probekit.storage import store
+from probekit.storage.manifest import FIGURES, REPORT
+
+
+@runtime_checkable
+class Finished(Protocol):
+    """What a report needs of a run."""
+
+    path: Path
+    record: dict[str, Any]
+    summary: dict[str, Any]
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        """One row a layer."""
+        ...
+
+    @property
+    def concepts(self) -> pd.DataFrame:
+        """One row a concept; empty where there are none to list."""
+        ...
+
+    def pairs(self, layer: int | None = None) -> pd.DataFrame:
+        """One row a tested pair."""
+        ...
+
+    def paths(self, layer: int | None = None) -> pd.DataFrame:
+        """One row a pair and other k."""
+        ...
+
+    def examples(self) -> list[dict[str, Any]]:
+        """The strongest pairs with their neurons and tokens."""
+        ...
+
+
+def publish(run: Finished, path: Path | None, companions: Sequence[Finished] = ()) -> Path:
+    """Render a run to one HTML file, and its figures beside it when that is the run's own report.
+
+    Returns:
+        The path of the report.
+    """
+    own = path is None
+    target = run.path / REPORT if path is None else path
+    tables = _pairs(run)
+    drawn = figures(run.summary, run.layers, tables)
+    page = render_page(
+        run.summary,
+        run.layers,
+        tables,
+        paths={row["layer"]: run.paths(row["layer"]) for row in run.summary["layers"]},
+        examples=run.examples(),
+        provenance={
+            "command": run.record.get("command"),
+            "settings": run.record["science"]["settings"],
+            "versions": run.record["versions"],
+            "fingerprints": {
+                "identity": run.record["identity"],
+                "model": run.record["science"]["model"],
+                "corpus": run.record["science"]["corpus"],
+                "tokens": run.summary["corpus"]["fingerprint"],
+            },
+        },
+        companions=[_companion(other) for other in companions],
+        drawn=drawn,
+        concepts=run.concepts,
+    )
+    if own:  # the page last: where it is, the figures are
+        for name, svg in drawn.items():
+            store.write_text(run.path / FIGURES / f"{name}.svg", svg)
+    store.write_text(target, page)
+    return target
+
+
+def _pairs(run: Finished) -> dict[int, Any]:
+    return {row["layer"]: run.pairs(row["layer"]) for row in run.summary["layers"]}
+
+
+def _companion(run: Finished) -> tuple[str, dict[str, Any], Any, dict[int, Any]]:
+    return run.summary["model"]["name"], run.summary, run.layers, _pairs(run)

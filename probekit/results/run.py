@@ -1,0 +1,211 @@
+"""A finished run: its summary, its tables and its report, from memory or from its directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+
+from probekit.arguments import as_layer
+from probekit.errors import FormatError, InputError, guarded
+from probekit.evidence.tables import SCHEMA, TOP_COLUMNS, layer_table, ranked
+from probekit.report.paper import PAGE_MM
+from probekit.results.export import export_run
+from probekit.results.pair import PairLook, read_look
+from probekit.results.pair_selection import bound_of
+from probekit.results.publish import publish
+from probekit.storage import store
+from probekit.storage.digest import Digest
+from probekit.storage.manifest import CONCEPTS, EXAMPLES, SUMMARY, as_folder, read_record, read_results
+
+
+class Run:
+    """The result of `analyze`, read from its directory.
+
+    Args:
+        path: the run directory.
+        temporary: the temporary directory that holds it, if nobody asked for a place; it goes with this object.
+    """
+
+    def __init__(self, path: Path, temporary: TemporaryDirectory[str] | None = None) -> None:
+        self.path = Path(path)
+        self._temporary = temporary
+        self.record: dict[str, Any] = read_record(self.path)
+        self._results = read_results(self.path, self.record)
+        self.summary: dict[str, Any] = _summary(self.path, self._results.files.get(SUMMARY))
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        """One row a layer: every number of summary.json's `layers`, nested ones with their path as a prefix.
+
+        Raises:
+            FormatError: the summary's rows are not of this kind.
+        """
+        try:
+            return layer_table(self.summary["layers"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FormatError(
+                f"{self.path / SUMMARY}: its layers are no rows ({error!r}); start the run afresh with --force."
+            ) from error
+
+    @guarded
+    def pairs(self, layer: int | None = None) -> pd.DataFrame:
+        """One row a tested pair at the deciding k, of one layer or of all.
+
+        Raises:
+            InputError: the run has no such layer.
+        """
+        return self._tables("pairs", layer)
+
+    @guarded
+    def top(self, layer: int | None = None, n: int = 10) -> pd.DataFrame:
+        """The strongest pairs in a few readable columns, in the one order that tables and cards use.
+
+        Args:
+            layer: of one layer; None ranks all layers together.
+            n: pairs shown.
+
+        Raises:
+            InputError: the run has no such layer, or `n` is below 1.
+        """
+        if isinstance(n, bool) or n < 1:
+            raise InputError(f"n: got {n!r}, wanted a whole number ≥ 1.")
+        return ranked(self.pairs(layer)).head(n)[list(TOP_COLUMNS)].reset_index(drop=True)
+
+    @guarded
+    def paths(self, layer: int | None = None) -> pd.DataFrame:
+        """One row a pair and other k, of one layer or of all.
+
+        Raises:
+            InputError: the run has no such layer.
+        """
+        return self._tables("paths", layer)
+
+    @guarded
+    def pair(self, a: str, b: str) -> PairLook:
+        """Look at one tested pair in every layer: quadrants, neurons, contexts, twins.
+
+        Args:
+            a: a concept, by name or, where that is clear, without quotes and spaces: prev=New for prev=" New".
+            b: the other one; the order does not matter.
+
+        Raises:
+            InputError: no such concept, or the pair was not tested.
+            StoreError: an older version wrote the run.
+        """
+        return read_look(self.path, self.pairs(), a, b, self._results.files)
+
+    @guarded
+    def at_least(self, layer: int, pairs: Any = None) -> int:
+        """At least so many of these pairs are computed, with 95 % confidence for all sets that are ever asked about.
+
+        The set may be chosen after looking at the results, by any rule. Joint-error-rate control (Blanchard, Neuvial &
+        Roquain 2020), calibrated on the layer's twins; needs 19 of them.
+
+        Args:
+            layer: of this run.
+            pairs: None for all tested pairs; rows of `pairs()` (those of other layers are passed over); a boolean mask
+                over the rows of `pairs(layer)` or of `pairs()`; a kind of pair such as "token × token, lag 1", or several;
+                a list of (a, b).
+
+        Raises:
+            InputError: no such layer, a pair or kind that was not tested, or nothing can be said (too few twins).
+            ShapeError: a mask of another length.
+        """
+        table = self.pairs(layer)
+        rows = self.summary["layers"]
+        at = [row["layer"] for row in rows].index(layer)
+        counts = [int(row["n_tested"]) for row in rows]
+        return bound_of(rows[at], table, pairs, sum(counts[:at]), sum(counts))
+
+    @property
+    def concepts(self) -> pd.DataFrame:
+        """One row a concept: kind, lag, description, how often it holds, examples; empty for a run on arrays."""
+        file = self.path / CONCEPTS
+        return store.read_table(file, self._results.files.get(CONCEPTS)) if file.exists() else pd.DataFrame()
+
+    def _tables(self, kind: str, layer: int | None) -> pd.DataFrame:
+        held = [row["layer"] for row in self.summary["layers"]]
+        layer = as_layer(layer, held)
+        chosen = held if layer is None else [layer]
+        names = [f"{kind}/layer-{index:02d}.parquet" for index in chosen]
+        tables = [store.read_table(self.path / name, self._results.files.get(name)) for name in names]
+        for name, table in zip(names, tables, strict=True):
+            missing = {"layer", "a", "b", "k", "d_prime"} - {str(column) for column in table.columns}
+            if missing:
+                raise FormatError(
+                    f"{self.path / name}: misses columns {', '.join(sorted(missing))}; start the run afresh with --force."
+                )
+        return pd.concat(tables, ignore_index=True)
+
+    @guarded
+    def report(self, path: str | Path | None = None, *, companions: tuple[Run, ...] = ()) -> Path:
+        """Write the HTML report.
+
+        Args:
+            path: where to put it; None: report.html in the run directory.
+            companions: other runs whose ladder is shown beside this one.
+
+        Returns:
+            The path written.
+        """
+        return publish(self, None if path is None else Path(path), companions)
+
+    @guarded
+    def examples(self) -> list[dict[str, Any]]:
+        """The strongest pairs with their neurons and tokens, as the report shows them."""
+        file = self.path / EXAMPLES
+        return store.read_json(file, self._results.files.get(EXAMPLES)) if file.exists() else []
+
+    @guarded
+    def export(self, folder: str | Path, *, width_mm: float | int = PAGE_MM) -> list[Path]:
+        """Write figures for a paper (SVG, PDF) and tables (CSV, LaTeX) into a folder.
+
+        Args:
+            folder: made where it is not there; files of the same names are replaced.
+            width_mm: the widest a figure may be, in millimetres.
+
+        Returns:
+            The paths written.
+
+        Raises:
+            InputError: a width that no page has.
+            StoreError: the folder cannot be written to.
+        """
+        return export_run(self, folder, width_mm=width_mm)
+
+    def __repr__(self) -> str:
+        name, n = self.summary["model"]["name"], len(self.summary["layers"])
+        return f"Run({name!r}, {n} layers, {self.summary['concepts']['n_tested']} pairs, {str(self.path)!r})"
+
+
+def _summary(path: Path, digest: Digest | None) -> dict[str, Any]:
+    summary = store.read_json(path / SUMMARY, digest)
+    if not isinstance(summary, dict) or summary.get("schema") != SCHEMA:
+        raise FormatError(f"{path / SUMMARY}: not a summary of {SCHEMA}; start the run afresh with --force.")
+    match summary:
+        case {"layers": [_, *_] as rows, "model": {"name": str()}, "concepts": {"n_tested": int()}} if all(
+            isinstance(row, dict) and isinstance(row.get("layer"), int) for row in rows
+        ):
+            return summary
+        case _:
+            raise FormatError(
+                f"{path / SUMMARY}: its layers are no rows, or its model or concepts are not named; start the run afresh "
+                "with --force."
+            )
+
+
+@guarded
+def load(path: str | Path) -> Run:
+    """Load a finished run.
+
+    Raises:
+        InputError: it is no path.
+        StoreError: the folder is no run directory.
+        IncompleteError: the run was not finished.
+        FormatError: a newer probekit wrote it.
+        CorruptError: it is not what was written.
+    """
+    return Run(as_folder(path))

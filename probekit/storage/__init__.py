@@ -1,0 +1,1 @@
+"""Files that are complete or absent, digested, locked and resumable; knows no science."""

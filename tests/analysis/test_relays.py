@@ -1,0 +1,59 @@
+"""The rule on layers that pass on what their input holds and on layers that compute: each is called what it is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probekit.testing.synthetic import Judged, run_layer
+
+sys.path.append(str(Path(__file__).parents[2] / "analyses"))
+from trap_scenes import Form, Trap, draw, superposed_plant
+
+
+def judged(trap: Trap, twins: int = 10) -> Judged:
+    return run_layer(trap.scene, trap.weights, twins=twins, seed=3)
+
+
+def flags(run: Judged, name: str, pairs: set[tuple[int, int]]) -> np.ndarray:
+    return run.result.pairs[name].to_numpy(bool)[run.rows_of(pairs)]
+
+
+def assert_relayed_and_computed(scene: str, form: Form) -> None:
+    trap = draw(scene, "planted", form, 1)
+    run = judged(trap)
+    # the trap is real: against plain twins the relayed pairs stand out as the planted ones do
+    above = flags(run, "above_plain", trap.relayed)
+    assert above.mean() > 0.5
+    assert flags(run, "relayed", trap.relayed)[above].mean() >= 0.9
+    assert not flags(run, "computed", trap.relayed).any()
+    assert flags(run, "computed", trap.planted).mean() > 0.5
+    row = run.result.row
+    assert row["n_relayed"] >= above.sum()
+    assert row["twins"]["n_relayed"]["mean"] < 0.1 * above.sum()
+
+
+def test_an_and_along_four_directions_is_relayed_and_a_planted_one_computed() -> None:
+    assert_relayed_and_computed("relay along four directions", "relu")
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("form", ["gelu", "silu gated"])
+@pytest.mark.parametrize("scene", ["relay", "relay of a noisy AND"])
+def test_relays_of_other_kinds(scene: str, form: Form) -> None:
+    assert_relayed_and_computed(scene, form)
+
+
+@pytest.mark.sweep
+def test_a_layer_that_spreads_its_pairs_over_shared_neurons_computes_in_superposition() -> None:
+    plant = superposed_plant(1)
+    run = run_layer(plant.scene, plant.weights, twins=10, seed=1)
+    designated = run.rows_of(plant.designated)
+    superposed = run.result.pairs["superposed"].to_numpy(bool)
+    # the positive of this rung: recall and precision of a construction that meets the definition
+    assert superposed[designated].mean() > 0.6
+    assert superposed[~designated].sum() <= 0.1 * superposed.sum()
+    assert run.result.row["n_superposed"] == superposed.sum()
