@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from layers import Judged, run_layer
 
+import probekit as pk
+from probekit.model.planted import plant
+
 sys.path.append(str(Path(__file__).parents[2] / "analyses"))
-from trap_scenes import Form, Trap, draw, superposed_plant
+from trap_scenes import Form, Trap, draw
 
 
 def judged(trap: Trap, twins: int = 10) -> Judged:
@@ -66,11 +69,14 @@ def test_a_relayed_noisy_and_is_not_computed(form: Form) -> None:
 
 @pytest.mark.sweep
 def test_a_layer_that_spreads_its_pairs_over_shared_neurons_computes_in_superposition() -> None:
-    plant = superposed_plant(1)
-    run = run_layer(plant.scene, plant.weights, twins=10, seed=1)
-    designated = run.rows_of(plant.designated)
-    superposed = run.result.pairs["superposed"].to_numpy(bool)
+    planted = plant(pk.circuits.net_and(seed=1), n_docs=320, n_active=2.2, noise=0.07, together=0.05, seed=1)
+    run = pk.analyze(
+        planted.model, planted.corpus, concepts=planted.concepts, max_pairs=2_000, twins=10, seed=1
+    )
+    pairs, truth = run.pairs(), set(planted.truth)
+    known = np.array([pair in truth for pair in zip(pairs["a"], pairs["b"], strict=True)])
+    superposed = pairs["superposed"].to_numpy(bool)
     # the positive of this rung: recall and precision of a construction that meets the definition
-    assert superposed[designated].mean() > 0.6
-    assert superposed[~designated].sum() <= 0.1 * superposed.sum()
-    assert run.result.row["n_superposed"] == superposed.sum()
+    assert superposed[known].mean() > 0.6
+    assert superposed[~known].sum() <= 0.1 * superposed.sum()
+    assert run.layers["n_superposed"].tolist() == [superposed.sum()]
