@@ -13,7 +13,7 @@ import argparse
 from typing import Any
 
 import numpy as np
-from measured import RESULTS, table
+from measured import RESULTS, table, write_page
 
 import probekit as pk
 from probekit.model.planted import plant
@@ -41,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--twins", type=int, default=10)
+    parser.add_argument("--out", default=str(RESULTS / "superposed.md"))
     options = parser.parse_args()
     rows: list[list[str]] = []
     for directions in (4, 1):
@@ -48,19 +49,13 @@ def main() -> None:
             found = counts(seed, directions, options.twins)
             rows.append([str(directions), str(seed), *(f"{a} · {b:,}" for a, b in found.values())])
             print(rows[-1], flush=True)
-    heads = [
-        "pairs a neuron serves",
-        "seed",
-        "tested: planted · others",
-        *(name.replace("_", " ") for name in FLAGS),
-    ]
-    text = (
-        f"# Planted layers in superposition\n\n`python analyses/superposed.py --seeds {options.seeds} --twins "
-        f"{options.twins}`. Every cell: planted pairs · other pairs. The two concepts of a planted pair hold together at "
-        "one token in twenty, besides what they do alone.\n\n" + "\n".join(table(heads, rows))
+    heads = ("pairs a neuron serves", "seed", "tested", *(name.replace("_", " ") for name in FLAGS))
+    said = (
+        f"`python analyses/superposed.py --seeds {options.seeds} --twins {options.twins}`. Every cell: planted pairs · other "
+        "pairs. The two concepts of a planted pair hold together at one token in twenty, besides what they do alone."
     )
-    (RESULTS / "superposed.md").write_text(text + "\n")
-    print(text)
+    write_page(["# Planted layers in superposition", "", said, "", *table(heads, rows)], options.out)
+
 
 
 if __name__ == "__main__":
