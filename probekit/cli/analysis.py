@@ -17,6 +17,7 @@ from probekit.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from probekit.results.run import Run
 
+DEMO_DOCS = 320
 DEMO_TOKENS = 40_000
 DEMO_PAIRS = 300
 DEMO_TWINS = 8
@@ -34,20 +35,19 @@ def demo(
 ) -> None:
     """Analyse the bundled model and one planted circuit, offline, in a few minutes.
 
-    The planted circuit is a transformer whose computed ANDs are known: it shows what a find looks like beside a really
-    trained model.
+    The planted circuit is a transformer whose ANDs are known, spread over neurons that they share: it shows what finds in
+    superposition look like beside a really trained model.
     """
     from probekit.analysis.api import analyze
     from probekit.model.planted import plant
-    from probekit.theory.circuits import two_and
+    from probekit.theory.circuits import net_and
 
-    # 16 neurons hold 2,336 bits at b = 2 while 2,556 pairs are tested: here the finite bound is not vacuous
-    circuit = two_and(pairs=16, n_concepts=72, n_neurons=16, channel=4, n_active=5, seed=0)
-    planted = plant(circuit, n_docs=600, noise=0.1, seed=0)
-    say("  a planted circuit: 16 ANDs in 16 neurons, known in advance", lead="1/2", quiet=quiet)
+    # of 56 concepts every pair is tested; about 500 tokens with both, or the readouts would not be spread
+    planted = plant(net_and(seed=0), n_docs=DEMO_DOCS, n_active=2.2, noise=0.07, together=0.05, seed=0)
+    say("  a planted circuit: 28 ANDs in 49 neurons, each neuron serving four", lead="1/2", quiet=quiet)
     known = watched(
         lambda report: analyze(
-            planted.model, planted.corpus, concepts=planted.concepts, max_pairs=3_000, twins=DEMO_TWINS,
+            planted.model, planted.corpus, concepts=planted.concepts, max_pairs=2_000, twins=DEMO_TWINS,
             out=out / "planted", force=force, progress=report, command="probekit demo",
         ),
         quiet=quiet,
@@ -72,13 +72,16 @@ def demo(
     names = list(zip(pairs["a"], pairs["b"], strict=True))
     classes = {
         "planted pairs": [name in truth for name in names],
-        "pairs that share a neuron by accident": [name in shared for name in names],
-        "pairs that share no neuron": [name not in truth and name not in shared for name in names],
+        "pairs that some neuron reads together as well": [name in shared for name in names],
+        "pairs that no neuron reads together": [name not in truth and name not in shared for name in names],
     }
     counts = [
         f"{int(pairs['computed'][held].sum())} of {sum(held):,} {kind}" for kind, held in classes.items()
     ]
-    say(f"the answer is known here: found {', '.join(counts)}.\n")
+    say(
+        f"the answer is known here: found {', '.join(counts)}; "
+        f"{int(pairs['superposed'][classes['planted pairs']].sum())} of the planted ones in superposition.\n"
+    )
     print_run(found)
     say(f"report: {page}", quiet=quiet)
 

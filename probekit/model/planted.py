@@ -74,6 +74,7 @@ def plant(
     activation: str = "relu",
     spread: Spread = "token",
     layer_norm: bool = False,
+    together: float = 0.0,
     seed: int = 0,
 ) -> Planted:
     """Set a circuit into a transformer, a layer of the circuit in each layer of the model.
@@ -101,6 +102,8 @@ def plant(
         activation: of the MLP layers.
         spread: "token" or "previous".
         layer_norm: put LayerNorm before attention and MLP.
+        together: probability with which the two concepts of a designated pair hold at a token together, besides what they do
+            each by itself: pairs of real text are no accidents either. With spread "token" only.
         seed: of sets, background and documents.
 
     Raises:
@@ -110,12 +113,15 @@ def plant(
     first = layers[0]
     n_entries = max(n_docs * doc_len, MIN_VOCAB) if n_vocab is None else n_vocab
     _check_sizes(n_docs, doc_len, n_entries, noise, spread)
+    _check_together(together, first, spread)
     mean_active = float(first.n_active if n_active is None else n_active)
     if not 0 < mean_active <= first.n_concepts:
         raise InputError(f"plant: n_active={mean_active}, wanted between 0 and {first.n_concepts} concepts.")
     previous = spread == "previous"
     rng = np.random.default_rng([seed, 11])
     held = rng.random((n_entries, first.n_concepts)) < mean_active / first.n_concepts
+    if together:
+        held = _with_events(held, first.pairs, together, np.random.default_rng([seed, 13]))
     lagged = sides(first) if previous else np.zeros(first.n_concepts, np.bool_)
     parts = [_part(first, lagged == lag) for lag in range(1 + previous)]
     inputs = np.concatenate([held @ code.T for code, _ in parts], axis=1)
@@ -225,6 +231,30 @@ def _check_sizes(n_docs: int, doc_len: int, n_vocab: int, noise: float, spread: 
         raise InputError(f"plant: noise={noise}, wanted a standard deviation ≥ 0.")
     if spread not in get_args(Spread):
         raise InputError(f"plant: spread={spread!r}, wanted 'token' or 'previous'.")
+
+
+def _check_together(together: float, circuit: Circuit, spread: str) -> None:
+    if not 0 <= together <= 1:
+        raise InputError(f"plant: together={together}, wanted a probability.")
+    if together and (spread != "token" or circuit.pairs.shape[1] != 2):
+        raise InputError(
+            f"plant: together={together} with spread={spread!r} and {circuit.pairs.shape[1]} concepts an output; wanted "
+            "spread='token' and a circuit of pairs, whose two concepts can hold at one token."
+        )
+
+
+def _with_events(
+    held: Bool[np.ndarray, "vocab concept"],
+    pairs: Int[np.ndarray, "output 2"],
+    together: float,
+    rng: np.random.Generator,
+) -> Bool[np.ndarray, "vocab concept"]:
+    """The sets with further tokens at which both concepts of a pair hold."""
+    event = rng.random((len(held), len(pairs))) < together
+    both = held.copy()
+    for pair, there in zip(pairs, event.T, strict=True):
+        both[:, pair] |= there[:, None]
+    return both
 
 
 def _part(

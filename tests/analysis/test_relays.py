@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import probekit as pk
+from probekit.model.planted import plant
 from probekit.testing.synthetic import Judged, run_layer
 
 sys.path.append(str(Path(__file__).parents[2] / "analyses"))
-from trap_scenes import Form, Trap, draw, superposed_plant
+from trap_scenes import Form, Trap, draw
 
 
 def judged(trap: Trap, twins: int = 10) -> Judged:
@@ -29,11 +31,15 @@ def assert_relayed_and_computed(scene: str, form: Form) -> None:
     above = flags(run, "above_plain", trap.relayed)
     assert above.mean() > 0.5
     assert flags(run, "relayed", trap.relayed)[above].mean() >= 0.9
-    assert not flags(run, "computed", trap.relayed).any()
-    assert flags(run, "computed", trap.planted).mean() > 0.5
+    assert_planted_alone_is_computed(run, trap)
     row = run.result.row
     assert row["n_relayed"] >= above.sum()
     assert row["twins"]["n_relayed"]["mean"] < 0.1 * above.sum()
+
+
+def assert_planted_alone_is_computed(run: Judged, trap: Trap) -> None:
+    assert not flags(run, "computed", trap.relayed).any()
+    assert flags(run, "computed", trap.planted).mean() > 0.5
 
 
 def test_an_and_along_four_directions_is_relayed_and_a_planted_one_computed() -> None:
@@ -42,18 +48,35 @@ def test_an_and_along_four_directions_is_relayed_and_a_planted_one_computed() ->
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("form", ["gelu", "silu gated"])
-@pytest.mark.parametrize("scene", ["relay", "relay of a noisy AND"])
-def test_relays_of_other_kinds(scene: str, form: Form) -> None:
-    assert_relayed_and_computed(scene, form)
+def test_relays_of_other_forms(form: Form) -> None:
+    assert_relayed_and_computed("relay", form)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("form", ["gelu", "silu gated"])
+def test_a_relayed_noisy_and_is_not_computed(form: Form) -> None:
+    trap = draw("relay of a noisy AND", "planted", form, 1)
+    run = judged(trap)
+    assert_planted_alone_is_computed(run, trap)
+    # the trap is real: an AND that is there at 60 % of its tokens is passed on, more strongly than a random layer does
+    # (a random layer passes so much of it on that ten twins leave few of these pairs above them, which is no fault here)
+    rows = run.rows_of(trap.relayed)
+    pairs = run.result.pairs
+    excess = (pairs["d_prime"] - pairs["d_prime_twins"]).to_numpy(float)
+    assert excess[rows].min() > 0
+    assert np.median(excess[trap.class_of(run.planned.tested.pairs) == "null"]) < 0
 
 
 @pytest.mark.sweep
 def test_a_layer_that_spreads_its_pairs_over_shared_neurons_computes_in_superposition() -> None:
-    plant = superposed_plant(1)
-    run = run_layer(plant.scene, plant.weights, twins=10, seed=1)
-    designated = run.rows_of(plant.designated)
-    superposed = run.result.pairs["superposed"].to_numpy(bool)
+    planted = plant(pk.circuits.net_and(seed=1), n_docs=320, n_active=2.2, noise=0.07, together=0.05, seed=1)
+    run = pk.analyze(
+        planted.model, planted.corpus, concepts=planted.concepts, max_pairs=2_000, twins=10, seed=1
+    )
+    pairs, truth = run.pairs(), set(planted.truth)
+    known = np.array([pair in truth for pair in zip(pairs["a"], pairs["b"], strict=True)])
+    superposed = pairs["superposed"].to_numpy(bool)
     # the positive of this rung: recall and precision of a construction that meets the definition
-    assert superposed[designated].mean() > 0.6
-    assert superposed[~designated].sum() <= 0.1 * superposed.sum()
-    assert run.result.row["n_superposed"] == superposed.sum()
+    assert superposed[known].mean() > 0.6
+    assert superposed[~known].sum() <= 0.1 * superposed.sum()
+    assert run.layers["n_superposed"].tolist() == [superposed.sum()]

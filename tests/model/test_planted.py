@@ -83,10 +83,35 @@ def test_by_default_no_token_comes_back() -> None:
     [
         ({"n_docs": 0}, "n_docs=0"), ({"doc_len": 1}, "doc_len=1"), ({"n_vocab": 1}, "n_vocab=1"),
         ({"noise": -0.1}, "noise=-0.1"), ({"noise": float("nan")}, "noise=nan"), ({"n_active": 0.0}, "n_active=0.0"),
-        ({"n_active": 17.0}, "n_active=17.0"),
+        ({"n_active": 17.0}, "n_active=17.0"), ({"together": 1.5}, "together=1.5"),
+        ({"together": 0.1, "spread": "previous"}, "together=0.1 with spread='previous'"),
     ],
 )  # fmt: skip
 def test_sizes_out_of_range_are_refused(changed: dict[str, Any], message: str) -> None:
     circuit = two_and(pairs=10, n_concepts=N_CONCEPTS, n_neurons=N_NEURONS, seed=0)
     with pytest.raises(InputError, match=message):
         plant(circuit, **(SIZES | changed))
+
+
+def test_concepts_of_a_planted_pair_hold_together_as_often_as_asked_and_others_by_chance() -> None:
+    circuit = two_and(pairs=10, n_concepts=N_CONCEPTS, n_neurons=N_NEURONS, influence=2, seed=0)
+    planted = plant(circuit, n_docs=400, doc_len=10, n_active=0.8, together=0.2, noise=0.0, seed=1)
+    tokens = planted.corpus.tokenize(None, context=10, max_tokens=10_000, bos_id=None)
+    labels = planted.concepts.label(tokens)
+    held = np.zeros((labels.n_tokens, N_CONCEPTS), bool)
+    for concept in range(N_CONCEPTS):
+        held[labels.tokens[labels.indptr[concept] : labels.indptr[concept + 1]], concept] = True
+    truth = {tuple(sorted(pair)) for pair in circuit.pairs.tolist()}
+    single = held.mean(0)
+    for a in range(N_CONCEPTS):
+        for b in range(a + 1, N_CONCEPTS):
+            both = (held[:, a] & held[:, b]).mean()
+            # 4,000 tokens: a share of 0.2 is known to 0.006, four of them
+            if (a, b) in truth:
+                assert both > 0.2 - 0.025
+            elif not any({a, b} & set(pair) for pair in truth):
+                assert abs(both - single[a] * single[b]) < 0.025
+    # without it, pairs are accidents
+    plain = plant(circuit, n_docs=400, doc_len=10, n_active=0.8, noise=0.0, seed=1)
+    rows = plain.concepts.label(plain.corpus.tokenize(None, context=10, max_tokens=10_000, bos_id=None))
+    assert len(rows.tokens) < 0.5 * len(labels.tokens)

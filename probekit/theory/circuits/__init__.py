@@ -5,6 +5,7 @@ from __future__ import annotations
 from probekit.theory.circuits.boolean import boolean_circuit, random_gates
 from probekit.theory.circuits.circuit import Circuit, DeepCircuit, Split
 from probekit.theory.circuits.correction import correction
+from probekit.theory.circuits.net import net_and
 from probekit.theory.circuits.permutation import permutation
 from probekit.theory.circuits.two_and import targeted_and, two_and
 from probekit.theory.circuits.uand import dense_uand, gaussian_uand, sparse_uand
@@ -17,6 +18,7 @@ __all__ = [
     "correction",
     "dense_uand",
     "gaussian_uand",
+    "net_and",
     "permutation",
     "random_gates",
     "sparse_uand",
