@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from measured import RESULTS, table, write_page
+from scipy.stats import spearmanr
 
 RUNGS = ("n_significant_raw", "n_above_plain", "n_relayed", "n_above_twins", "n_computed", "n_superposed")
 AGREEMENT = (
@@ -31,6 +32,20 @@ AGREEMENT = (
     "computed, again",
     "of the others",
     "rank correlation",
+)
+_RUNGS_SAY = (
+    "Counts of pairs; beside each the mean of its twins, every one put in the layer's place. *At least*: so many of the "
+    "tested pairs are above what null layers show with relays removed, with 95 % confidence, without saying which; withheld where "
+    "the same bound on 1 − p is not 0 (in brackets). *Twins with any*: twins in the layer's place that had a pair above "
+    "twins / computed. A tag is text, layer, and the seed of an untrained model of the same shape."
+)
+_PAIRS_SAY = (
+    "d′ of the layer / mean of its twins, as read and with relays removed. The token in question is bold. *Same token*: a "
+    "set of token types, which an embedding can hold by itself."
+)
+_AGREEMENT_SAYS = (
+    "Pairs of the WikiText study that TinyStories can test; of those named there, how many have p ≤ .05 against the twins "
+    "(relays removed) here; beside it the same share of the pairs that were not named, and the rank correlation of p."
 )
 N_CONTEXTS, REACH = 3, 9
 """Contexts shown of a pair, and tokens before the one in question."""
@@ -156,7 +171,7 @@ def second_text(
             there = named["p_relay_there"].to_numpy(float)
             shares.append(f"{int((there <= 0.05).sum())} of {len(named)}")
         rest = both[~both["above_twins"].to_numpy(bool)]["p_relay_there"].to_numpy(float)
-        rank = float(both[["p_relay", "p_relay_there"]].corr("spearman").iloc[0, 1])
+        rank = float(spearmanr(both["p_relay"], both["p_relay_there"]).statistic)
         rows.append(
             [layer, f"{len(both):,}", *shares, f"{(rest <= 0.05).mean():.1%} of {len(rest):,}", f"{rank:.2f}"]
         )
@@ -185,21 +200,14 @@ def page(options: argparse.Namespace) -> list[str]:
         + "\n"
     )
     return [
-        "# Layers of SmolLM2-135M", "",
-        ("Counts of pairs; beside each the mean of its twins, every one put in the layer's place. *At least*: so many of the "
-        "tested pairs are above what null layers show with relays removed, with 95 % confidence, without saying which; "
-        "withheld where the same bound on 1 − p is not 0 (in brackets). *Twins with any*: twins in the layer's place that "
-        "had a pair above twins / computed. A tag is text, layer, and the seed of an untrained model of the same shape."),
-        "",
+        "# Layers of SmolLM2-135M", "", _RUNGS_SAY, "",
         *table(("layer", "tested", *(name[2:].replace("_", " ") for name in RUNGS), "at least", "twins with any"), rungs),
-        "", (f"Of {len(drawn)} twins put in the place of a trained layer {any_['above_twins']} had a pair above twins and "
-        f"{any_['computed']} one computed."), "",
-        "## Pairs called computed", "",
-        "d′ of the layer / mean of its twins, as read and with relays removed. The token in question is bold.", "",
+        "",
+        (f"Of {len(drawn)} twins put in the place of a trained layer {any_['above_twins']} had a pair above twins and "
+         f"{any_['computed']} one computed."), "",
+        "## Pairs called computed", "", _PAIRS_SAY, "",
         *table(("layer", "pair", "kind", "n11", "d′", "relays removed", "q", "contexts"), computed), "",
-        "## The same pairs on TinyStories", "",
-        ("Pairs of the WikiText study that TinyStories can test; of those named there, how many have p ≤ .05 against the twins "
-        "(relays removed) here; beside it the same share of the pairs that were not named, and the rank correlation of p."), "",
+        "## The same pairs on TinyStories", "", _AGREEMENT_SAYS, "",
         *table(AGREEMENT, agreement),
     ]  # fmt: skip
 
