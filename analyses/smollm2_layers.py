@@ -35,8 +35,8 @@ AGREEMENT = (
 )
 _RUNGS_SAY = (
     "Counts of pairs; beside each the mean of its twins, every one put in the layer's place. *At least*: so many of the "
-    "tested pairs are above what null layers show with relays removed, with 95 % confidence, without saying which; withheld where "
-    "the same bound on 1 − p is not 0 (in brackets). *Twins with any*: twins in the layer's place that had a pair above "
+    "tested pairs are above what null layers show with relays removed, with 95 % confidence, without saying which; "
+    "withheld where the same bound on 1 − p is not 0 (in brackets). *Twins with any*: twins in the layer's place that had a pair above "
     "twins / computed. A tag is text, layer, and the seed of an untrained model of the same shape."
 )
 _PAIRS_SAY = (
