@@ -34,18 +34,20 @@ AGREEMENT = (
     "rank correlation",
 )
 _RUNGS_SAY = (
-    "Counts of pairs; beside each the mean of its twins, every one put in the layer's place. *At least*: so many of the "
-    "tested pairs are above what null layers show with relays removed, with 95 % confidence, without saying which; "
-    "withheld where the same bound on 1 − p is not 0 (in brackets). *Twins with any*: twins in the layer's place that had a pair above "
-    "twins / computed. A tag is text, layer, and the seed of an untrained model of the same shape."
+    "Counts of pairs; beside each the mean of its twins, every one put in the layer's place. *At least*: so many of "
+    "the tested pairs are above what null layers show with relays removed, with 95 % confidence, without saying "
+    "which; withheld where the same bound on 1 − p is not 0 (in brackets). *Twins with any*: twins in the layer's "
+    "place that had a pair above twins / computed. A tag is text, layer, and the seed of an untrained model of the "
+    "same shape."
 )
 _PAIRS_SAY = (
-    "d′ of the layer / mean of its twins, as read and with relays removed. The token in question is bold. *Same token*: a "
-    "set of token types, which an embedding can hold by itself."
+    "d′ of the layer / mean of its twins, as read and with relays removed. The token in question is bold. *Same "
+    "token*: a set of token types, which an embedding can hold by itself."
 )
 _AGREEMENT_SAYS = (
-    "Pairs of the WikiText study that TinyStories can test; of those named there, how many have p ≤ .05 against the twins "
-    "(relays removed) here; beside it the same share of the pairs that were not named, and the rank correlation of p."
+    "Pairs of the WikiText study that TinyStories can test; of those named there, how many have p ≤ .05 against the "
+    "twins (relays removed) here; beside it the same share of the pairs that were not named, and the rank correlation "
+    "of p."
 )
 N_CONTEXTS, REACH = 3, 9
 """Contexts shown of a pair, and tokens before the one in question."""
