@@ -363,8 +363,9 @@ def page(found: list[Summary], options: argparse.Namespace) -> Iterator[str]:
     yield "# Traps: what is called computed where nothing is, or only what was planted\n"
     seconds = np.mean([line["seconds"] for one in found for line in one.lines])
     yield (
-        f"`python analyses/traps.py --draws {options.draws} --twins {options.twins}`, rule: {options.rule}. {N_NEURONS} neurons, 24 concepts, "
-        f"{N_TOKENS:,} tokens in documents of 50, {options.twins} PC-sign twins, k = 16, q = {Q}; {seconds:.1f} s of one core a "
+        f"`python analyses/traps.py --draws {options.draws} --twins {options.twins}`, rule: {options.rule}. {N_NEURONS} "
+        f"neurons, 24 concepts, {N_TOKENS:,} tokens in documents of 50, {options.twins} PC-sign twins, k = 16, q = {Q}; "
+        f"{seconds:.1f} s of one core a "
         "draw. Plain layers are ReLU in even and GELU in odd draws, gated ones SiLU.\n"
     )
     yield (
