@@ -8,7 +8,7 @@
     python analyses/remote_layers.py run bundle --texts wikitext --layers 8 15 --untrained 0 --out results
     python analyses/smollm2_layers.py results bundle FILE.gguf
 
-Writes smollm2_layers.md and smollm2_layers.json: every rung beside the twins and beside each twin in the layer's place, the
+Writes smollm2_layers.md, .json and .svg: every rung beside the twins and beside each twin in the layer's place, the
 bound on all pairs at once, the pairs called computed with contexts, and how the same pairs stand on the second text.
 """
 
@@ -19,10 +19,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import numpy as np
 import pandas as pd
+import vl_convert
 from measured import RESULTS, table, write_page
 from scipy.stats import spearmanr
+
+from probekit.report.canvas import ACCENT, INK, MUTED
 
 RUNGS = ("n_significant_raw", "n_above_plain", "n_relayed", "n_above_twins", "n_computed", "n_superposed")
 AGREEMENT = (
@@ -180,6 +184,45 @@ def second_text(
     return rows
 
 
+def picture(found: dict[str, tuple[dict[str, Any], pd.DataFrame]], text: str) -> str:
+    """Pairs above the null layers in every layer of one text, beside the null layers put in its place, as SVG."""
+    rows = [row for tag, (row, _) in found.items() if tag.startswith(f"{text}-") and "untrained" not in tag]
+    signs = {
+        "bound": "at least so many (95 % confidence)",
+        "named": "named one by one, at most 5 % expected false",
+    }
+    records: list[dict[str, Any]] = []
+    for row in rows:
+        most = max(draw["above_twins"] for draw in row["in_place"])
+        layer = f"layer {row['layer']}|null layers: {f'at most {most}' if most else 0}"
+        counts = {"named": row["n_above_twins"], "bound": row["n_at_least_above"]}
+        records += [
+            {"layer": layer, "sign": signs[key], "pairs": n} for key, n in counts.items() if n is not None
+        ]
+    frame = pd.DataFrame(records)
+    place = alt.X(
+        "layer:N", title=None, sort=list(dict.fromkeys(frame["layer"])),
+        axis=alt.Axis(labelAngle=0, labelExpr="split(datum.label, '|')", labelPadding=6),
+    )  # fmt: skip
+    count = alt.Y("pairs:Q", title=f"pairs, of {rows[0]['n_tested']:,} tested")
+    colour = alt.Color(
+        "sign:N", title=None, scale=alt.Scale(domain=list(signs.values()), range=["#9cc2e5", ACCENT]),
+        legend=alt.Legend(orient="top", labelLimit=300),
+    )  # fmt: skip
+    base = alt.Chart(frame).encode(x=place, y=count, color=colour)
+    bars = [base.transform_filter(alt.datum.sign == sign).mark_bar(size=34) for sign in signs.values()]
+    words = alt.Chart(frame[frame["sign"] == signs["named"]]).mark_text(dy=-6, color=INK, fontWeight="bold")
+    chart = alt.layer(*bars, words.encode(x=place, y=count, text="pairs:Q"))
+    title = alt.Title(
+        "SmolLM2-135M: pairs of concepts whose AND an MLP layer makes beyond its null layers",
+        subtitle="what the input already holds of a pair is taken out of layer and null layers alike; WikiText-2",
+        anchor="start", subtitleColor=MUTED,
+    )  # fmt: skip
+    return vl_convert.vegalite_to_svg(
+        chart.properties(width=520, height=240, title=title, background="white").to_json()
+    )
+
+
 def page(options: argparse.Namespace) -> list[str]:
     """The page's lines."""
     from transformers import AutoTokenizer
@@ -189,6 +232,7 @@ def page(options: argparse.Namespace) -> list[str]:
     found = layers(Path(options.results))
     names = sorted({tag.split("-")[0] for tag in found}, reverse=True)
     texts = {name: Text(Path(options.bundle), name, tokenizer) for name in names}
+    (RESULTS / "smollm2_layers.svg").write_text(picture(found, "wikitext") + "\n")
     rungs = rung_rows(found)
     computed = computed_rows(found, texts)
     agreement = second_text(found, "wikitext", "tinystories")
