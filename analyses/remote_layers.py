@@ -1,6 +1,6 @@
 """Layers of a GGUF Llama measured on another machine: one that has an accelerator and cores, and neither network nor model.
 
-    python analyses/remote_layers.py prepare FILE.gguf wikitext=valid.txt --layers 9 --out bundle   # here
+    python analyses/remote_layers.py prepare FILE.gguf wikitext=valid.txt,test.txt --by-line wikitext --layers 23   # here
     python analyses/remote_layers.py run bundle --layers 0 3 8 --out results                        # there
 
 *prepare* tokenises and labels each text and writes the quantised tensors of the first layers, with the embedding rows that
@@ -55,8 +55,8 @@ def prepare(options: argparse.Namespace) -> None:
     texts: dict[str, Any] = {}
     tokenizer = _tokenizer(options.model)
     for entry in options.texts:
-        name, _, path = entry.partition("=")
-        tokens = pk.Corpus.from_file(path).tokenize(
+        name, _, paths = entry.partition("=")
+        tokens = documents(paths.split(","), by_line=name in options.by_line).tokenize(
             tokenizer, context=options.context, max_tokens=options.max_tokens, bos_id=None
         )
         labels = pk.Concepts.defaults(tokenizer, tokens).label(tokens)
@@ -67,7 +67,8 @@ def prepare(options: argparse.Namespace) -> None:
         np.savez_compressed(
             out / f"text-{name}.npz", ids=np.searchsorted(vocabulary, tokens.ids).astype(np.uint16), lengths=tokens.lengths,
             counted=np.packbits(tokens.counted), keys=keys, indptr=labels.indptr, tokens=labels.tokens, doc=labels.doc,
-            pos=labels.pos, names=np.array(json.dumps([labels.names, list(labels.kinds), list(labels.lags)])),
+            pos=labels.pos,
+            names=np.array(json.dumps([labels.names, list(labels.kinds), list(labels.lags), list(labels.by_token)])),
             types=tokens.ids[tokens.counted],
         )  # fmt: skip
     tensors: dict[str, np.ndarray] = {}
@@ -86,6 +87,19 @@ def prepare(options: argparse.Namespace) -> None:
     )
     sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
     print(f"{len(vocabulary):,} token types, {sum(sizes.values()) / 2**20:.1f} MiB: {sizes}")
+
+
+def documents(paths: list[str], *, by_line: bool) -> Any:
+    """The documents of some text files: as they are divided there, or line by line without headings and empty lines.
+
+    A row holds the beginning of one document, so a text of few long documents gives more tokens by its lines.
+    """
+    import probekit as pk
+
+    if not by_line:
+        return pk.Corpus.from_texts([text for path in paths for text in pk.Corpus.from_file(path).texts()])
+    lines = [line.strip() for path in paths for line in Path(path).read_text().splitlines()]
+    return pk.Corpus.from_texts([line for line in lines if len(line) >= 40 and not line.startswith("=")])
 
 
 def _tokenizer(path: str) -> Any:
@@ -210,7 +224,7 @@ def run(options: argparse.Namespace) -> None:
     }  # fmt: skip
     for name in options.texts:
         held = np.load(bundle / f"text-{name}.npz")  # noqa: TID251
-        names, kinds, lags = json.loads(str(held["names"]))
+        names, kinds, lags, by_token = json.loads(str(held["names"]))
         ids = held["ids"]
         counted = np.unpackbits(held["counted"])[: ids.size].reshape(ids.shape).astype(bool)
         inputs = mlp_inputs(model, ids, counted, layers, device)
@@ -219,11 +233,12 @@ def run(options: argparse.Namespace) -> None:
             max_tokens=int(counted.sum()), max_pairs=options.pairs, twins=options.twins, seed=options.seed, spikes=(),
             controls=(), twin_ks=(16, 0) if options.all_neurons else (16,),
         )  # fmt: skip
+        choice = Choice.of(options.choice if options.pairs_of is None else pairs_of(options.pairs_of, names))
         planned = plan_study(
-            columns, held["doc"], held["pos"], held["keys"], settings, Choice.of(options.choice), names, kinds, lags,
-            held["types"],
+            columns, held["doc"], held["pos"], held["keys"], settings, choice, names, kinds, lags,
+            held["types"], by_token,
         )  # fmt: skip
-        words = pair_kinds(kinds, lags, planned.study.pairs)
+        words = pair_kinds(kinds, lags, planned.study.pairs, by_token)
         print(
             f"{name}: {counted.sum():,} tokens, {planned.n_testable:,} testable pairs, {time.monotonic() - start:.0f} s"
         )
@@ -235,6 +250,14 @@ def run(options: argparse.Namespace) -> None:
                 continue
             measure_one(tag, layer, inputs[layer], weights[layer], planned, names, words, out)
             print(f"{tag}: {time.monotonic() - start:.0f} s", flush=True)
+
+
+def pairs_of(table: str, names: list[str]) -> list[tuple[str, str]]:
+    """The pairs of another text's table whose concepts this text has as well; those it cannot test are left out later."""
+    import pandas as pd
+
+    known, pairs = set(names), pd.read_parquet(table)
+    return [(a, b) for a, b in zip(pairs["a"], pairs["b"], strict=True) if {a, b} <= known]
 
 
 def measure_one(
@@ -276,7 +299,8 @@ def main() -> None:
     steps = parser.add_subparsers(required=True)
     first = steps.add_parser("prepare")
     first.add_argument("model")
-    first.add_argument("texts", nargs="+", help="name=file")
+    first.add_argument("texts", nargs="+", help="name=file[,file]")
+    first.add_argument("--by-line", nargs="*", default=[], help="texts of which every line is a document")
     first.add_argument("--layers", type=int, default=9)
     first.add_argument("--max-tokens", type=int, default=150_000)
     first.add_argument("--context", type=int, default=128)
@@ -290,6 +314,9 @@ def main() -> None:
     second.add_argument("--twins", type=int, default=20)
     second.add_argument("--seed", type=int, default=0)
     second.add_argument("--choice", default="stratified")
+    second.add_argument(
+        "--pairs-of", help="a table of another text: its pairs are tested here, to see which hold in both"
+    )
     second.add_argument("--untrained", type=int)
     second.add_argument("--all-neurons", action="store_true")
     second.add_argument("--out", default="results")

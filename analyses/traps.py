@@ -70,6 +70,8 @@ class Task:
     """Of the draw."""
     rule: str
     """The decision under test."""
+    twins: int = N_TWINS
+    """PC-sign twins of the layer."""
 
     @property
     def form(self) -> Form:
@@ -79,15 +81,15 @@ class Task:
         return "gelu" if self.seed % 2 else "relu"
 
     @property
-    def key(self) -> tuple[str, str, str, int, str]:
+    def key(self) -> tuple[str, str, str, int, str, int]:
         """What tells draws apart."""
-        return self.scene, self.variant, self.kind, self.seed, self.rule
+        return self.scene, self.variant, self.kind, self.seed, self.rule, self.twins
 
 
-def tasks(n_draws: int, only: Sequence[str], rule: str) -> list[Task]:
+def tasks(n_draws: int, only: Sequence[str], rule: str, twins: int) -> list[Task]:
     """All draws, seed by seed, so that a run which was stopped holds every scene equally often."""
     return [
-        Task(scene, variant, kind, seed, rule)
+        Task(scene, variant, kind, seed, rule, twins)
         for seed in range(n_draws)
         for scene, recipe in RECIPES.items()
         if not only or any(word in scene for word in only)
@@ -101,12 +103,12 @@ def run_task(task: Task) -> dict[str, Any]:
     torch.set_num_threads(1)
     line: dict[str, Any] = {
         "scene": task.scene, "variant": task.variant, "kind": task.kind, "form": task.form, "seed": task.seed,
-        "rule": task.rule,
+        "rule": task.rule, "twins": task.twins,
     }  # fmt: skip
     began = time.process_time()
     try:
         trap = draw(task.scene, task.variant, task.form, task.seed)
-        judged = run_layer(trap.scene, trap.weights, twins=N_TWINS, seed=task.seed)
+        judged = run_layer(trap.scene, trap.weights, twins=task.twins, seed=task.seed)
         classes = trap.class_of(judged.planned.tested.pairs)
         line["classes"] = counts(judged.result.pairs, raw_flags(judged), classes)
     except Exception as error:  # noqa: BLE001  (one draw of thousands: told in its line and on the page)
@@ -164,9 +166,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return held
 
 
-def key_of(line: dict[str, Any]) -> tuple[str, str, str, int, str]:
+def key_of(line: dict[str, Any]) -> tuple[str, str, str, int, str, int]:
     """As `Task.key`."""
-    return line["scene"], line["variant"], line["kind"], line["seed"], line["rule"]
+    return line["scene"], line["variant"], line["kind"], line["seed"], line["rule"], line["twins"]
 
 
 def made(pending: list[Task], workers: int, until: float) -> Iterator[dict[str, Any]]:
@@ -361,8 +363,9 @@ def page(found: list[Summary], options: argparse.Namespace) -> Iterator[str]:
     yield "# Traps: what is called computed where nothing is, or only what was planted\n"
     seconds = np.mean([line["seconds"] for one in found for line in one.lines])
     yield (
-        f"`python analyses/traps.py --draws {options.draws}`, rule: {options.rule}. {N_NEURONS} neurons, 24 concepts, "
-        f"{N_TOKENS:,} tokens in documents of 50, {N_TWINS} PC-sign twins, k = 16, q = {Q}; {seconds:.1f} s of one core a "
+        f"`python analyses/traps.py --draws {options.draws} --twins {options.twins}`, rule: {options.rule}. {N_NEURONS} "
+        f"neurons, 24 concepts, {N_TOKENS:,} tokens in documents of 50, {options.twins} PC-sign twins, k = 16, q = {Q}; "
+        f"{seconds:.1f} s of one core a "
         "draw. Plain layers are ReLU in even and GELU in odd draws, gated ones SiLU.\n"
     )
     yield (
@@ -400,12 +403,13 @@ def main() -> None:
         "--only", action="append", default=[], help="scenes whose name holds this; may be repeated"
     )
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no draw after so many minutes")
+    parser.add_argument("--twins", type=int, default=N_TWINS)
     parser.add_argument("--rule", default=RULE, help="name of the decision under test")
     parser.add_argument(
         "--out", default=str(RESULTS / "traps.md"), help="page; - prints it and keeps nothing"
     )
     options = parser.parse_args()
-    wanted = tasks(options.draws, options.only, options.rule)
+    wanted = tasks(options.draws, options.only, options.rule, options.twins)
     if not wanted:
         parser.error(f"--only {options.only}: no scene of that name; there are: {', '.join(RECIPES)}")
     out = None if options.out == "-" else Path(options.out)
@@ -420,7 +424,7 @@ def main() -> None:
     print(f"{len(lines)} of {len(wanted)} draws")
     if out is not None:
         write_text(out, text)
-        held = {"rule": options.rule, "draws": options.draws, "q": Q, "twins": N_TWINS}
+        held = {"rule": options.rule, "draws": options.draws, "q": Q, "twins": options.twins}
         write_text(
             out.with_suffix(".json"),
             json.dumps(held | {"scenes": [o.as_dict() for o in found]}, indent=1) + "\n",

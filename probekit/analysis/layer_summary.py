@@ -141,7 +141,7 @@ def _groups(
     against: list[dict[str, Any]],
     counts: dict[str, dict[str, int | None]],
     kinds: Sequence[str],
-    bounds: Mapping[str, int],
+    bounds: Mapping[str, Mapping[str, int]],
 ) -> list[dict[str, Any]]:
     """The census of each kind of pair: its counts on every rung beside its mean z, which is null where no twin ran."""
     nothing = dict.fromkeys(("mean_z", "twin_low", "twin_high"))
@@ -150,7 +150,7 @@ def _groups(
         {
             "kind": kind,
             "n_tested": sum(k == kind for k in kinds),
-            "n_at_least": bounds.get(kind),
+            **{name: of_kind.get(kind) for name, of_kind in bounds.items()},
             **nothing,
             **measured.get(kind, {}),
             **held,
@@ -159,13 +159,18 @@ def _groups(
     ]
 
 
-def _bounds(row: Mapping[str, Any], decision: Decision, kinds: Sequence[str]) -> Mapping[str, int]:
-    """At least so many of each kind are computed, all kinds at once; empty where nothing is claimed."""
-    held = row["at_least"]
-    if held is None or held["lambda"] is None or decision.p_decision is None:
-        return {}
-    calibration = Calibration(held["lambda"], held["level"], held["n_twins"], len(kinds))
-    return group_bounds(decision.p_decision, kinds, calibration)
+def _bounds(row: Mapping[str, Any], decision: Decision, kinds: Sequence[str]) -> dict[str, Mapping[str, int]]:
+    """At least so many of each kind are computed, and above their twins, all kinds at once; empty where none is claimed."""
+    p_of = {"at_least": decision.p_decision, "at_least_above": decision.p_relay}
+    found: dict[str, Mapping[str, int]] = {}
+    for name, p in p_of.items():
+        held = row[name]
+        if held is None or held["lambda"] is None or p is None:
+            found[f"n_{name}"] = {}
+            continue
+        calibration = Calibration(held["lambda"], held["level"], held["n_twins"], len(kinds))
+        found[f"n_{name}"] = group_bounds(p, kinds, calibration)
+    return found
 
 
 def _without_relays(twins: Sequence[Contrast]) -> np.ndarray | None:
@@ -208,7 +213,7 @@ def _against_twins(
     if decision.z is None or decision.p_decision is None:
         nothing = (
             "twin_rate", "n_excess", "excess_low", "excess_high", "share_low_p", "share_high_p", "n_nonnull_low", "nonnull",
-            "at_least", "n_at_least",
+            "at_least", "n_at_least", "at_least_above", "n_at_least_above",
         )  # fmt: skip
         return {"twins": None, "groups": [], "tails": [], **dict.fromkeys(nothing)}
     in_place = decide_twins(twins, planned.tested)
@@ -228,6 +233,7 @@ def _against_twins(
     # a pair that is null in one test may be far from null in the other: the twins' smaller p is what such pairs have
     nonnull = non_null(decision.p_decision, [_parts(t).min(0) for t in in_place])
     bound = summary_of(_parts(decision), [_parts(t) for t in in_place])
+    above = summary_of(_parts(decision)[:1], [_parts(t)[:1] for t in in_place])
     shown = next(row for row in tails if row["t"] == census.TAIL_SHOWN)
     return {
         "twins": census.twin_ladder(counts),
@@ -243,6 +249,8 @@ def _against_twins(
         "nonnull": asdict(nonnull),
         "at_least": bound,
         "n_at_least": bound["n_low"],
+        "at_least_above": above,
+        "n_at_least_above": above["n_low"],
     }
 
 

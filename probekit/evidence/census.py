@@ -200,6 +200,14 @@ def effect_quantiles(d_prime: Float[np.ndarray, " any"]) -> list[float]:
     return [float(v) for v in np.quantile(d_prime, EFFECT_LEVELS)] if d_prime.size else []
 
 
+def _bound(row: dict[str, Any]) -> str:
+    """What is said of all pairs at once, where it says more than those that can be named."""
+    bound = row.get("n_at_least_above")
+    if not bound or bound <= row["n_above_twins"]:
+        return ""
+    return f" by themselves, at least {bound:,} do so together, with 95 % confidence, without saying which"
+
+
 def statement(row: dict[str, Any]) -> str:
     """One paragraph on the layer, generated from its counts (wording of theory §6)."""
     where = f"Layer {row['layer']} ({row['n_neurons']:,} neurons), {row['n_tested']:,} tested pairs: "
@@ -214,8 +222,9 @@ def statement(row: dict[str, Any]) -> str:
             f"{row['n_significant_raw']:,} have a significant interaction (random twins: "
             f"{row['twins']['n_significant_raw']['mean']:,.0f}). {row['n_above_plain']:,} stand above plain twins; of these "
             f"{row['n_relayed']:,} no longer do once what the input already holds of the pair is taken out (relayed). "
-            f"{row['n_above_twins']:,} stand above their twins without it, and {row['n_computed']:,} are computed "
-            f"pair-specifically (twins in the layer's place: {twins['mean']:.2f} on average, at most {twins['high']:.0f})."
+            f"{row['n_above_twins']:,} stand above their twins without it{_bound(row)}, and {row['n_computed']:,} are "
+            f"computed pair-specifically (twins in the layer's place: {twins['mean']:.2f} on average, at most "
+            f"{twins['high']:.0f})."
         )
     ]
     low, high = row["excess_low"], row["excess_high"]

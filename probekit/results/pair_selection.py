@@ -1,21 +1,36 @@
-"""A set of tested pairs, however a user names it, and at least how many of them are computed. Axes: pair."""
+"""A set of tested pairs, however a user names it, and at least how many of them stand on a rung. Axes: pair."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from probekit.errors import InputError, ShapeError
 from probekit.evidence.at_least import Calibration, at_least
 from probekit.evidence.pair_sampling import Choice
 
+Rung = Literal["computed", "above_twins"]
+"""What is bounded: pairs that are computed, or pairs above their twins with relays removed, specific to the pair or not."""
+_BOUNDS: dict[Rung, tuple[str, str]] = {
+    "computed": ("at_least", "p_decision"),
+    "above_twins": ("at_least_above", "p_relay"),
+}
+"""For each rung the layer's calibration, a key of its row, and the column that decides, before it is adjusted."""
 
-def bound_of(row: Mapping[str, Any], table: pd.DataFrame, pairs: Any, n_before: int, n_all: int) -> int:
-    """At least so many of the chosen pairs of one layer are computed.
+
+def bound_of(
+    row: Mapping[str, Any],
+    table: pd.DataFrame,
+    pairs: Any,
+    n_before: int,
+    n_all: int,
+    rung: Rung = "computed",
+) -> int:
+    """At least so many of the chosen pairs of one layer are computed, or above their twins.
 
     Args:
         row: the layer's entry of summary.json.
@@ -23,12 +38,14 @@ def bound_of(row: Mapping[str, Any], table: pd.DataFrame, pairs: Any, n_before: 
         pairs: the set, as `Run.at_least` takes it.
         n_before: rows of the layers before it in `Run.pairs()`.
         n_all: rows of all layers.
+        rung: what is bounded.
 
     Raises:
         InputError: the set names a pair or kind that was not tested, or nothing can be said.
         ShapeError: a mask of another length.
     """
-    held = row.get("at_least")
+    name, column = _BOUNDS[rung]
+    held = row.get(name)
     if not isinstance(held, Mapping):
         raise InputError(
             f"at_least: layer {row['layer']} holds no calibration; an older version measured it, or no twin was run. Run "
@@ -41,12 +58,7 @@ def bound_of(row: Mapping[str, Any], table: pd.DataFrame, pairs: Any, n_before: 
         reason if scale is None else "",
     )  # fmt: skip
     calibration.thresholds()  # says why not before the set is looked at
-    return at_least(deciding_p(table), chosen(table, pairs, n_before, n_all), calibration)
-
-
-def deciding_p(table: pd.DataFrame) -> Float[np.ndarray, " pair"]:
-    """The p-value that decides each pair, before it is adjusted for their number."""
-    return table["p_decision"].to_numpy(float)
+    return at_least(table[column].to_numpy(float), chosen(table, pairs, n_before, n_all), calibration)
 
 
 def chosen(table: pd.DataFrame, pairs: Any, n_before: int = 0, n_all: int = 0) -> Bool[np.ndarray, " pair"]:

@@ -14,7 +14,7 @@ from probekit.evidence.tables import SCHEMA, TOP_COLUMNS, layer_table, ranked
 from probekit.report.paper import PAGE_MM
 from probekit.results.export import export_run
 from probekit.results.pair import PairLook, read_look
-from probekit.results.pair_selection import bound_of
+from probekit.results.pair_selection import Rung, bound_of
 from probekit.results.publish import publish
 from probekit.storage import store
 from probekit.storage.digest import Digest
@@ -98,7 +98,7 @@ class Run:
         return read_look(self.path, self.pairs(), a, b, self._results.files)
 
     @guarded
-    def at_least(self, layer: int, pairs: Any = None) -> int:
+    def at_least(self, layer: int, pairs: Any = None, *, rung: Rung = "computed") -> int:
         """At least so many of these pairs are computed, with 95 % confidence for all sets that are ever asked about.
 
         The set may be chosen after looking at the results, by any rule. Joint-error-rate control (Blanchard, Neuvial &
@@ -109,16 +109,18 @@ class Run:
             pairs: None for all tested pairs; rows of `pairs()` (those of other layers are passed over); a boolean mask
                 over the rows of `pairs(layer)` or of `pairs()`; a kind of pair such as "token × token, lag 1", or several;
                 a list of (a, b).
+            rung: "above_twins" bounds the pairs that stand above their null layers once relays are removed, whether or not
+                their concepts' other pairs stand there as well.
 
         Raises:
-            InputError: no such layer, a pair or kind that was not tested, or nothing can be said (too few twins).
+            InputError: no such layer or rung, a pair or kind that was not tested, or nothing can be said (too few twins).
             ShapeError: a mask of another length.
         """
         table = self.pairs(layer)
         rows = self.summary["layers"]
         at = [row["layer"] for row in rows].index(layer)
         counts = [int(row["n_tested"]) for row in rows]
-        return bound_of(rows[at], table, pairs, sum(counts[:at]), sum(counts))
+        return bound_of(rows[at], table, pairs, sum(counts[:at]), sum(counts), rung)
 
     @property
     def concepts(self) -> pd.DataFrame:

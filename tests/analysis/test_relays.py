@@ -80,3 +80,19 @@ def test_a_layer_that_spreads_its_pairs_over_shared_neurons_computes_in_superpos
     assert superposed[known].mean() > 0.6
     assert superposed[~known].sum() <= 0.1 * superposed.sum()
     assert run.layers["n_superposed"].tolist() == [superposed.sum()]
+
+
+@pytest.mark.sweep
+def test_bounds_count_planted_pairs_and_nothing_in_a_random_layer() -> None:
+    trap = draw("random layer", "planted", "relu", 2)
+    row = judged(trap, twins=20).result.row
+    # what some planted neuron reads together by accident is computed as well
+    assert 5 < row["n_at_least"] <= len(trap.planted | trap.shared)
+    # each kind's bound is part of the same statement
+    assert sum(group["n_at_least"] for group in row["groups"]) <= len(trap.planted | trap.shared)
+    # neurons given to the planted pairs are missing for the others, which lie below their twins: the bound above twins is
+    # withheld by its own control, and says so
+    assert row["n_at_least_above"] is None
+    assert row["at_least_above"]["why_not"].endswith("where it must say 0")
+    innocent = judged(draw("random layer", "innocent", "relu", 2), twins=20).result.row
+    assert (innocent["n_at_least"], innocent["n_at_least_above"]) == (0, 0)

@@ -162,6 +162,11 @@ def test_statement_says_what_the_counts_allow() -> None:
     assert "exceed their effective rank 22.0" in found
     assert "constant 1 assumed" in found
     assert "exceed their effective rank" not in statement(row_of(n_distinct=20))
+    assert "together" not in found
+    bounded = statement(row_of(n_at_least_above=40, n_above_twins=30))
+    assert "30 stand above their twins without it by themselves, at least 40 do so together" in bounded
+    # a bound below the pairs that are named says nothing new
+    assert "together" not in statement(row_of(n_at_least_above=20, n_above_twins=30))
     none = statement(
         row_of(n_computed=0, n_excess=-0.5, excess_low=-2.0, excess_high=1.0, n_superposed=0, n_distinct=0)
     )

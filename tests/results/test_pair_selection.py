@@ -9,7 +9,7 @@ import pytest
 import probekit as pk
 from probekit.errors import InputError, ShapeError
 from probekit.evidence.at_least import at_least, calibrate
-from probekit.results.pair_selection import bound_of, chosen, deciding_p
+from probekit.results.pair_selection import bound_of, chosen
 
 N = 60
 TWINS = [np.random.default_rng(r).random(N) for r in range(20)]
@@ -26,6 +26,7 @@ def table() -> pd.DataFrame:
             "a": [f"a{i}" for i in range(N)],
             "b": [f"b{i}" for i in range(N)],
             "kind": ["token × token, lag 1"] * 30 + ["class × token, same token"] * 30,
+            "p_relay": p / 2,
             "p_decision": p,
             "computed": pd.array([True] * 10 + [False] * 40 + [pd.NA] * 10, dtype="boolean"),
         }
@@ -117,7 +118,16 @@ def test_a_run_is_asked(planted_run) -> None:
         "level": 0.95, "lambda": calibration.scale, "n_twins": 40, "n_low": None,
     }  # fmt: skip
     everything = np.ones(len(pairs), bool)
-    assert own.at_least(layer) == at_least(deciding_p(pairs), everything, calibration)
+    assert own.at_least(layer) == at_least(pairs["p_decision"].to_numpy(float), everything, calibration)
     computed = pairs[pairs["computed"]]
     assert 0 < own.at_least(layer, computed) <= len(computed)
     assert own.at_least(layer, pairs["computed"]) == own.at_least(layer, computed)
+    # the other rung has a calibration and a column of its own
+    with pytest.raises(
+        InputError, match=r"rung: got 'above' \(str\), wanted Literal\['computed', 'above_twins'\]"
+    ):
+        own.at_least(layer, rung="above")
+    own.summary["layers"][0]["at_least_above"] = own.summary["layers"][0]["at_least"]
+    assert own.at_least(layer, rung="above_twins") == at_least(
+        pairs["p_relay"].to_numpy(float), everything, calibration
+    )
