@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.run.layers import make_scene, plan, random_layer
 
 from probekit.analysis.layer_summary import judge
 from probekit.analysis.passes import measure_layers
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource
 from probekit.evidence.spikein import CHANNEL, MOST_SPIKES, Spikes, spiked_pairs
+from probekit.testing.synthetic import make_scene, plan, random_layer
 
 N_CONCEPTS, N_NEURONS = 24, 96
 
