@@ -63,7 +63,7 @@ def code() -> str:
     """
     package = Path(__file__).parents[1]
     files = [file for room in _ROOMS for file in sorted((package / room).rglob("*.py"))]
-    files.append(package / "fingerprint.py")
+    files += [package / "fingerprint.py", package / "objects.py"]
     return of_parts(
         part for file in files for part in (file.relative_to(package).as_posix(), of_bytes(file.read_bytes()))
     )
@@ -103,7 +103,7 @@ def of_model(model: Any, contents: Contents | None = None) -> str:
 
         path = find_folder(str(model))[0]
     if path.is_dir():
-        return f"{shown}@{contents.of_folder(path, model_files(path))}"
+        return f"{shown}@{contents.of_folder(path, model_files)}"
     return f"{shown}@{contents.of_file(path)}"
 
 

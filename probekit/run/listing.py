@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from probekit.errors import guarded
+from probekit.model.ambient import as_torch_starts
 from probekit.run.asked import check_corpus
 from probekit.run.kept import KeptText
 from probekit.text.concepts.labels import Labels
@@ -65,6 +66,7 @@ def _shown(text: KeptText, token: int) -> str:
 
 
 @guarded
+@as_torch_starts()
 def list_concepts(
     model: Any,
     corpus: Any = None,

@@ -13,6 +13,7 @@ from typing import Any
 from probekit.errors import InputError, guarded
 from probekit.evidence.decide import Fdr
 from probekit.evidence.spikein import AMPLITUDES
+from probekit.model.ambient import as_torch_starts
 from probekit.run import identity
 from probekit.run.asked import as_concepts, as_layers, check_corpus
 from probekit.run.choice import Choice
@@ -52,6 +53,7 @@ def as_spikes(values: Any) -> tuple[Any, ...]:
 
 
 @guarded
+@as_torch_starts()
 def analyze(
     model: Any,
     corpus: Any = None,
@@ -171,6 +173,7 @@ def analyze(
 
 
 @guarded
+@as_torch_starts()
 def analyze_arrays(
     neurons: Any,
     labels: Any,
