@@ -30,6 +30,7 @@ import functools
 import inspect
 import numbers
 import reprlib
+import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -216,6 +217,41 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, kind)
     except TypeError:
         return True
+
+
+def require_order(values: Any, name: str) -> None:
+    """Refuse a set where the order decides: each process puts its entries in another one.
+
+    Args:
+        values: what the user gave.
+        name: of the argument.
+
+    Raises:
+        InputError: it is a set.
+    """
+    if isinstance(values, set | frozenset):
+        raise InputError(
+            f"{name}: got a {type(values).__name__}, whose entries have no order; wanted a list."
+        )
+
+
+def require_unmasked(values: Any, name: str) -> None:
+    """Refuse an array that hides some of its entries: what lies behind a mask would be read as if it counted.
+
+    Args:
+        values: what the user gave.
+        name: of the argument.
+
+    Raises:
+        InputError: it is a NumPy masked array with entries that are masked.
+    """
+    numpy = sys.modules.get("numpy")  # whoever has such an array has loaded it
+    if numpy is not None and numpy.ma.is_masked(values):
+        n_hidden = int(numpy.ma.getmaskarray(values).sum())
+        raise InputError(
+            f"{name}: got a masked array that hides {n_hidden:,} of {values.size:,} entries, wanted an array; leave these "
+            "tokens out, or fill them (values.filled(…))."
+        )
 
 
 def as_ours(error: Exception) -> ProbekitError:

@@ -23,6 +23,7 @@ from probekit.errors import InputError, guarded
 from probekit.evidence.decide import Fdr
 from probekit.evidence.pair_sampling import Choice
 from probekit.evidence.spikein import AMPLITUDES
+from probekit.model.ambient import as_torch_starts
 from probekit.results.run import Run
 from probekit.storage.contents import Contents
 from probekit.text.tokens import SKIP_FIRST
@@ -52,6 +53,7 @@ def as_spikes(values: Any) -> tuple[Any, ...]:
 
 
 @guarded
+@as_torch_starts()
 def analyze(
     model: Any,
     corpus: Any = None,
@@ -171,6 +173,7 @@ def analyze(
 
 
 @guarded
+@as_torch_starts()
 def analyze_arrays(
     neurons: Any,
     labels: Any,

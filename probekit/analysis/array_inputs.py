@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -18,6 +20,8 @@ from probekit.errors import (
     NonFiniteError,
     ProbekitError,
     ShapeError,
+    require_order,
+    require_unmasked,
 )
 from probekit.fingerprint import of_value
 from probekit.model.proof import EXACT, prove_arrays
@@ -85,6 +89,7 @@ class GivenArrays:
         if nonfinite not in ("refuse", "drop_tokens"):
             raise ConfigError(f"nonfinite: got {nonfinite!r}, wanted 'refuse' or 'drop_tokens'.")
         drops = nonfinite == "drop_tokens"
+        _require_one_order(neurons=neurons, labels=labels, docs=docs, inputs=inputs, types=types)
         rows = _floats(neurons, "neurons", 2, finite=not drops)
         truth = _labels(labels, len(rows))
         doc, pos = _documents(docs, len(rows))
@@ -139,6 +144,25 @@ class GivenArrays:
         return of_value(replace(self, error=None))
 
 
+def _require_one_order(**given: Any) -> None:
+    """Refuse data frames whose rows bear the same names in another order: rows are paired by their places.
+
+    Raises:
+        InputError: two of them are in different orders.
+    """
+    indices = {
+        name: values.index for name, values in given.items() if isinstance(values, pd.DataFrame | pd.Series)
+    }
+    for (name, index), (other, wanted) in itertools.pairwise(indices.items()):
+        if index.equals(wanted) or len(index) != len(wanted):
+            continue
+        if index.is_unique and index.isin(wanted).all():
+            raise InputError(
+                f"{other}: the rows of its data frame are those of {name} in another order, and rows are paired by their "
+                f"places; pass {other}.loc[{name}.index], with every array in document order."
+            )
+
+
 def _labels(labels: Any, n_tokens: int) -> np.ndarray:
     truth = _whole(labels, "labels")
     if truth.ndim != 2 or len(truth) != n_tokens:
@@ -174,6 +198,7 @@ def _plain(values: Any, name: str) -> Any:
     Raises:
         InputError: it holds something else.
     """
+    require_unmasked(values, name)
     if isinstance(values, Tensor):
         return values if values.layout == torch.strided else values.to_dense()
     if hasattr(values, "toarray"):  # SciPy's sparse matrices
@@ -224,6 +249,7 @@ def _names(names: Any, labels: Any, n_concepts: int) -> list[str]:
     """One name a concept: those given, or the columns of a data frame, or c0, c1, …"""
     if names is None:
         names = list(getattr(labels, "columns", [f"c{i}" for i in range(n_concepts)]))
+    require_order(names, "names")
     if isinstance(names, str) or not hasattr(names, "__iter__"):
         raise InputError(f"names: got a {type(names).__name__}, wanted one name a concept.")
     held = [str(name) for name in names]

@@ -105,7 +105,7 @@ def _opened(corpus: Any) -> Any:
         return cached(as_corpus(corpus))
     if isinstance(corpus, str | Path):
         return corpus
-    return as_corpus(corpus)
+    return as_corpus(corpus).rereadable()
 
 
 def of_given(model: Any, tokenizer: Any) -> str | None:

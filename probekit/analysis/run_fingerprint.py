@@ -28,7 +28,7 @@ from probekit.text.revisions import commit_of
 
 DISTRIBUTION = "probekit-superposition"
 _ROOMS = ("theory", "text", "model", "probes", "evidence", "storage", "results", "analysis", "followups")
-_MODULES = ("arguments.py", "fingerprint.py")
+_MODULES = ("arguments.py", "fingerprint.py", "objects.py")
 _PACKAGES = ("torch", "transformers", "transformer-lens", "numpy", "scipy", "numba", "tokenizers", "datasets")
 
 
@@ -105,7 +105,7 @@ def of_model(model: Any, contents: Contents | None = None) -> str:
 
         path = find_folder(str(model))[0]
     if path.is_dir():
-        return f"{shown}@{contents.of_folder(path, model_files(path))}"
+        return f"{shown}@{contents.of_folder(path, model_files)}"
     return f"{shown}@{contents.of_file(path)}"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int
 
+from probekit.errors import DegenerateError
 from probekit.evidence.blocks import Block
 
 PARTNERS = 20
@@ -45,6 +46,9 @@ def draw_block(
 
     Returns:
         Places of the pairs taken, in order, and how they were drawn; where all concepts are, this is a uniform sample.
+
+    Raises:
+        DegenerateError: no testable pair lies among the concepts drawn.
     """
     n_concepts, n_drawn = block_size(pairs, n_most)
     if n_drawn == n_concepts:
@@ -54,5 +58,10 @@ def draw_block(
     drawn = np.zeros(n_concepts, bool)
     drawn[rng.choice(n_concepts, n_drawn, replace=False)] = True
     inside = np.flatnonzero(drawn[at.reshape(pairs.shape)].all(axis=1))
+    if not len(inside):
+        raise DegenerateError(
+            f"pairs: of {len(pairs):,} testable pairs none lies among the {n_drawn} concepts drawn for max_pairs={n_most}. "
+            'Raise max_pairs, or draw from all pairs alike with pairs="uniform".'
+        )
     kept = inside if len(inside) <= n_most else np.sort(rng.choice(inside, n_most, replace=False))
     return kept, Block(n_concepts, n_drawn, len(inside), len(kept))

@@ -27,7 +27,8 @@ from probekit.errors import DegenerateError, InputError, StoreError, guarded
 from probekit.evidence.causal import p_against, quadrant_change, quadrant_of
 from probekit.evidence.tables import ranked
 from probekit.followups.edits import What, edits_of
-from probekit.model.host import Host, load_host
+from probekit.model.ambient import as_torch_starts
+from probekit.model.host import DTYPES, Host, load_host
 from probekit.model.intervene import Edit, NeuronScale, neuron_scales, predict
 from probekit.probes.pairs import QUADRANTS
 from probekit.results.run import Run, load
@@ -62,6 +63,7 @@ class CausalCheck:
 
 
 @guarded
+@as_torch_starts()
 def causal(
     run: Run | str | Path,
     model: Any,
@@ -116,7 +118,9 @@ def causal(
     science = held.record["science"]
     _require_same("model", run_fingerprint.of_model(model), held)
     chosen = _chosen(held, pairs, n_pairs, as_layers(layers))
-    host = load_host(model, device=device)
+    # of an object the tensors say it; "as stored" is what loading does by itself
+    told = str(science.get("dtype"))
+    host = load_host(model, device=device, dtype=told if told in DTYPES else None)
     tokens = text.tokens
     given = concepts.settled(lambda: tokens) if isinstance(concepts, Concepts) else concepts
     _require_same("concepts", run_fingerprint.of_concepts(given), held)

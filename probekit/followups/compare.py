@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from probekit.errors import InputError, guarded, shown
+from probekit.errors import InputError, guarded, require_order, shown
 from probekit.report.compare import Compared, render_comparison
 from probekit.results.run import Run, load
 from probekit.storage import store
@@ -30,6 +30,8 @@ def compare(
         InputError: fewer than two runs, or names that do not tell them apart.
         StoreError: a directory is no run, or the page cannot be written.
     """
+    require_order(runs, "runs")
+    require_order(names, "names")
     held = _runs(runs)
     if isinstance(names, str):
         raise InputError(f"names: got {names!r}, wanted a list of names, one a run.")

@@ -8,6 +8,7 @@ import pandas as pd
 
 from probekit.arguments import check_corpus
 from probekit.errors import guarded
+from probekit.model.ambient import as_torch_starts
 from probekit.results.concept_table import concept_table
 from probekit.results.text_snapshot import KeptText
 from probekit.text.corpus import as_corpus
@@ -15,6 +16,7 @@ from probekit.text.tokens import SKIP_FIRST
 
 
 @guarded
+@as_torch_starts()
 def list_concepts(
     model: Any,
     corpus: Any = None,

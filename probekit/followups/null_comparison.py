@@ -27,6 +27,7 @@ from probekit.errors import InputError, guarded
 from probekit.evidence.battery import Null, flagged, in_place, nothing_read, p_values
 from probekit.evidence.contrast import N_BATCHES, ConfirmPlan, Contrast
 from probekit.evidence.pair_sampling import Choice
+from probekit.model.ambient import as_torch_starts
 from probekit.model.host import load_host
 from probekit.model.twins import random_model
 from probekit.probes.pairs import LabelColumns, sample_tokens, splitmix64
@@ -130,6 +131,7 @@ class NullTable:
 
 
 @guarded
+@as_torch_starts()
 def against_nulls(
     model: Any,
     corpus: Any = None,

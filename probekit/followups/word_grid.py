@@ -19,6 +19,7 @@ from probekit.analysis.progress import watching
 from probekit.errors import ConfigError, InputError, guarded
 from probekit.evidence import word_grid as evidence
 from probekit.evidence.word_grid import DECIDING, LEVEL, SITES, Cells, LinearPart
+from probekit.model.ambient import as_torch_starts
 from probekit.model.grid import (
     Grid,
     LayerCells,
@@ -129,6 +130,7 @@ class _Tables:
 
 
 @guarded
+@as_torch_starts()
 def word_grid(
     model: Any,
     words: Sequence[str] | None = None,

@@ -23,6 +23,7 @@ import torch
 
 from probekit.errors import ConfigError, InputError, ModelError, OutOfMemoryError, ProbekitError
 from probekit.model import checkpoint
+from probekit.model.ambient import as_torch_starts
 from probekit.model.folder import (
     CUSTOM_CODE,
     find_folder,
@@ -122,13 +123,14 @@ def one_at_a_time(load: Callable[_P, _T]) -> Callable[_P, _T]:
 
     @functools.wraps(load)
     def alone(*args: _P.args, **options: _P.kwargs) -> _T:
-        with _LOADING:
+        with _LOADING, as_torch_starts():
             return load(*args, **options)
 
     return alone
 
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""What a model can be asked to compute in, in words."""
 
 
 @one_at_a_time
@@ -155,9 +157,9 @@ def load_host(
         OutOfMemoryError: the model does not fit.
     """
     if isinstance(dtype, str):
-        if dtype not in _DTYPES:
-            raise ConfigError(f"dtype: got {dtype!r}, wanted one of {', '.join(_DTYPES)}.")
-        dtype = _DTYPES[dtype]
+        if dtype not in DTYPES:
+            raise ConfigError(f"dtype: got {dtype!r}, wanted one of {', '.join(DTYPES)}.")
+        dtype = DTYPES[dtype]
     if isinstance(model, str | Path):
         if tokenizer is not None:
             raise ConfigError(
@@ -202,6 +204,7 @@ def _load_object(given: Any, tokenizer: Any | None, device: torch.device | None)
             "PeftModel.merge_and_unload()), so that the weights "
             "are those that act."
         )
+    _require_layers_apart(given, name)
     file = file_of(given)
     model = checkpoint.as_plain(
         sharing_copy(given, name), name, UNPACK if file else "Dequantise it (model.dequantize()) first."
@@ -211,6 +214,23 @@ def _load_object(given: Any, tokenizer: Any | None, device: torch.device | None)
     if not model.config.architectures:  # made from a configuration, it was never told what it is called
         model.config.architectures = [type(model).__name__]
     return _of_plain(model, name, tokenizer, file)
+
+
+def _require_layers_apart(model: Any, name: str) -> None:
+    """Refuse a model in whose list of layers one object stands twice: whoever reads one of the two reads the other.
+
+    Raises:
+        ModelError: some list holds a module more than once.
+    """
+    for where, modules in model.named_modules():
+        held = [id(module) for module in modules] if isinstance(modules, torch.nn.ModuleList) else []
+        twice = next((place for place, module in enumerate(held) if module in held[:place]), None)
+        if twice is not None:
+            raise ModelError(
+                f"{name}: {where}.{held.index(held[twice])} and {where}.{twice} are one and the same module, so their "
+                "activations cannot be told apart; wanted a module for each layer. Put a copy with the same weights there "
+                "(copy.deepcopy)."
+            )
 
 
 def _of_plain(model: Any, name: str, tokenizer: Any | None, file: GgufFile | None) -> Host:

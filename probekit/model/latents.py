@@ -20,13 +20,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probekit.errors import InputError, ModelError, NonFiniteError, ShapeError, guarded
+from probekit.errors import InputError, ModelError, NonFiniteError, ShapeError, guarded, require_order
 from probekit.fingerprint import of_value
+from probekit.model.ambient import as_torch_starts
 from probekit.model.dictionaries import Dictionary, read_dictionary
 from probekit.model.dictionaries.processing import Processing, processing_of
 from probekit.model.harvest import default_batch_docs
 from probekit.model.host import Host, load_host
 from probekit.model.hub import official_name
+from probekit.model.state import of_object
 from probekit.text.concepts.blocks import Column, Where
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.corpus import Corpus
@@ -111,12 +113,10 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of what its activations depend on beside the tokens: dictionary, site, processing, model weights."""
+        """Digest of what its activations depend on beside the tokens: dictionary, site, processing, model."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{self.dictionary.fingerprint} {self.site} {self.processing.centred}\n".encode())
-        for name, weight in sorted(self.host.bridge.original_model.state_dict().items()):
-            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
-            digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(of_object(self.host.bridge).encode())
         return digest.hexdigest()
 
 
@@ -231,6 +231,7 @@ def _one_head(activation: Tensor, site: str, head: int) -> Tensor:
 
 
 @guarded
+@as_torch_starts()
 def latents(
     model: Any,
     folder: str | Path,
@@ -264,6 +265,8 @@ def latents(
         ShapeError: its arrays do not fit together, or it reads another width than the model's site has.
         ModelError: the model has no such site.
     """
+    require_order(latents, "latents")
+    require_order(names, "names")
     if not math.isfinite(above):
         raise InputError(f"above: got {above}, wanted a finite activation.")
     host = model if isinstance(model, Host) else load_host(model)

@@ -137,7 +137,7 @@ class Unbridged:
             return
         ids = proof_tokens(n_vocab, min(context, _POSITIONS)).to(next(self.copied.parameters()).device)
         with torch.inference_mode():
-            here: Tensor = self.copied(ids, use_cache=False).logits.float()
+            here = self._run(ids, name)
             there: Tensor = bridge(ids, return_type="logits").float()
         error, size = (here - there).square().mean().sqrt(), here.square().mean().sqrt()
         eps = torch.finfo(next(self.copied.parameters()).dtype).eps
@@ -147,6 +147,26 @@ class Unbridged:
                 "(relative distance "
                 f"{float(error / size):.2g}): its bridge leaves something of the configuration out. Choose another model."
             )
+
+    def _run(self, ids: Tensor, name: str) -> Tensor:
+        """Logits, where the model runs at all.
+
+        Raises:
+            ModelError: transformers itself cannot run it.
+        """
+        assert self.copied is not None
+        try:
+            logits: Tensor = self.copied(ids, use_cache=False).logits.float()
+        except torch.OutOfMemoryError:
+            raise
+        except _REFUSED as error:
+            kinds = sorted({str(p.dtype).removeprefix("torch.") for p in self.copied.parameters()})
+            raise ModelError(
+                f"{name}: transformers itself cannot run the model on a few tokens ({type(error).__name__}: {error}); its "
+                f"weights are of {' and '.join(kinds)}. Wanted a model that runs: bring its parts to one dtype, "
+                "model.to(dtype)."
+            ) from error
+        return logits
 
     def proved(self, bridge: Any, n_vocab: int, context: int) -> PlainModel | None:
         """The plain model of a bridge; None where it is not found equal.

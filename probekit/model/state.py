@@ -1,31 +1,36 @@
 """What a model in memory is: a digest of everything in the object that decides what it computes.
 
-Parameters and all buffers, those that no file keeps included; the configuration; which class each module is and the numbers
-it was built with (an epsilon, a scale); the source of classes that come from none of the known libraries. What cannot be
-seen from here: a library patched while the program runs.
+Parameters and all buffers, those that no file keeps included; the configuration; which class each module is, what hangs on
+it (an epsilon, a mode, a vector, a function, a list of modules), and the code of classes of no installed library.
+What cannot be seen from here: a library patched while the program runs.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from probekit.errors import ModelError
 from probekit.fingerprint import CannotTellError, of_parts, of_tensor
 from probekit.model.hooks import require_unhooked
+from probekit.objects import is_foreign
+from probekit.objects import of_object as of_anything
 
-_LIBRARIES = ("torch", "transformers", "transformer_lens", "accelerate", "peft", "probekit")
 _NO_MATTER = frozenset({
     "model_name", "tokenizer_name", "name_or_path", "_name_or_path", "device", "dtype", "torch_dtype", "seed",
     "transformers_version", "architectures", "use_cache", "trust_remote_code", "init_weights", "initializer_range",
 })  # fmt: skip
 """Fields of a configuration that say where a model comes from or how it was begun; its tensors say what became of it."""
-_OF_A_CALL = frozenset({"training", "max_seq_len_cached", "context_level", "backward_scale"})
-"""Numbers of a module that a forward sets or that no forward reads."""
+_OF_A_CALL = frozenset(
+    {"training", "max_seq_len_cached", "context_level", "backward_scale", "warnings_issued"}
+)
+"""Attributes of a module that a forward sets or that no forward reads."""
+_OF_TORCH = frozenset(vars(nn.Module()))
+"""What every module has; parameters, buffers and modules are digested by name."""
 
 
 def of_object(model: nn.Module) -> str:
@@ -78,24 +83,43 @@ def _plain(config: Any) -> dict[str, Any]:
 
 
 def _modules(model: nn.Module) -> Iterator[str]:
-    foreign: dict[str, str] = {}
     for name, part in model.named_modules(remove_duplicate=False):
-        kind = type(part)
-        if kind.__name__ == "HookPoint":
-            continue
-        numbers = {
-            key: value
-            for key, value in vars(part).items()
-            if isinstance(value, bool | int | float) and not key.startswith("_") and key not in _OF_A_CALL
+        if type(part).__name__ != "HookPoint":
+            told = _whole if is_foreign(type(part)) else _by_class
+            yield f"{name} {type(part).__qualname__} {of_anything(_hangs_on(part), told)}"
+    kinds = {type(part) for part in model.modules() if is_foreign(type(part))}
+    yield from sorted(of_anything(kind, _whole) for kind in kinds)
+
+
+def _hangs_on(part: nn.Module) -> dict[str, Any]:
+    """Attributes of a module that its forward may read."""
+    held = {key: value for key, value in vars(part).items() if key not in _OF_A_CALL | _OF_TORCH}
+    if is_foreign(type(part)):
+        return {key: value for key, value in held.items() if key != "name_or_path"}
+    # of a library's own attributes those that are plain to see: the others are how it is put together
+    kinds = (bool, int, float, str, list, tuple, dict, set, frozenset, Tensor, np.ndarray)
+    return {
+        key: value
+        for key, value in held.items()
+        if not key.startswith("_")
+        and key not in _NO_MATTER
+        and (isinstance(value, kinds) or callable(value))
+        and not isinstance(value, nn.Module)
+    }
+
+
+def _by_class(value: Any, of: Callable[[Any], str]) -> str | None:
+    """What a library's module refers to beside its parts is listed where it stands."""
+    return type(value).__qualname__ if isinstance(value, nn.Module) else None
+
+
+def _whole(value: Any, of: Callable[[Any], str]) -> str | None:
+    """A module that hangs on another one without being registered there; a configuration."""
+    if isinstance(value, nn.Module):
+        own = {
+            key: held for key, held in vars(value).items() if key in ("_parameters", "_buffers", "_modules")
         }
-        yield f"{name} {kind.__qualname__} {json.dumps(numbers, sort_keys=True)}"
-        if kind.__module__.partition(".")[0] not in _LIBRARIES:
-            foreign.setdefault(f"{kind.__module__}.{kind.__qualname__}", _source(kind))
-    yield from (f"{name} {source}" for name, source in sorted(foreign.items()))
-
-
-def _source(kind: type) -> str:
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):  # typed into an interpreter
-        return ""
+        return of([type(value), _hangs_on(value), own])
+    if hasattr(value, "to_dict") and hasattr(value, "name_or_path"):
+        return of(_plain(value))
+    return None

@@ -122,9 +122,31 @@ def _of_names(table: pd.DataFrame, names: Any) -> np.ndarray:
     return held
 
 
+def _in_rows_order(mask: pd.Series, n_here: int, n_before: int, n_all: int) -> pd.Series:
+    """A mask made of a sorted table, put in the order of the rows, which its index names.
+
+    Raises:
+        InputError: the index names other rows.
+    """
+    n_rows = len(mask)
+    places = {n_here: (range(n_here), range(n_before, n_before + n_here)), n_all: (range(n_all),)}
+    for rows in places.get(n_rows, ()):
+        if mask.index.equals(pd.RangeIndex(rows.start, rows.stop)):
+            return mask
+        if mask.index.is_unique and mask.index.isin(rows).all():
+            return mask.sort_index()
+    if n_rows in places:
+        raise InputError(
+            "at_least: the mask's index names other rows than those of run.pairs(); pass the rows themselves, "
+            "table[mask], or an array in the table's order."
+        )
+    return mask
+
+
 def _of_mask(mask: pd.Series, n_here: int, n_before: int, n_all: int) -> np.ndarray:
     if not pd.api.types.is_bool_dtype(mask.dtype):
         raise InputError(f"at_least: got a mask of {mask.dtype}, wanted one of booleans.")
+    mask = _in_rows_order(mask, n_here, n_before, n_all)
     # a decision that was not made (null) chooses no pair
     flags = mask.astype("boolean").fillna(False).to_numpy(bool)
     if len(flags) == n_here:

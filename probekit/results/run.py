@@ -126,7 +126,8 @@ class Run:
     def concepts(self) -> pd.DataFrame:
         """One row a concept: kind, lag, description, how often it holds, examples; empty for a run on arrays."""
         file = self.path / CONCEPTS
-        return store.read_table(file, self._results.files.get(CONCEPTS)) if file.exists() else pd.DataFrame()
+        digest = self._results.files.get(CONCEPTS)
+        return store.read_table(file, digest) if digest is not None else pd.DataFrame()
 
     def _tables(self, kind: str, layer: int | None) -> pd.DataFrame:
         held = [row["layer"] for row in self.summary["layers"]]
@@ -159,7 +160,8 @@ class Run:
     def examples(self) -> list[dict[str, Any]]:
         """The strongest pairs with their neurons and tokens, as the report shows them."""
         file = self.path / EXAMPLES
-        return store.read_json(file, self._results.files.get(EXAMPLES)) if file.exists() else []
+        digest = self._results.files.get(EXAMPLES)
+        return store.read_json(file, digest) if digest is not None else []
 
     @guarded
     def export(self, folder: str | Path, *, width_mm: float | int = PAGE_MM) -> list[Path]:

@@ -56,7 +56,7 @@ class KeptText:
     @classmethod
     def read(cls, folder: Path, digests: Mapping[str, Digest]) -> KeptText | None:
         """What a run kept; None where its activations came from arrays, which have no text."""
-        if not (folder / TOKENS).exists():
+        if TOKENS not in digests and not (folder / TOKENS).exists():
             return None
         rows, spelt = (store.read_table(folder / name, digests.get(name)) for name in (TOKENS, SURFACES))
         lengths = rows["ids"].map(len).to_numpy(np.int64)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +29,8 @@ TOLD_FROM = 2**28
 SETTLED_NS = 2_000_000_000
 """A file younger than this may change again within the resolution of its times, so its digest is not kept."""
 _SCHEMA = "probekit.digest/1"
+Listing = Callable[[Path], list[Path]]
+"""A folder → those of its files that count."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Contents:
     def __init__(self, report: Callable[[str, int, int], None] | None = None) -> None:
         self._report = report
         self._seen: dict[Path, tuple[Stamp, str]] = {}
+        self._listed: list[tuple[Path, Listing, list[Path]]] = []
 
     def of_file(self, path: Path) -> str:
         """Digest of one file.
@@ -72,17 +75,19 @@ class Contents:
         """
         return self._of([path])[0]
 
-    def of_folder(self, folder: Path, files: Iterable[Path] | None = None) -> str:
+    def of_folder(self, folder: Path, listing: Listing | None = None) -> str:
         """Digest of the names and contents of a folder's files.
 
         Args:
             folder: the folder.
-            files: those of its files that count; None takes all below it that are not hidden.
+            listing: says which of its files count; None takes all below it that are not hidden.
 
         Raises:
             InputError: one cannot be read, or changes while it is.
         """
-        chosen = sorted(_below(folder) if files is None else files)
+        listing = listing or _below
+        chosen = sorted(listing(folder))
+        self._listed.append((folder, listing, chosen))
         names = [path.relative_to(folder).as_posix() for path in chosen]
         return of_parts(part for pair in zip(names, self._of(chosen), strict=True) for part in pair)
 
@@ -104,6 +109,13 @@ class Contents:
         Raises:
             InputError: a file that was digested has other content.
         """
+        for folder, listing, chosen in [] if in_memory else self._listed:
+            came = sorted({*_listed_again(folder, listing)} - {*chosen})
+            if came:
+                raise InputError(
+                    f"{came[0]}: came into its folder while the run was reading it, so nobody can say whether it belongs to "
+                    "what the numbers are of; nothing of them is kept. Run it again when the folder is finished."
+                )
         for path, (stamp, digest) in self._seen.items():
             try:
                 now = Stamp.of(path)
@@ -150,6 +162,13 @@ class Contents:
         if seen is not None and seen[0] == stamp:
             return seen[1]
         return _recalled(path, stamp)
+
+
+def _listed_again(folder: Path, listing: Listing) -> list[Path]:
+    try:
+        return listing(folder)
+    except OSError:  # it is gone; what was in it is asked for by name
+        return []
 
 
 def _below(folder: Path) -> list[Path]:

@@ -14,9 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 from jaxtyping import Int32
 
-from probekit.errors import DegenerateError, InputError, ShapeError, guarded
+from probekit.errors import (
+    DegenerateError,
+    InputError,
+    ProbekitError,
+    ShapeError,
+    guarded,
+    require_order,
+    require_unmasked,
+)
 from probekit.fingerprint import of_array, of_parts
 from probekit.text import readers
 from probekit.text.docs import docstrings
@@ -56,6 +65,8 @@ class Corpus:
     """Where a dataset comes from (name, split, column, revision), or how a table is read."""
     files: tuple[Path, ...] = ()
     """Files and folders that the texts are read from anew at each call; empty where they are held in memory."""
+    digested: list[int] | None = field(default=None, repr=False)
+    """Digests of the documents as `fingerprint` read them; None where nobody will ask whether they are still the same."""
 
     @classmethod
     @guarded
@@ -73,6 +84,7 @@ class Corpus:
             raise InputError(
                 "from_texts: got one string, wanted a list of documents; pass [text] or use from_file"
             )
+        require_order(texts, "from_texts")
         documents = list(texts)
         for index, text in enumerate(documents):
             if not isinstance(text, str):
@@ -93,6 +105,7 @@ class Corpus:
             tokens: int[doc pos], numpy or torch; a negative number is padding, allowed on the right only.
             name: what a report calls the corpus.
         """
+        require_unmasked(tokens, "from_tokens")
         try:
             array = np.asarray(tokens.detach().cpu().numpy() if hasattr(tokens, "detach") else tokens)
         except ValueError as error:
@@ -211,7 +224,28 @@ class Corpus:
         """The documents as strings, from the first one on, read lazily."""
         if self.source is None:
             raise InputError(f"corpus {self.name!r} was made from tokens and has no texts")
-        return iter(self.source())
+        return self._read(self.source)
+
+    def _read(self, source: TextSource) -> Iterator[str]:
+        """The texts of somebody's function, with what can go wrong in it told as an InputError."""
+        try:
+            given: Iterable[Any] = source()
+            for index, text in enumerate(given):
+                if not isinstance(text, str):
+                    raise InputError(
+                        f"corpus {self.name!r}: document {index} is a {type(text).__name__}, wanted a str"
+                    )
+                yield text
+        except (ProbekitError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            raise InputError(
+                f"corpus {self.name!r}: what gives its texts raised {type(error).__name__}: {error}"
+            ) from error
+
+    def rereadable(self) -> Corpus:
+        """The same corpus for one run, which refuses to go on where its texts are read again and are others."""
+        return replace(self, digested=[])
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """For each document, in the order of `texts`, the row of the table it came from.
@@ -259,7 +293,32 @@ class Corpus:
         """
         if self.given is not None:
             return of_array(self.given)
-        return of_parts(_readable(self.texts(), max_tokens, skip_first))
+        parts: list[int] = []
+        told = of_parts(_noted(_readable(self.texts(), max_tokens, skip_first), parts))
+        if self.digested is not None:
+            self.digested[:] = parts
+        return told
+
+    def _again(self, read: list[int]) -> Iterator[str]:
+        """The texts, their digests noted in `read`, and compared with those that `fingerprint` saw.
+
+        Raises:
+            InputError: they are others.
+        """
+        before = self.digested or []
+        for text in _noted(self.texts(), read):
+            if len(read) <= len(before) and read[-1] != before[len(read) - 1]:
+                raise InputError(
+                    f"corpus {self.name!r}: gave another text for document {len(read) - 1} when it was read again; wanted "
+                    "the same texts at each reading. Draw with a fixed seed, or pass the texts themselves "
+                    "(Corpus.from_texts)."
+                )
+            yield text
+        if len(read) < len(before):
+            raise InputError(
+                f"corpus {self.name!r}: gave {len(before)} documents first, and {len(read)} when it was read again; wanted "
+                "a function that gives all texts from the first one on at each call."
+            )
 
     @guarded
     def tokenize(
@@ -287,6 +346,7 @@ class Corpus:
             progress: called with (counted tokens so far, max_tokens) now and then.
         """
         require_room(context, skip_first, bos_id)
+        texts: list[int] = []
         if max_tokens < 1:
             raise InputError(f"max_tokens={max_tokens}, wanted at least 1")
         if self.given is not None:
@@ -297,25 +357,52 @@ class Corpus:
                     f"corpus {self.name!r} holds text but the model has no tokenizer; "
                     "pass a model with one, or Corpus.from_tokens"
                 )
-            rows = encoded_rows(self.texts(), tokenizer, context, bos_id, max_tokens)
+            rows = encoded_rows(self._again(texts), tokenizer, context, bos_id, max_tokens)
         special, first_pos = special_ids(tokenizer), 0 if bos_id is None else 1
 
         def n_counted(row: np.ndarray) -> int:
             return int(counts(row[first_pos:], 0, skip_first, special).sum())
 
         taken, source = take_rows(rows, max_tokens, n_counted, progress)
+        if self.digested and source and source[-1] >= len(self.digested):
+            raise InputError(
+                f"corpus {self.name!r}: gave document {source[-1]}, but only {len(self.digested):,} documents were there "
+                "when it was first read (of a stream of very short ones no more are looked at); wanted the same texts at "
+                "each reading, and documents of some words."
+            )
         if not taken:
             raise DegenerateError(
                 f"corpus {self.name!r} has no document with a counted token; pass text that has some"
             )
-        return replace(as_block(taken, source, bos_id, self.name), skip_first=skip_first, special=special)
+        return replace(
+            as_block(taken, source, bos_id, self.name),
+            skip_first=skip_first,
+            special=special,
+            texts=np.array(texts, np.uint64)[source] if texts else None,
+        )
+
+
+def digest_of_text(text: str) -> int:
+    """A digest of one document's text, of 64 bits."""
+    return int(xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")))
+
+
+def _noted(texts: Iterable[str], read: list[int]) -> Iterator[str]:
+    """The texts, the digest of each appended to `read`."""
+    for text in texts:
+        read.append(digest_of_text(text))
+        yield text
 
 
 def _readable(texts: Iterator[str], max_tokens: int, skip_first: int) -> Iterator[str]:
     """The texts up to the last one that can be read, so that a stream without end has a digest."""
     n_sure, sure = 0, 1 + skip_first
-    for text in texts:
+    for n_read, text in enumerate(texts, 1):
         yield text
+        if (
+            n_read >= SURE_WORDS * sure * max_tokens
+        ):  # shorter documents tell nothing, but a stream of them has no end
+            return
         # words of letters alone: special tokens, which are never counted, are written with other signs as well
         plain = text.count("<") + text.count("[") < len(text) // 64
         n_words = sum(1 for _ in itertools.islice(_LETTERS.finditer(text), SURE_WORDS * sure))

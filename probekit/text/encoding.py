@@ -17,11 +17,12 @@ Then the ids of the beginning are the first ids of the whole. With any other tok
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
+
+from probekit.text.tokenizers import description_of
 
 CHARACTERS_A_TOKEN = 8
 """First guess of how much text a row needs; doubled until it is enough."""
@@ -152,8 +153,8 @@ class Encoder:
     @cached_property
     def cuts_between_words(self) -> bool:
         """Whether the beginning of a text, cut between two words, has the first ids of the whole."""
-        backend = getattr(self._tokenizer, "backend_tokenizer", None)
-        return backend is not None and allows_cuts(json.loads(backend.to_str()))
+        described = description_of(self._tokenizer)
+        return described is not None and allows_cuts(described)
 
 
 def allows_cuts(described: dict[str, Any]) -> bool:

@@ -22,7 +22,7 @@ import shutil
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -38,10 +38,12 @@ END_OF_TEXT = "<|endoftext|>"
 MIN_DOCUMENT_CHARACTERS = 1_000
 MIN_DOCUMENTS = 20  # a quadrant needs tokens from this many documents, so fewer can support no pair at all
 JSON_LINES = frozenset({".jsonl", ".ndjson", ".jsonlines"})
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_ROWS_AT_ONCE = 10_000
 _BUILDERS = {
-    ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
+    ".json": "json", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
 }  # fmt: skip
-TABLE_SUFFIXES = JSON_LINES | frozenset(_BUILDERS)
+TABLE_SUFFIXES = JSON_LINES | frozenset(_BUILDERS) | frozenset(_SEPARATORS)
 FILE_SUFFIXES = TABLE_SUFFIXES | {".txt", ".text", ".md"}
 COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
 ROWS_SEEN = 1_000
@@ -50,6 +52,10 @@ HUB_TIMEOUT_S = 5.0
 _LONGEST_NAME = 255
 """Characters of a name of a file or dataset at most."""
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
+_NO_TEXT = re.compile(
+    r"\s*(?:[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|nan|NA|True|False|true|false)\s*"
+)
+"""A number or a truth value, as a table of separated values writes it."""
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
 Rows = Callable[[], Iterator[dict[str, Any]]]
@@ -182,8 +188,38 @@ def table(path: Path, column: str | None) -> TableSource:
         path: JSON lines (.jsonl, .ndjson, .jsonlines), or .json, .csv, .tsv, .parquet, .arrow, .feather; maybe compressed.
         column: the text column; None takes `text` or the only column of strings.
     """
-    rows = _jsonl_rows if suffix_of(path) in JSON_LINES else _builder_rows
-    return _column_source(f"corpus file {path.name!r}", lambda: rows(path), column)
+    where, suffix = f"corpus file {path.name!r}", suffix_of(path)
+    if suffix in _SEPARATORS:
+        return _column_source(where, lambda: _separated_rows(path, _SEPARATORS[suffix]), column, as_read=True)
+    rows = _jsonl_rows if suffix in JSON_LINES else _builder_rows
+    return _column_source(where, lambda: rows(path), column)
+
+
+def _separated_rows(path: Path, separator: str) -> Iterator[dict[str, Any]]:
+    """Rows of a table of separated values, each value the text that stands there; an empty one is None.
+
+    What a value is taken for must not hang on the other rows: 7, 7.0 and 007 stay what they are, and so does NA.
+    """
+    import pandas as pd
+
+    with open_bytes(path) as file:
+        parts = pd.read_csv(
+            cast(Any, file), sep=separator, dtype=object, keep_default_na=False, na_values=[""], chunksize=_ROWS_AT_ONCE,
+            encoding="utf-8-sig",
+        )  # fmt: skip
+        with parts:
+            for part in parts:
+                names = [str(name) for name in part.columns]
+                if len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), None)):
+                    raise InputError(
+                        f"corpus file {path.name!r} has one column, {names[0]!r}, and looks separated by {other!r}; wanted "
+                        f"{separator!r} between its columns, or rows of JSON (.jsonl)"
+                    )
+                for values in part.itertuples(index=False, name=None):
+                    yield {
+                        name: None if _is_missing(value) else value
+                        for name, value in zip(names, values, strict=True)
+                    }
 
 
 def _jsonl_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -202,7 +238,6 @@ def _builder_rows(path: Path) -> Iterator[dict[str, Any]]:
     from datasets import load_dataset
 
     suffix = suffix_of(path)
-    options: dict[str, Any] = {"sep": "\t"} if suffix == ".tsv" else {}
     with TemporaryDirectory(prefix="probekit-") as folder, _uncounted():
         if path.suffix.lower() == ".zst":  # the dataset library needs another package for it
             unpacked = Path(folder) / path.stem
@@ -216,7 +251,6 @@ def _builder_rows(path: Path) -> Iterator[dict[str, Any]]:
             split="train",
             streaming=True,
             cache_dir=folder,
-            **options,
         )
         yield from loaded
 
@@ -247,14 +281,21 @@ def dataset(
         revision: branch, tag or commit.
     """
     where = f"dataset {name!r}"
-    loaded = _load(name, config, revision)
-    if hasattr(loaded, "keys"):
-        loaded = _split(where, loaded, split)
-    elif split is not None:
-        raise InputError(
-            f"{where} is a saved dataset without splits, but split={split!r} was asked for; leave it out"
-        )
-    return _column_source(where, lambda: iter(loaded), column, _string_columns(loaded))
+
+    def opened() -> Any:
+        loaded = _load(name, config, revision)
+        if hasattr(loaded, "keys"):
+            return _split(where, loaded, split)
+        if split is not None:
+            raise InputError(
+                f"{where} is a saved dataset without splits, but split={split!r} was asked for; leave it out"
+            )
+        return loaded
+
+    held = opened()
+    # a folder is opened again at each reading: what was opened would go on reading files that are there no more
+    rows = (lambda: iter(opened())) if Path(name).exists() else (lambda: iter(held))
+    return _column_source(where, rows, column, _string_columns(held))
 
 
 def dataset_object(loaded: Any, *, split: str | None, column: str | None) -> TableSource:
@@ -281,6 +322,9 @@ def dataset_object(loaded: Any, *, split: str | None, column: str | None) -> Tab
         loaded = _split(where, loaded, split)
     elif split is not None:
         raise InputError(f"{where} is one split already, but split={split!r} was asked for; leave it out")
+    if getattr(loaded, "format", None) and loaded.format["type"] == "custom":
+        # a transform of the user's own makes other values, not another view of the same
+        return _column_source(where, lambda: _plain_rows(loaded), column)
     plain = loaded.with_format(None)  # rows as Python values, whatever format the user looks at them in
     return _column_source(where, lambda: iter(plain), column, _string_columns(plain))
 
@@ -291,9 +335,11 @@ def _rows_in_memory(where: str, loaded: Any) -> Rows | None:
     import pyarrow as pa
 
     if isinstance(loaded, pa.Table):
+        _require_each_once(where, loaded.column_names)
         return lambda: (row for batch in loaded.to_batches() for row in batch.to_pylist())
     if isinstance(loaded, pd.DataFrame):
         names = [str(name) for name in loaded.columns]
+        _require_each_once(where, names)
         return lambda: (
             {name: None if _is_missing(value) else value for name, value in zip(names, values, strict=True)}
             for values in loaded.itertuples(index=False, name=None)
@@ -316,6 +362,16 @@ def _rows_in_memory(where: str, loaded: Any) -> Rows | None:
             dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
         )
     return None
+
+
+def _require_each_once(where: str, names: Sequence[str]) -> None:
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise InputError(f"{where} has two columns that are called {twice!r}; rename one of them")
+
+
+def _plain_rows(loaded: Any) -> Iterator[dict[str, Any]]:
+    return (dict(row) for row in loaded)
 
 
 def _listed(where: str, name: str, values: Any) -> list[Any]:
@@ -468,7 +524,7 @@ class TableSource:
 
 
 def _column_source(
-    where: str, rows: Rows, column: str | None, strings: list[str] | None = None
+    where: str, rows: Rows, column: str | None, strings: list[str] | None = None, *, as_read: bool = False
 ) -> TableSource:
     """Source of one column, its name settled now so that a wrong one is refused at once.
 
@@ -477,6 +533,7 @@ def _column_source(
         rows: gives its rows.
         column: the one asked for.
         strings: columns of strings, where a schema tells.
+        as_read: whether all values are strings, numbers as well, so that one tells a column of texts by what it holds.
     """
     if next(_guarded(where, rows), None) is None:
         raise InputError(f"{where} has no rows; wanted one document a row")
@@ -484,7 +541,7 @@ def _column_source(
         return TableSource(where, rows, _named_column(where, rows, column))
     if strings is not None and "text" in strings:
         return TableSource(where, rows, "text")
-    return TableSource(where, rows, _text_column(where, rows))
+    return TableSource(where, rows, _text_column(where, rows, as_read=as_read))
 
 
 def _guarded(where: str, rows: Rows) -> Iterator[dict[str, Any]]:
@@ -512,13 +569,17 @@ def _named_column(where: str, rows: Rows, column: str) -> str:
     raise InputError(f"{where} has no column {column!r}; it has {', '.join(names)}; name one with column=")
 
 
-def _text_column(where: str, rows: Rows) -> str:
+def _text_column(where: str, rows: Rows, *, as_read: bool) -> str:
     """`text`, or the only column of strings, over the rows seen; an empty `text` is followed to its first value."""
     names: dict[str, None] = {}
     strings: dict[str, None] = {}
     for number, row in enumerate(_guarded(where, rows), 1):
         names |= dict.fromkeys(row)
-        strings |= dict.fromkeys(name for name, value in row.items() if isinstance(value, str))
+        strings |= dict.fromkeys(
+            name
+            for name, value in row.items()
+            if isinstance(value, str) and not (as_read and name != "text" and _NO_TEXT.fullmatch(value))
+        )
         if "text" in strings:
             return "text"
         if number >= ROWS_SEEN and ("text" not in names or row.get("text") is not None):

@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, Int32
+from jaxtyping import Bool, Int, Int32, UInt64
 
 from probekit.errors import InputError, ShapeError
 from probekit.text.encoding import Encoder
@@ -54,6 +54,8 @@ class Tokens:
     """Positions after the beginning-of-sequence token (from the first one on where there is none) that are not counted."""
     special: tuple[int, ...] = ()
     """Ids of special tokens, ascending: they are read and never counted."""
+    texts: UInt64[np.ndarray, " doc"] | None = None
+    """Digest of the text of each row; None where the rows were no text, or it is not known any more."""
 
     def __post_init__(self) -> None:
         """Refuse ids and lengths that contradict each other."""

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from probekit.errors import InputError, ShapeError
+from probekit.errors import InputError, ProbekitError, ShapeError, require_unmasked
 from probekit.fingerprint import of_array, of_parts, of_value
 from probekit.text.tokens import Tokens
 
@@ -76,7 +76,7 @@ class SettledBlock:
 
     def label(self, tokens: Tokens) -> list[Where]:
         """The labels kept; those of other tokens are asked for."""
-        return list(self.found) if tokens.fingerprint == self.tokens else self.block.label(tokens)
+        return list(self.found) if tokens.fingerprint == self.tokens else labels_of(self.block, tokens)
 
     @property
     def fingerprint(self) -> str:
@@ -105,7 +105,58 @@ def settled(block: Block, tokens: Callable[[], Tokens]) -> Block:
     if fingerprint_of(block) is not None:
         return block
     read = tokens().whole  # blocks read the whole text, positions that are not counted included
-    return SettledBlock(block, read.fingerprint, tuple(block.label(read)))
+    return SettledBlock(block, read.fingerprint, tuple(labels_of(block, read)))
+
+
+def labels_of(block: Block, tokens: Tokens) -> list[Where]:
+    """What a block says of the tokens; of somebody else's block it is looked at first.
+
+    Args:
+        block: the block.
+        tokens: the tokens.
+
+    Raises:
+        InputError: it raised, or what it gave are no sorted counted tokens of each column.
+    """
+    if type(block).__module__.startswith("probekit."):
+        return block.label(tokens)
+    name = type(block).__qualname__
+    try:
+        given: Any = block.label(tokens)
+    except ProbekitError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"concept {block.columns[0].name!r}: `{name}.label` raised {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(given, list | tuple) or len(given) != len(block.columns):
+        got = f"{len(given)} entries" if isinstance(given, list | tuple) else f"a {type(given).__name__}"
+        raise InputError(
+            f"concept {block.columns[0].name!r}: `{name}.label` gave {got}, wanted a list with one array a column "
+            f"({len(block.columns)})."
+        )
+    return [
+        _places(held, column, name, tokens.n_tokens)
+        for held, column in zip(given, block.columns, strict=True)
+    ]
+
+
+def _places(given: Any, column: Column, name: str, n_tokens: int) -> Where:
+    where = np.asarray(given)
+    if not where.size:
+        return np.empty(0, np.int32)
+    if where.ndim != 1 or where.dtype.kind not in "iu":
+        hint = "; pass np.flatnonzero of a mask" if where.dtype == np.bool_ else ""
+        raise ShapeError(
+            f"concept {column.name!r}: `{name}.label` gave shape {where.shape} of {where.dtype}, wanted the places of "
+            f"counted tokens, whole numbers in one row{hint}."
+        )
+    if where.min() < 0 or where.max() >= n_tokens or (np.diff(where.astype(np.int64)) <= 0).any():
+        raise InputError(
+            f"concept {column.name!r}: `{name}.label` gave places from {where.min()} to {where.max()}, wanted each once, "
+            f"in ascending order, from 0 to {n_tokens - 1}; np.unique sorts them."
+        )
+    return where.astype(np.int32)
 
 
 def lag_word(lag: int) -> str:
@@ -204,6 +255,7 @@ class FunctionBlock:
                 f"concept {self.columns[0].name!r}: its function raised {type(error).__name__}: {error}. It is given the "
                 "token ids [doc pos], which it must not change, and returns one truth value for each."
             ) from error
+        require_unmasked(got, f"concept {self.columns[0].name!r}")
         array = np.asarray(got.detach().cpu().numpy() if hasattr(got, "detach") else got)
         if array.shape != ids.shape or array.dtype != np.bool_:
             raise ShapeError(

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from probekit.errors import ConfigError, InputError, ShapeError, guarded
+from probekit.errors import ConfigError, InputError, ShapeError, guarded, require_unmasked
 from probekit.fingerprint import of_parts
 from probekit.text.concepts.blocks import (
     Block,
@@ -25,6 +25,7 @@ from probekit.text.concepts.blocks import (
     Kind,
     VocabBlock,
     fingerprint_of,
+    labels_of,
     lag_word,
     place,
     settled,
@@ -346,6 +347,12 @@ class Concepts:
         Args:
             tokens: gives the tokens that are analysed; called only if the set holds such a block.
         """
+        mine = next((name for name in ("label", "columns") if _is_other(type(self), name)), None)
+        if mine is not None:
+            raise InputError(
+                f"concepts: {type(self).__qualname__} has a `{mine}` of its own, which nobody would ask; write it as a "
+                "block, a class with `columns` and `label(tokens)`, and pass Concepts((block,))."
+            )
         return Concepts(tuple(settled(block, tokens) for block in self.blocks))
 
     @property
@@ -364,7 +371,7 @@ class Concepts:
             tokens: the token block.
         """
         whole = tokens.whole
-        where = [found for block in self.blocks for found in block.label(whole)]
+        where = [found for block in self.blocks for found in labels_of(block, whole)]
         if whole is not tokens:
             counted = tokens.counted[tokens.text]
             place = (np.cumsum(counted) - 1).astype(np.int32)
@@ -383,6 +390,11 @@ class Concepts:
         )
 
 
+def _is_other(kind: type[Concepts], name: str) -> bool:
+    """Whether a subclass has something of its own in the place of what the class has."""
+    return next(cls for cls in kind.__mro__ if name in vars(cls)) is not Concepts
+
+
 def _read(corpus: Corpus | Tokens, tokenizer: Any, context: int = 128) -> Tokens:
     if isinstance(corpus, Tokens):
         return corpus
@@ -391,6 +403,7 @@ def _read(corpus: Corpus | Tokens, tokenizer: Any, context: int = 128) -> Tokens
 
 def _as_mask(name: str, mask: Any) -> np.ndarray:
     """One boolean entry a vocabulary id."""
+    require_unmasked(mask, f"from_vocab: mask {name!r}")
     array = np.asarray(mask.detach().cpu().numpy() if hasattr(mask, "detach") else mask)
     if array.ndim != 1 or array.dtype != np.bool_:
         raise ShapeError(

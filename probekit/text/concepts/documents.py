@@ -8,18 +8,20 @@ Axes: doc (rows of the token block), token (counted tokens in document order).
 from __future__ import annotations
 
 import itertools
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, UInt64
 
 from probekit.errors import InputError
 from probekit.fingerprint import of_value
 from probekit.text.concepts.blocks import Column, Where
-from probekit.text.corpus import Corpus
+from probekit.text.corpus import Corpus, digest_of_text
 from probekit.text.encoding import Encoder
 from probekit.text.tokenizers import of_tokenizer
 from probekit.text.tokens import Tokens
@@ -27,6 +29,8 @@ from probekit.text.tokens import Tokens
 MOST_VALUES = 20
 BANDS = 4
 MOST_DOCUMENTS = 200_000
+_NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?inf")
+"""A number as a table writes it; one with noughts before it is a code, and so are True and False."""
 Span = tuple[int, int, int]
 """(document, first character, character after the last)."""
 
@@ -41,6 +45,8 @@ class DocumentBlock:
     """Whether each concept holds in each document of the corpus."""
     corpus: str
     """The corpus whose documents these are."""
+    texts: UInt64[np.ndarray, " document"] | None
+    """Digest of the text of each document; None where its table does not tell which column that is."""
 
     @property
     def fingerprint(self) -> str:
@@ -55,8 +61,18 @@ class DocumentBlock:
                 f"but the tokens are of {tokens.name!r} with {tokens.documents.max(initial=-1) + 1:,}; make the concepts "
                 "from the corpus that is analysed"
             )
+        if self.texts is not None and tokens.texts is not None:
+            self._require_same(self.texts[tokens.documents] == tokens.texts, tokens)
         of_row = self.held[:, tokens.documents]
         return [np.flatnonzero(row[tokens.doc_of_token]).astype(np.int32) for row in of_row]
+
+    def _require_same(self, same: Bool[np.ndarray, " row"], tokens: Tokens) -> None:
+        if not same.all():
+            place = int(tokens.documents[np.argmin(same)])
+            raise InputError(
+                f"concept {self.columns[0].name!r} labels the documents of another corpus that is called {self.corpus!r}: "
+                f"document {place} has another text there; make the concepts from the corpus that is analysed"
+            )
 
 
 def column_block(
@@ -79,13 +95,18 @@ def column_block(
         raise InputError(
             f"corpus {corpus.name!r} has no column {name!r}; it has {', '.join(names) or 'no rows'}"
         )
-    found = [row.get(name) for row in rows]
-    numbers = [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
-    if values is None and len(numbers) == len(found) and len(set(numbers)) > most:
-        return _bands(corpus, name, np.array(numbers, float))
-    counts = Counter(str(value) for value in found if value is not None)
+    found = [_value(row.get(name)) for row in rows]
+    texts = None
+    if (read := corpus.column) is not None:
+        texts = np.array([digest_of_text(str(row[read])) for row in rows], np.uint64)
+    numbers = _numbers(found)
+    if values is None and numbers is not None and len(np.unique(numbers[~np.isnan(numbers)])) > most:
+        return _bands(corpus, name, numbers, texts)
+    counts = Counter(value for value in found if value is not None)
     chosen = (
-        [str(value) for value in values] if values is not None else [v for v, _ in counts.most_common(most)]
+        [str(_value(value)) for value in values]
+        if values is not None
+        else [v for v, _ in counts.most_common(most)]
     )
     unknown = [value for value in chosen if value not in counts]
     if unknown:
@@ -100,19 +121,44 @@ def column_block(
         Column(f"doc:{name}={value}", "document", 0, f"in a document whose {name} is {value}")
         for value in chosen
     )
-    as_text = np.array(["" if value is None else str(value) for value in found], dtype=object)
+    as_text = np.array(["" if value is None else value for value in found], dtype=object)
     missing = np.array([value is None for value in found])
-    return DocumentBlock(columns, np.stack([(as_text == value) & ~missing for value in chosen]), corpus.name)
+    held = np.stack([(as_text == value) & ~missing for value in chosen])
+    return DocumentBlock(columns, held, corpus.name, texts)
 
 
-def _bands(corpus: Corpus, name: str, numbers: np.ndarray) -> DocumentBlock:
-    edges = np.unique(np.quantile(numbers, np.linspace(0, 1, BANDS + 1)[1:-1]))
-    band = np.searchsorted(edges, numbers, side="right")
+def _value(value: Any) -> str | None:
+    """A value as a label; None where there is none. A whole number is one, however its table holds it."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _numbers(found: list[str | None]) -> Float[np.ndarray, " document"] | None:
+    """The values where all there are are numbers, NaN where there is none; None for anything else. 007 is a code."""
+    if any(value is not None and not _NUMBER.fullmatch(value) for value in found):
+        return None
+    return np.array([math.nan if value is None else float(value) for value in found])
+
+
+def _bands(
+    corpus: Corpus,
+    name: str,
+    numbers: Float[np.ndarray, " document"],
+    texts: UInt64[np.ndarray, " document"] | None,
+) -> DocumentBlock:
+    finite = numbers[np.isfinite(numbers)]
+    if not len(finite):
+        raise InputError(f"corpus {corpus.name!r}: column {name!r} holds no finite number")
+    edges = np.unique(np.quantile(finite, np.linspace(0, 1, BANDS + 1)[1:-1]))
+    band = np.where(np.isnan(numbers), -1, np.searchsorted(edges, numbers, side="right"))
     words = [f"<{edges[0]:g}", *(f"{a:g}–{b:g}" for a, b in itertools.pairwise(edges)), f"≥{edges[-1]:g}"]
     columns = tuple(
         Column(f"doc:{name} {word}", "document", 0, f"in a document whose {name} is {word}") for word in words
     )
-    return DocumentBlock(columns, np.stack([band == index for index in range(len(words))]), corpus.name)
+    return DocumentBlock(
+        columns, np.stack([band == index for index in range(len(words))]), corpus.name, texts
+    )
 
 
 def _some(counts: Mapping[str, int]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from probekit.errors import InputError
 from probekit.text.encoding import special_ids, vocabulary_size
+from probekit.text.tokenizers import description_of
 
 Family = Literal["byte-level", "sentencepiece", "wordpiece", "plain"]
 
@@ -101,8 +102,7 @@ def quoted(surface: str) -> str:
 
 def _description(tokenizer: Any) -> dict[str, Any]:
     """The fast tokenizer's own JSON; empty for a slow one."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return json.loads(backend.to_str()) if backend is not None else {}
+    return description_of(tokenizer) or {}
 
 
 def _family(description: dict[str, Any], tokens: list[str | None]) -> Family:
