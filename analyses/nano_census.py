@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/nano-census"))
     parser.add_argument("--max-pairs", type=int, default=2_000)
     options = parser.parse_args()
-    run = pk.analyze("nano", twins=20, twin_ks=(16, 64, 0), max_pairs=options.max_pairs, out=options.out)
+    run = pk.analyze("nano", twins=20, twin_ks=(16, 64, "all"), max_pairs=options.max_pairs, out=options.out)
     text = table(run)
     store.write_text(RESULT, text)
     print(text)

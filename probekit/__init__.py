@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from probekit.version import VERSION
+
 if TYPE_CHECKING:
     from probekit.analysis.api import analyze as analyze
     from probekit.analysis.api import analyze_arrays as analyze_arrays
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from probekit.text.corpus import Corpus as Corpus
     from probekit.theory import bounds as bounds
     from probekit.theory import circuits as circuits
+
+__version__ = VERSION
 
 _HOME = {
     "Concepts": "probekit.text.concepts.concepts",

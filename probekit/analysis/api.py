@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from probekit.analysis import run_fingerprint
 from probekit.analysis.array_inputs import GivenArrays
@@ -17,7 +17,7 @@ from probekit.analysis.inputs import array_subject, model_subject
 from probekit.analysis.progress import watching
 from probekit.analysis.reading import Reading, of_given
 from probekit.analysis.runner import Job, carry_out
-from probekit.analysis.settings import Settings, as_items
+from probekit.analysis.settings import Settings, as_items, as_sizes
 from probekit.arguments import as_concepts, as_layers, check_corpus
 from probekit.errors import InputError, guarded
 from probekit.evidence.decide import Fdr
@@ -72,7 +72,7 @@ def analyze(
     device: str = "auto",
     engine: str = "local",
     progress: Any = None,
-    twin_ks: Sequence[int] = (16,),
+    twin_ks: Sequence[int | Literal["all"]] = (16,),
     controls: Sequence[str] = ("isotropic",),
     spikes: Sequence[float] = AMPLITUDES,
     fdr: Fdr = "bh",
@@ -109,7 +109,7 @@ def analyze(
         engine: "local", or "ray": layers and twins as tasks on the Ray cluster this machine belongs to, or on its own cores.
         progress: None (bars when a terminal watches), False (silent), or a function of (what, tokens done, tokens); large
             files that are hashed are told in bytes.
-        twin_ks: sizes at which twins are confirmed; 0 stands for all neurons. 16 always is.
+        twin_ks: sizes at which twins are confirmed; "all" stands for all neurons (0 too). 16 always is.
         controls: further kinds of twins that are shown and decide nothing: "isotropic", "shuffle".
         spikes: sizes of the known ANDs that are added to a tenth of the pairs to measure the sensitivity, in standard
             deviations of a neuron; () leaves that out.
@@ -138,7 +138,7 @@ def analyze(
     """
     engine_ = check_engine(engine, model)
     settings = Settings(
-        max_tokens, context, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
+        max_tokens, context, max_pairs, min_support, twins, q, seed, as_sizes(twin_ks),
         controls=as_items(controls, "controls"), spikes=as_spikes(spikes), fdr=fdr,
         heldout_types=heldout_types, skip_first=skip_first,
     )  # fmt: skip
@@ -191,7 +191,7 @@ def analyze_arrays(
     out: str | Path | None = None,
     seed: int = 0,
     progress: Any = None,
-    twin_ks: Sequence[int] = (16,),
+    twin_ks: Sequence[int | Literal["all"]] = (16,),
     controls: Sequence[str] = ("isotropic",),
     spikes: Sequence[float] = AMPLITUDES,
     fdr: Fdr = "bh",
@@ -237,7 +237,7 @@ def analyze_arrays(
     given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names, nonfinite, types)
     n_tokens = len(given.doc)
     settings = Settings(
-        max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, as_items(twin_ks, "twin_ks"),
+        max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, as_sizes(twin_ks),
         controls=as_items(controls, "controls"), spikes=as_spikes(spikes), fdr=fdr,
         heldout_types=types is not None, skip_first=0,
     )  # fmt: skip

@@ -25,25 +25,16 @@ from probekit.text.concepts.files import parse_toml
 from probekit.text.concepts.lexicon import of_lexicons
 from probekit.text.corpus import as_corpus
 from probekit.text.revisions import commit_of
+from probekit.version import VERSION
 
-DISTRIBUTION = "probekit-superposition"
 _ROOMS = ("theory", "text", "model", "probes", "evidence", "storage", "results", "analysis", "followups")
 _MODULES = ("arguments.py", "fingerprint.py", "objects.py")
 _PACKAGES = ("torch", "transformers", "transformer-lens", "numpy", "scipy", "numba", "tokenizers", "datasets")
 
 
 @lru_cache
-def package_version() -> str:
-    """The installed version of probekit."""
-    try:
-        return version(DISTRIBUTION)
-    except PackageNotFoundError:
-        return "0+unknown"
-
-
-@lru_cache
 def _versions() -> dict[str, str]:
-    found: dict[str, str] = {"probekit": package_version()}
+    found: dict[str, str] = {"probekit": VERSION}
     for package in _PACKAGES:
         try:
             found[package] = version(package)
@@ -216,7 +207,7 @@ def science(
         "model": model, "corpus": corpus, "concepts": concepts, "layers": layers,
         "pairs": pairs, "dtype": dtype, "tokenizer": tokenizer,
         "settings": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(settings).items()},
-        "probekit": package_version(),
+        "probekit": VERSION,
         "code": code(),
     }  # fmt: skip
     return {"science": record, "identity": of_parts([store.canonical_json(record)])}

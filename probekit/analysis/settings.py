@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Settings:
     seed: int = 0
     """Seed of the twins and of the sample of pairs."""
     twin_ks: tuple[int, ...] = (DECIDING_K,)
-    """Sizes at which twins are confirmed; 0 stands for all neurons."""
+    """Sizes at which twins are confirmed; 0 stands for all neurons (`as_sizes` reads "all")."""
     controls: tuple[str, ...] = ("isotropic",)
     """Further kinds of twins, shown beside; they decide nothing."""
     spikes: tuple[float, ...] = AMPLITUDES
@@ -72,7 +72,9 @@ class Settings:
             )
         sizes: tuple[Any, ...] = self.twin_ks
         if not all(isinstance(k, int) and not isinstance(k, bool) and k in (0, *KS) for k in sizes):
-            raise InputError(f"twin_ks: got {self.twin_ks!r}, wanted sizes from {KS}, or 0 for all neurons.")
+            raise InputError(
+                f"twin_ks: got {self.twin_ks!r}, wanted sizes from {KS}, or 'all' for all neurons."
+            )
         if not all(kind in CONTROLS for kind in self.controls):
             raise InputError(f"controls: got {self.controls!r}, wanted some of {CONTROLS}.")
         kept_out: Any = self.heldout_types
@@ -117,6 +119,18 @@ def as_items(values: Any, name: str) -> tuple[Any, ...]:
     return tuple(values)
 
 
+def as_sizes(values: Any) -> tuple[Any, ...]:
+    """Sizes of readouts as `Settings` and records hold them: "all" neurons are written as 0.
+
+    Args:
+        values: what the user gave, such as (16, 64, "all").
+
+    Raises:
+        InputError: it is no list.
+    """
+    return tuple(0 if isinstance(k, str) and k == "all" else k for k in as_items(values, "twin_ks"))
+
+
 def read_config(path: Path | None) -> dict[str, Any]:
     """Options of a TOML file, checked; an empty dict for no file.
 
@@ -138,7 +152,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
         twins: int | None = None
         q: float | None = None
         seed: int | None = None
-        twin_ks: list[int] | None = None
+        twin_ks: list[int | Literal["all"]] | None = None
         controls: list[str] | None = None
         spikes: list[float] | None = None
         fdr: str | None = None

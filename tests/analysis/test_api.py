@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +53,17 @@ class TestRunDirectory:
         }  # fmt: skip
         assert wanted <= held
         assert not [name for name in held if ".tmp-" in name]
+
+    def test_the_report_is_the_same_bytes_in_another_process(self, planted_run: pk.Run, tmp_path: Path):
+        """Page and drawings included, which the tests of resuming stub; another hash seed shows any order of a set."""
+        again = tmp_path / "again.html"
+        script = "import sys, probekit as pk; pk.load(sys.argv[1]).report(sys.argv[2])"
+        subprocess.run(
+            [sys.executable, "-c", script, str(planted_run.path), str(again)],
+            env={**os.environ, "PYTHONHASHSEED": "1"}, check=True, capture_output=True,
+        )  # fmt: skip
+        assert again.read_bytes() == (planted_run.path / "report.html").read_bytes()
+        assert b"<svg" in again.read_bytes()
 
     def test_summary_has_every_key(self, planted_run: pk.Run):
         summary = json.loads((planted_run.path / "summary.json").read_text())

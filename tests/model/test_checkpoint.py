@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from probekit.errors import ModelError
-from probekit.model.host import load_host, load_reader
+from probekit.model.host import _from_files, load_host, load_reader
 
 META = {"format": "pt"}
 
@@ -145,12 +145,10 @@ class TestQuantised:
     def test_whatever_a_library_raises(
         self, error: Exception, llama: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from probekit.model import host
-
         def fail(*_: Any, **__: Any) -> None:
             raise error
 
-        monkeypatch.setattr(host, "_from_files", fail)
+        monkeypatch.setattr("probekit.model.host._from_files", fail)
         with pytest.raises(
             ModelError, match=rf"could not be loaded \({type(error).__name__}: {str(error)[:1]}"
         ):
@@ -244,8 +242,6 @@ class TestCustomCode:
 
 def test_two_threads_load_two_models(model_folder: Callable[[str], Path]) -> None:
     """The libraries switch things for the whole process; what a thread leaves switched spoils every later load."""
-    from probekit.model import host
-
     names = ["gpt2", "llama"] * 3
     folders = [model_folder(name) for name in names]
     wanted = {
@@ -272,7 +268,7 @@ def test_two_threads_load_two_models(model_folder: Callable[[str], Path]) -> Non
             found[i] = error
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(host, "_from_files", watched(host._from_files))
+        patch.setattr("probekit.model.host._from_files", watched(_from_files))
         threads = [threading.Thread(target=load, args=(i,)) for i in range(len(names))]
         for thread in threads:
             thread.start()

@@ -160,9 +160,7 @@ class TestTheBridgeIsTheModel:
     def test_one_that_is_not_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import transformers as hf
 
-        from probekit.model import host
-
-        monkeypatch.setattr(host, "norms_as_the_model", lambda bridge: None)
+        monkeypatch.setattr("probekit.model.host.norms_as_the_model", lambda bridge: None)
         with torch.random.fork_rng():
             model = hf.Starcoder2ForCausalLM(hf.Starcoder2Config(**architectures.COMMON, norm_epsilon=1e-2))
         with pytest.raises(ModelError, match="gives other logits than as transformers does"):

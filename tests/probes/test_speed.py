@@ -1,4 +1,4 @@
-"""The floor under the speed of selection: a ratio within one run, so that the machine does not matter."""
+"""The floor under the speed of selection, as a ratio within one run. Slow: a shared machine can still upset a timing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from sklearn.linear_model import orthogonal_mp_gram
 from threadpoolctl import threadpool_limits
 
@@ -23,6 +24,7 @@ def processor_seconds(run: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+@pytest.mark.slow
 def test_selection_is_forty_times_the_best_call_of_scikit_learn() -> None:
     """All targets in one call, Fortran order, unit columns, the faster of fp32 and fp64; both sides in turns."""
     rng = np.random.default_rng(0)
