@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from probekit.errors import ShapeError
-from probekit.report import recall, words
+from probekit.evidence.gap import shapes_of
+from probekit.report import gap, recall, words
 from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, columns_of, faceted, to_svg
 
 EFFECT_SITES: tuple[tuple[str, str], ...] = (
@@ -49,6 +50,7 @@ TITLES: dict[str, tuple[str, str]] = {
         "Counts against the capacity references",
         "constant 1 assumed in n²/ln n and n²/log₂ n · blue line: excess over twins with its interval",
     ),
+    "gap": gap.TITLE,
 }
 """Title and key to the signs of each figure."""
 
@@ -73,11 +75,13 @@ def figures(
         "sensitivity": recall.chart(rows),
         "capacity": _capacity(rows),
     }
-    return {
+    told = {
         name: to_svg(chart, name, *TITLES[name], _description(name, rows))
         for name, chart in drawn.items()
         if chart is not None
     }
+    between = gap.svg(shapes_of(summary))
+    return told if between is None else {**told, "gap": between}
 
 
 # -------------------------------------------------------------------------------- figures

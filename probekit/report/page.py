@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from probekit.report import recall, sensitivity, strongest, tables, words
+from probekit.evidence.gap import shapes_of
+from probekit.report import gap, gap_table, recall, sensitivity, strongest, tables, words
 from probekit.report.charts import TITLES, figures
 from probekit.report.methods import limits, methods
 
@@ -62,6 +63,7 @@ def render_page(
     rows: list[words.Row] = summary["layers"]
     provenance = provenance or {}
     drawn = figures(summary, layers, pairs) if drawn is None else drawn
+    shapes = shapes_of(summary)
     page = {
         "summary": summary,
         "title": f"AND-like features in {summary['model']['name']}",
@@ -78,6 +80,8 @@ def render_page(
         "assumptions": sensitivity.assumptions_table(rows),
         "capacity": Figure(TITLES["capacity"][0], drawn["capacity"], _CAPACITY, tables.capacity_table(rows)),
         "capacity_notes": tables.capacity_notes(rows),
+        "gap": _figure(drawn, "gap", gap.CAPTION, gap_table.table(shapes)),
+        "gap_notes": gap.notes(shapes),
         "other_k": tables.other_k_table(rows, paths),
         "spread": tables.spread_table(rows),
         "nothing_found": all(row["n_computed"] == 0 for row in rows),

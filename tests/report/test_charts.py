@@ -68,7 +68,7 @@ def test_figures_without_numbers_are_left_out() -> None:
         "sensitivity": None,
     }
     bare = {0: pairs[0].drop(columns=["d_prime", "d_prime_input"])}
-    assert set(figures(summary, layers, bare)) == {"ladder", "capacity"}
+    assert set(figures(summary, layers, bare)) == {"ladder", "capacity", "gap"}
 
 
 def test_effect_quantiles_fall_back_on_the_pairs() -> None:
