@@ -14,7 +14,7 @@ import pandas as pd
 
 from probekit.errors import ShapeError
 from probekit.evidence.gap import shapes_of
-from probekit.report import gap, recall, words
+from probekit.report import gap, overview, recall, words
 from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, columns_of, faceted, to_svg
 
 EFFECT_SITES: tuple[tuple[str, str], ...] = (
@@ -29,6 +29,7 @@ EFFECT_SITES: tuple[tuple[str, str], ...] = (
 """Where d′ was measured: key under `effect`, label."""
 
 TITLES: dict[str, tuple[str, str]] = {
+    "overview": overview.TITLE,
     "ladder": (
         "The ladder of evidence, layer beside twins",
         "dot, first number: the layer · grey bar, tick, second number: its random twins, range and mean",
@@ -67,6 +68,7 @@ def figures(
     """
     same_layers(summary, layers)
     rows = summary["layers"]
+    first = overview_svg(rows)
     drawn = {
         "ladder": _ladder(rows),
         "groups": _groups(rows),
@@ -81,7 +83,24 @@ def figures(
         if chart is not None
     }
     between = gap.svg(shapes_of(summary))
-    return told if between is None else {**told, "gap": between}
+    return {
+        **({} if first is None else {"overview": first}),
+        **told,
+        **({} if between is None else {"gap": between}),
+    }
+
+
+def overview_svg(rows: Sequence[words.Row], positive: tuple[str, words.Row] | None = None) -> str | None:
+    """The first picture: what each layer shows beyond its null layers; None where there were none.
+
+    Args:
+        rows: the layers of the summary.
+        positive: name and layer of a planted run, drawn on top.
+    """
+    chart = overview.chart(rows, positive)
+    if chart is None:
+        return None
+    return to_svg(chart, "overview", *TITLES["overview"], f"{TITLES['overview'][1]}. {overview.described(rows, positive)}.")
 
 
 # -------------------------------------------------------------------------------- figures

@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 
 from probekit.errors import InputError
-from probekit.report import tables, words
+from probekit.report import answer, tables, words
 from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, to_svg
-from probekit.report.page import Figure, environment
+from probekit.report.environment import environment
+from probekit.report.page import Figure
 
 RUNGS = ("n_significant_raw", "n_above_plain", "n_relayed", "n_above_twins", "n_computed")
 """The rungs drawn; the table holds all of them."""
@@ -84,7 +85,7 @@ def render_comparison(runs: Sequence[Compared]) -> str:
         "title": f"{words.plural(len(runs), 'run')} side by side",
         "subtitle": " · ".join(titles),
         "answer": list(zip(("Compared", "Found", "May be compared"), _answer(runs, differing), strict=True)),
-        "found": [(run.title, words.answer(run.summary)[1]) for run in runs],
+        "found": [(run.title, answer.answer(run.summary)[1]) for run in runs],
         "figures": [
             (name, Figure(TITLES[name][0], svg, _CAPTIONS[name], _TABLES[name](runs)))
             for name, svg in drawn.items()
@@ -142,7 +143,7 @@ def _answer(runs: Sequence[Compared], differing: Mapping[str, Any]) -> tuple[str
     found = [
         f"{run.title} ({words.listed(['layer ' + str(row['layer']) for row in rows])})"
         for run in runs
-        if (rows := words.finds(run.summary["layers"]))
+        if (rows := answer.finds(run.summary["layers"]))
     ]
     if not found:
         told = "In none of them did a layer compute more pairs than its twins may give, so nothing here is a find."
