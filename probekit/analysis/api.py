@@ -124,7 +124,7 @@ def analyze(
         dtype: what the model computes in: "float32", "bfloat16" or "float16"; None: float32 on a CPU, else as stored.
         tokenizer: of a `transformers` model given as an object.
         truth: the known answer of a planted model (the `Planted`, or pairs of concept names): kept in the record of a new
-            run, where it changes no number, and held against the finds in its report. One that is there already: `Run.report`.
+            run, where it changes no number, and held against the finds in its report. For an old run: `Run.report`.
 
     Returns:
         The finished run. Where `out` holds the same run finished, it is loaded; unfinished, it is continued. The same is

@@ -108,7 +108,7 @@ def _records(levels: Gap) -> list[dict[str, Any]]:
 def _draw(path: Path, n_neurons: int, d_model: int, **options: Any) -> None:
     from probekit.evidence.gap import shape
     from probekit.report import gap
-    from probekit.run.store import write_text
+    from probekit.storage.store import write_text
 
     drawn = gap.svg([shape(n_neurons, d_model, **options)])
     assert drawn is not None

@@ -93,10 +93,7 @@ def headline(summary: Mapping[str, Any], *, q: float | None = None) -> str:
     found = finds(rows)
     if found:
         return _found_line(model, found, len(rows), q)
-    kinds = {
-        kind: [one for one in map(shown, rows) if one.kind == kind]
-        for kind in ("undecided", "relayed", "doubtful")
-    }
+    kinds = _by_kind(rows)
     if len(kinds["undecided"]) == len(rows):
         return f"{model}: {tested} {each} tested, none decided: no null layer was measured beside them."
     if kinds["doubtful"]:
@@ -113,7 +110,7 @@ def headline(summary: Mapping[str, Any], *, q: float | None = None) -> str:
             f"{best.layer} "
             "stand above its null layers only until the AND that its input already holds is taken out."
         )
-    return f"{model}: 0 of {tested} {each} ({_null_of(rows)}){_could(rows)}."
+    return f"{model}: 0 of {tested} {each} stand above the null layers ({_null_of(rows)}){_could(rows)}."
 
 
 def _by_kind(rows: Sequence[Row]) -> dict[str, list[Shown]]:
@@ -162,7 +159,8 @@ def _null_of(rows: Sequence[Row]) -> str:
     means = [one.null["mean"] for one in map(shown, rows) if one.null]
     high = max(means)
     number = words.real(high, 2) if 0 < high < 0.1 else words.mean(high)
-    return f"null layers: {number}{' at most' if len(means) > 1 and high else ''}"
+    most = " at most" if len(means) > 1 and high else ""
+    return f"a null layer in {'its' if len(rows) == 1 else 'their'} place: {number}{most}"
 
 
 def _could(rows: Sequence[Row]) -> str:
@@ -278,10 +276,7 @@ def _asked(summary: Mapping[str, Any]) -> str:
 
 
 def _found(rows: Sequence[Row]) -> str:
-    by_kind = {
-        kind: [one for one in map(shown, rows) if one.kind == kind]
-        for kind in ("undecided", "doubtful", "relayed", "nothing")
-    }
+    by_kind = _by_kind(rows)
     if len(by_kind["undecided"]) == len(rows):
         return "Whether any pair is more than an accident was not decided in this run: the counts speak of readability only."
     found = finds(rows)

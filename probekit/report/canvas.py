@@ -68,14 +68,18 @@ def faceted(layered: Any, rows: Sequence[words.Row], *, gap: int) -> Any:
     return panels.resolve_axis(x="independent")
 
 
-_SHAPES = {"bar": "M-1.6,-0.45L1.6,-0.45L1.6,0.45L-1.6,0.45Z", "tick": "M-0.12,-1L0.12,-1L0.12,1L-0.12,1Z"}
+_SHAPES = {
+    "bar": "M-1.6,-0.45L1.6,-0.45L1.6,0.45L-1.6,0.45Z",
+    "tick": "M-0.16,-0.9L0.16,-0.9L0.16,0.9L-0.16,0.9Z",
+    "line": "M-1.6,-0.12L1.6,-0.12L1.6,0.12L-1.6,0.12Z",
+}
 
 
 def keyed(chart: Any, key: Sequence[tuple[str, str, str]], *, columns: int = 4) -> Any:
     """A chart with a legend above it, one entry for each sign it uses.
 
     Args:
-        chart: the chart, of which no mark has a legend.
+        chart: the chart; no mark of it encodes shape, fill or stroke, whose scales the legend takes.
         key: for each sign its meaning, its form ("circle", "open", "square", "bar", "tick") and its colour.
         columns: entries side by side.
     """
@@ -100,7 +104,9 @@ def keyed(chart: Any, key: Sequence[tuple[str, str, str]], *, columns: int = 4) 
             x=alt.value(0), y=alt.value(0),
         )
     )  # fmt: skip
-    return alt.layer(*chart.layer, signs)
+    both = chart.copy()
+    both.layer = [*chart.layer, signs]
+    return both
 
 
 def to_svg(chart: Any, name: str, title: str, key: str, description: str, *, titled: bool = True) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from probekit.report import words
+
 TERMS: dict[str, str] = {
     "null layers": (
         "Random twins of the layer: the same weights fed an input whose principal components had their signs flipped at "
@@ -90,8 +92,6 @@ def column(label: str) -> str:
         for held in (COLUMNS, TERMS):
             if known in held:
                 return held[known]
-    from probekit.report import words
-
     return next((f"{meaning}." for _, name, meaning in words.RUNGS if name == label), "")
 
 

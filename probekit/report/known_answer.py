@@ -26,23 +26,23 @@ def sentence(one: Score) -> str:
     rung = "above_twins"
     hit, tested, n_found = one.found[rung]["planted"], one.tested["planted"], one.n_found(rung)
     said = (
-        f"The answer is known: {words.count(hit)} of {words.plural(tested, 'planted pair')} stand above the null "
-        "layers "
-        f"(recall {words.percent(one.recall(rung), 0)})"
+        f"The answer is known: {words.count(hit)} of {words.plural(tested, 'planted pair')} tested stand above the null "
+        f"layers (recall {words.percent(one.recall(rung), 0)})"
     )
     if not n_found:
         return f"{said}, and nothing else does."
-    together, other = one.found[rung]["read together"], one.found[rung]["other"]
-    rest = (
-        f"; besides them {words.count(together)} of {words.count(one.tested['read together'])} pairs whose concepts "
-        "some "
-        f"neuron reads together by accident, and {words.count(other)} of {words.count(one.tested['other'])} that no "
-        "neuron does"
-    )
-    return (
-        f"{said}, and {words.count(hit)} of the {words.count(n_found)} that do were planted "
-        f"(precision {words.percent(one.precision(rung), 0)}){rest}."
-    )
+    own = one.found["computed"]["planted"], one.found["superposed"]["planted"]
+    said += f", {words.count(own[0])} of them pair-specific and {words.count(own[1])} in superposition"
+    others = [
+        f"{words.count(one.found[rung][kind])} of {words.count(one.tested[kind])} {called}"
+        for kind, called in (
+            ("read together", "pairs that some neuron reads together by accident"),
+            ("other", "pairs that none does"),
+        )
+        if one.tested[kind]
+    ]
+    rest = f"; besides them stand {words.listed(others)}" if others else "; no other pair was testable"
+    return f"{said}{rest} (precision {words.percent(one.precision(rung), 0)})."
 
 
 def table(found: Sequence[Score]) -> Table:

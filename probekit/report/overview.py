@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from probekit.report import words
-from probekit.report.answer import Shown, shown
+from probekit.report.answer import Shown, finds, shown
 from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, TINT, TWIN, keyed
 
 TITLE = (
@@ -67,7 +67,7 @@ def chart(rows: Sequence[words.Row], positive: tuple[str, words.Row] | None = No
     if positive is not None:
         rule = alt.Chart(frame.head(1)).mark_rule(color=MUTED, strokeWidth=0.7, strokeDash=[2, 3])
         marks.append(rule.encode(y=alt.value(27), x=alt.value(-4), x2=alt.value(_WIDTH + 4)))
-    return keyed(alt.layer(*marks), key, columns=2).properties(width=_WIDTH, height=27 * len(records))
+    return keyed(alt.layer(*marks), key, columns=3).properties(width=_WIDTH, height=27 * len(records))
 
 
 def _record(name: str, one: Shown) -> dict[str, Any]:
@@ -88,18 +88,16 @@ def described(rows: Sequence[words.Row], positive: tuple[str, words.Row] | None)
     """The picture in words."""
     named = [(f"layer {row['layer']}", row) for row in rows]
     every = named if positive is None else [positive, *named]
+    told = ((name, shown(row)) for name, row in every)
     return "; ".join(
         f"{name}: {words.count(one.n_above)} of {words.count(one.n_tested)} pairs above the null layers, which get "
         f"{words.mean(one.null.get('mean'))} on average"
-        for name, row in every
-        if (one := shown(row)) is not None
+        for name, one in told
     )
 
 
 def best_row(summary: Mapping[str, Any]) -> words.Row:
     """The layer of a known positive that shows most."""
-    from probekit.report.answer import finds
-
     rows: list[words.Row] = summary["layers"]
     found = finds(rows)
     return found[0].row if found else rows[0]

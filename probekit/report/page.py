@@ -32,9 +32,25 @@ from probekit.report.environment import environment
 from probekit.report.methods import limits, methods
 from probekit.report.pair import Look
 
-Tables = tuple[str, Mapping[str, Any], pd.DataFrame, Mapping[int, pd.DataFrame]]
-Companion = Tables | tuple[str, Mapping[str, Any], pd.DataFrame, Mapping[int, pd.DataFrame], Truth | None]
-"""Another run shown beside this one: title, summary, layers, pairs and, for a planted one, its known answer."""
+
+@dataclass(frozen=True)
+class Companion:
+    """Another run shown beside this one."""
+
+    title: str
+    """What it is called."""
+    summary: Mapping[str, Any]
+    """Its summary.json."""
+    layers: pd.DataFrame
+    """One row a layer."""
+    pairs: Mapping[int, pd.DataFrame]
+    """Layer number → its tested pairs."""
+    truth: Truth | None = None
+    """The known answer of a planted model."""
+
+
+MOST_PRINTED = 6
+"""With more layers the panels of every layer are not printed: the first picture holds them all."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +116,7 @@ def render_page(
         "answer": list(zip(("Asked", "Found", "The limit"), answer.answer(summary), strict=True)),
         "truth": known_answer.table(scored) if (scored := known_answer.scores(truth, pairs)) else None,
         "floor_gist": "how large an AND had to be",
+        "few_layers": len(rows) <= MOST_PRINTED,
         "floors": tables.floor_table(rows),
         "statements": [(row["layer"], words.spaced(row["statement"])) for row in rows if row["statement"]],
         "ladder": Figure(TITLES["ladder"][0], drawn["ladder"], _LADDER, tables.ladder_table(summary)),
@@ -116,7 +133,7 @@ def render_page(
         "gap_notes": gap.notes(shapes),
         "other_k": tables.other_k_table(rows, paths),
         "spread": tables.spread_table(rows),
-        "nothing_found": all(row["n_computed"] == 0 for row in rows),
+        "nothing_found": all(row["n_computed"] == 0 and row["n_above_twins"] == 0 for row in rows),
         "strongest": [
             strongest.strongest_table(row, pairs[row["layer"]], truth)
             for row in _best_first(rows)
@@ -132,7 +149,7 @@ def render_page(
         "limits": limits(summary),
         "command": provenance.get("command"),
         "records": tables.records(provenance),
-        "companions": [_companion(*companion) for companion in companions],
+        "companions": [_companion(companion) for companion in companions],
         "concepts": None if concepts is None or concepts.empty else tables.concepts_table(concepts),
     }
     return environment().get_template("report.html").render(page)
@@ -176,7 +193,7 @@ def _example(
     return {
         **example,
         "neurons": showcase.neurons(example),
-        "quadrants": showcase.quadrants(example),
+        "quadrants": showcase.quadrants(example, alone=truth is not None),
         "facts": _facts(facts) if facts else [],
         "called": known_answer.called(truth, int(example["layer"]), str(example["a"]), str(example["b"])),
     }
@@ -222,7 +239,7 @@ def _figure(drawn: Mapping[str, str], name: str, caption: str, table: tables.Tab
 
 
 def _overview(rows: Sequence[words.Row], positive: tuple[str, words.Row] | None) -> Figure | None:
-    drawn = overview_svg(rows, positive)
+    drawn = overview_svg(rows, positive, titled=False)
     if drawn is None:
         return None
     return Figure(overview.TITLE[0], drawn, overview.CAPTION, tables.Table("", (), ()))
@@ -231,13 +248,9 @@ def _overview(rows: Sequence[words.Row], positive: tuple[str, words.Row] | None)
 def _positive(companions: Sequence[Companion]) -> tuple[str, words.Row] | None:
     """The first companion with finds, as the top row of the first picture."""
     for companion in companions:
-        if answer.finds(companion[1]["layers"]):
-            return "Planted, known" if _truth_of(companion) else "Beside it", overview.best_row(companion[1])
+        if answer.finds(companion.summary["layers"]):
+            return "Planted, known" if companion.truth else "Beside it", overview.best_row(companion.summary)
     return None
-
-
-def _truth_of(companion: Companion) -> Truth | None:
-    return companion[4] if len(companion) == 5 else None
 
 
 def _glance(
@@ -250,8 +263,8 @@ def _glance(
     told = [("What could have been found", answer.floor_line(rows))]
     told += [("Known answer", known_answer.sentence(one)) for one in known_answer.scores(truth, pairs)]
     for companion in companions:
-        for one in known_answer.scores(_truth_of(companion), companion[3])[:1]:
-            told.append(("Known positive", f"{_planted(companion[0])}. {known_answer.sentence(one)}"))
+        for one in known_answer.scores(companion.truth, companion.pairs)[:1]:
+            told.append(("Known positive", f"{_planted(companion.title)}. {known_answer.sentence(one)}"))
     return told
 
 
@@ -282,14 +295,9 @@ def _best_first(rows: Sequence[words.Row]) -> list[words.Row]:
     return [*first, *(row for row in rows if not first or row is not first[0])]
 
 
-def _companion(
-    title: str,
-    summary: Mapping[str, Any],
-    layers: pd.DataFrame,
-    pairs: Mapping[int, pd.DataFrame],
-    truth: Truth | None = None,
-) -> dict[str, Any]:
-    drawn = figures(summary, layers, pairs)["ladder"].replace("ladder-", f"ladder-{_slug(title)}-")
+def _companion(other: Companion) -> dict[str, Any]:
+    title, summary, pairs, truth = other.title, other.summary, other.pairs, other.truth
+    drawn = figures(summary, other.layers, pairs)["ladder"].replace("ladder-", f"ladder-{_slug(title)}-")
     scored = known_answer.scores(truth, pairs)
     called = f"a planted circuit ({title})" if truth else title
     return {

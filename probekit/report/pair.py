@@ -11,9 +11,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
+from probekit.evidence.tables import ranked
 from probekit.report import words
 from probekit.report.canvas import ACCENT, INK, MUTED, TWIN, to_svg
 from probekit.report.environment import environment
+from probekit.report.in_words import context, describe, neurons_of, sentence
 from probekit.report.strongest import verdict
 from probekit.report.tables import Table
 
@@ -38,6 +40,11 @@ class Look(Protocol):
     @property
     def b(self) -> str:
         """Second concept."""
+        ...
+
+    @property
+    def meanings(self) -> Mapping[str, str]:
+        """When each of the two concepts holds, by name, where that is known."""
         ...
 
     @property
@@ -230,11 +237,11 @@ def layer_table(layers: pd.DataFrame) -> Table:
             "Verdict",
             "κ",
             "d′",
-            "Twins’ d′",
+            "Null layers’ d′",
             "Input d′",
             "Pre-act. d′",
             "ε95",
-            "d′ without relay\n(twins’)",
+            "d′ without relay",
             "p twin",
             "p relay",
             "p pair",
@@ -320,20 +327,78 @@ def context_table(contexts: pd.DataFrame) -> Table:
     )
 
 
-def tables_of(look: Look) -> list[Table]:
-    """Every table of a pair, in the order in which they are read."""
-    made = [layer_table(look.layers), quadrant_table(look.quadrants), neuron_table(look.neurons)]
-    return [*made, context_table(look.contexts)] if len(look.contexts) else made
-
-
 def pair_page(look: Look) -> str:
-    """Picture and tables as one HTML text.
+    """What is to be made of the pair, the picture and the tables as one HTML text.
 
     Args:
         look: the pair.
     """
-    figure = pair_figure(look.a, look.b, look.layers, look.quadrants, look.twins)
-    return environment().get_template("pair.html").render(
-        title=f"{look.a} ∧ {look.b}", subtitle="", answer=(), a=look.a, b=look.b, figure=figure, key=KEY,
-        tables=tables_of(look),
-    )  # fmt: skip
+    figure = pair_figure(look.a, look.b, look.layers, look.quadrants, look.twins, titled=False)
+    layers = look.layers.to_dict("records")
+    told = _told(look.layers)
+    one = len(layers) == 1
+    page = {
+        "title": f"{look.a} ∧ {look.b}",
+        "subtitle": "",
+        "answer": (),
+        "a": describe(look.a, look.meanings),
+        "b": describe(look.b, look.meanings),
+        "told": told,
+        "figure": figure,
+        "key": KEY,
+        "table": _without_layer(layer_table(look.layers)) if one else layer_table(look.layers),
+        "quadrant_table": _without_layer(quadrant_table(look.quadrants))
+        if one
+        else quadrant_table(look.quadrants),
+        "spoken": [
+            {
+                "layer": row["layer"],
+                "neurons": neurons_of(*_parts(look.neurons, int(row["layer"])))[:N_NEURONS],
+                "quadrants": _quadrants(look.contexts, int(row["layer"])),
+            }
+            for row in layers
+        ],
+    }
+    return environment().get_template("pair.html").render(page)
+
+
+def _told(layers: pd.DataFrame) -> list[str]:
+    """The layer in which the pair stands out most in a sentence, the others by what they show."""
+    order = ranked(layers).to_dict("records")
+    best, others = order[0], sorted(order[1:], key=lambda row: row["layer"])
+    low, high = (best["twin_low"], best["twin_high"]) if best["n_twins"] else (None, None)
+    told = [sentence(best, n_twins=int(best["n_twins"]), low=low, high=high)]
+    if others:
+        by_verdict: dict[str, list[str]] = {}
+        for row in others:
+            by_verdict.setdefault(verdict(row), []).append(str(row["layer"]))
+        parts = [
+            f"{name} in {'layer' if len(held) == 1 else 'layers'} {words.listed(held)}"
+            for name, held in by_verdict.items()
+        ]
+        told.append(f"Elsewhere: {'; '.join(parts)}.")
+    return told
+
+
+def _without_layer(table: Table) -> Table:
+    """A table of one layer without the column that says so in every row."""
+    return Table(table.caption, table.columns[1:], tuple(row[1:] for row in table.rows), table.n_text - 1)
+
+
+def _parts(neurons: pd.DataFrame, layer: int) -> tuple[list[Any], list[Any], list[Any]]:
+    part = neurons[neurons["layer"] == layer]
+    return part["neuron"].tolist(), part["weight"].tolist(), part["contribution"].tolist()
+
+
+def _quadrants(contexts: pd.DataFrame, layer: int) -> list[dict[str, Any]]:
+    here = contexts[contexts["layer"] == layer] if len(contexts) else contexts
+    return [
+        {
+            "name": name,
+            "key": key,
+            "contexts": [context(item) for item in here[here["quadrant"] == key].to_dict("records")]
+            if len(here)
+            else [],
+        }
+        for key, name in QUADRANTS.items()
+    ]

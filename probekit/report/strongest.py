@@ -88,8 +88,8 @@ def strongest_table(row: words.Row, table: pd.DataFrame, truth: Truth | None = N
         kind = "which of these pairs is computed was not decided"
     elif row["n_computed"] or row["n_above_twins"]:
         kind = (
-            f"{words.plural(row['n_above_twins'] or 0, 'pair')} above the null layers, {words.count(row['n_computed'])} of them "
-            "pair-specific (computed)"
+            f"{words.plural(row['n_above_twins'] or 0, 'pair')} above the null layers, {words.count(row['n_computed'])} of "
+            "them pair-specific (computed)"
         )
     else:
         kind = "no pair stands out; these came nearest and are not finds"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from probekit.evidence.truth import Truth
 from probekit.report.charts import figures
-from probekit.report.page import render_page
+from probekit.report.page import Companion, render_page
 from probekit.report.pair import Look
 from probekit.report.showcase import chosen
 from probekit.storage import store
@@ -110,8 +110,8 @@ def _pairs(run: Finished) -> dict[int, Any]:
     return {row["layer"]: run.pairs(row["layer"]) for row in run.summary["layers"]}
 
 
-def _companion(run: Finished) -> tuple[str, dict[str, Any], Any, dict[int, Any], Truth | None]:
-    return run.summary["model"]["name"], run.summary, run.layers, _pairs(run), run.truth
+def _companion(run: Finished) -> Companion:
+    return Companion(run.summary["model"]["name"], run.summary, run.layers, _pairs(run), run.truth)
 
 
 def _look(run: Finished, example: Mapping[str, Any] | None) -> Look | None:

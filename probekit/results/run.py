@@ -96,7 +96,7 @@ class Run:
             InputError: no such concept, or the pair was not tested.
             StoreError: an older version wrote the run.
         """
-        return read_look(self.path, self.pairs(), a, b, self._results.files)
+        return read_look(self.path, self.pairs(), a, b, self._results.files, self.concepts)
 
     @guarded
     def at_least(self, layer: int, pairs: Any = None) -> int:
