@@ -231,6 +231,7 @@ def floor_line(rows: Sequence[Row]) -> str:
     else:
         low, high = (words.real(size, 1) for size in held.sizes)
         where = "" if one else f" in the worst layer ({held.worst}), {low} in the best"
+        where = " in every layer" if not one and low == high else where
         said.append(
             f"Half of the known ANDs added for comparison were found from {high} standard deviations of a neuron "
             f"on{where}."
