@@ -23,6 +23,7 @@ from probekit.errors import InputError, guarded
 from probekit.evidence.decide import Fdr
 from probekit.evidence.pair_sampling import Choice
 from probekit.evidence.spikein import AMPLITUDES
+from probekit.evidence.truth import Truth
 from probekit.model.ambient import as_torch_starts
 from probekit.results.run import Run
 from probekit.storage.contents import Contents
@@ -82,6 +83,7 @@ def analyze(
     command: str | None = None,
     dtype: str | None = None,
     tokenizer: Any = None,
+    truth: Any = None,
 ) -> Run:
     """How many AND-like features does each MLP layer compute, against its random twins and the capacity limit?
 
@@ -123,6 +125,8 @@ def analyze(
         command: what the report prints as the way to get this run again.
         dtype: what the model computes in: "float32", "bfloat16" or "float16"; None: float32 on a CPU, else as stored.
         tokenizer: of a `transformers` model given as an object.
+        truth: the known answer of a planted model (the `Planted`, or pairs of concept names): kept in the record of a new
+            run, where it changes no number, and held against the finds in its report. For an old run: `Run.report`.
 
     Returns:
         The finished run. Where `out` holds the same run finished, it is loaded; unfinished, it is continued. The same is
@@ -145,6 +149,7 @@ def analyze(
     wanted, concepts = as_layers(layers), as_concepts(concepts)
     check_corpus(corpus)
     choice = Choice.of(pairs)
+    answer = None if truth is None else Truth.of(truth).as_record()
     kind = run_fingerprint.of_device(device)
     with watching(progress) as report:
         contents = Contents(report)
@@ -167,7 +172,7 @@ def analyze(
             model, reading.corpus, chosen, wanted, choice, settings, device, report,
             dtype=dtype, tokenizer=tokenizer, host=reading.loaded,
         ),
-        arguments, command, kind, engine_, contents,
+        arguments, command, kind, engine_, contents, answer,
     )  # fmt: skip
     return carry_out(job, out, progress, force=force)
 

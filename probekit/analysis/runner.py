@@ -64,6 +64,8 @@ class Job:
     """Where the passes run."""
     contents: Contents = field(default_factory=Contents)
     """The files its identity was taken from."""
+    truth: dict[str, Any] | None = None
+    """The known answer of a planted model, which the report is to show; no number depends on it."""
 
 
 def carry_out(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> Run:
@@ -126,7 +128,7 @@ def _in_folder(
     record = {
         "schema": manifest.RECORD_SCHEMA, "format": manifest.FORMAT, **job.record, "command": job.command,
         "arguments": job.arguments, "versions": run_fingerprint.versions(), "environment": environment,
-        "threads": n_threads,
+        "threads": n_threads, **({} if job.truth is None else {"truth": job.truth}),
     }  # fmt: skip
     if state == "new":
         store.write_sealed(folder / manifest.RECORD, record)

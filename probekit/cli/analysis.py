@@ -48,7 +48,7 @@ def demo(
     known = watched(
         lambda report: analyze(
             planted.model, planted.corpus, concepts=planted.concepts, max_pairs=2_000, twins=DEMO_TWINS,
-            out=out / "planted", force=force, progress=report, command="probekit demo",
+            out=out / "planted", force=force, progress=report, command="probekit demo", truth=planted,
         ),
         quiet=quiet,
     )  # fmt: skip

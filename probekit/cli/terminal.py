@@ -77,7 +77,7 @@ def print_run(run: Run) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from probekit.report.words import answer
+    from probekit.report.answer import answer
 
     summary = run.summary
     title = f"{summary['model']['name']}: pairs on every rung (random twins' mean in brackets)"

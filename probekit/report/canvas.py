@@ -11,9 +11,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
+
 from probekit.report import words
 
 INK, MUTED, GRID, TWIN, ACCENT, PAPER = "#1b1f24", "#5a6472", "#e2e5ea", "#8793a1", "#1f5fbf", "#fffffe"
+TINT = "#cfdff5"
 """The palette of the SVG text; the page restyles these very values on dark screens."""
 
 THIN = "replace(format(datum.value, ','), regexp(',', 'g'), '\u202f')"
@@ -65,13 +68,64 @@ def faceted(layered: Any, rows: Sequence[words.Row], *, gap: int) -> Any:
     return panels.resolve_axis(x="independent")
 
 
-def to_svg(chart: Any, name: str, title: str, key: str, description: str) -> str:
-    """Draw a chart; the root is one image with a title and a description, its marks are silent."""
+_SHAPES = {
+    "bar": "M-1.6,-0.45L1.6,-0.45L1.6,0.45L-1.6,0.45Z",
+    "tick": "M-0.16,-0.9L0.16,-0.9L0.16,0.9L-0.16,0.9Z",
+    "line": "M-1.6,-0.12L1.6,-0.12L1.6,0.12L-1.6,0.12Z",
+}
+
+
+def keyed(chart: Any, key: Sequence[tuple[str, str, str]], *, columns: int = 4) -> Any:
+    """A chart with a legend above it, one entry for each sign it uses.
+
+    Args:
+        chart: the chart; no mark of it encodes shape, fill or stroke, whose scales the legend takes.
+        key: for each sign its meaning, its form ("circle", "open", "square", "bar", "tick") and its colour.
+        columns: entries side by side.
+    """
+    import altair as alt
+
+    names = [name for name, _, _ in key]
+    legend = alt.Legend(
+        orient="top", title=None, columns=columns, symbolOpacity=1, symbolSize=70, symbolStrokeWidth=1.6, offset=10,
+        rowPadding=3, columnPadding=14, labelLimit=330,
+    )  # fmt: skip
+    shapes = [_SHAPES.get(form, "circle" if form == "open" else form) for _, form, _ in key]
+    fills = [PAPER if form == "open" else color for _, form, color in key]
+    strokes = [color if form in ("open", "circle", "square") else "transparent" for _, form, color in key]
+    scale = lambda values: alt.Scale(domain=names, range=values)
+    signs = (
+        alt.Chart(pd.DataFrame({"sign": names}))
+        .mark_point(opacity=0, size=1)
+        .encode(
+            shape=alt.Shape("sign:N", scale=scale(shapes), legend=legend),
+            fill=alt.Fill("sign:N", scale=scale(fills), legend=legend),
+            stroke=alt.Stroke("sign:N", scale=scale(strokes), legend=legend),
+            x=alt.value(0), y=alt.value(0),
+        )
+    )  # fmt: skip
+    both = chart.copy()
+    both.layer = [*chart.layer, signs]
+    return both
+
+
+def to_svg(chart: Any, name: str, title: str, key: str, description: str, *, titled: bool = True) -> str:
+    """Draw a chart; the root is one image with a title and a description, its marks are silent.
+
+    Args:
+        chart: what is drawn.
+        name: what its ids begin with.
+        title: what it is called.
+        key: how its signs are read.
+        description: the same in words.
+        titled: whether title and key are drawn; they are told to screen readers in any case.
+    """
     import altair as alt
     import vl_convert
 
     spec: dict[str, Any] = chart.to_dict()
-    spec["title"] = {"text": title, "subtitle": key, "anchor": "start", "offset": 18, "frame": "group"}
+    if titled:
+        spec["title"] = {"text": title, "subtitle": key, "anchor": "start", "offset": 18, "frame": "group"}
     spec["config"] = _CONFIG
     version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
     svg = vl_convert.vegalite_to_svg(spec, vl_version=version)

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 
 from probekit.errors import ShapeError
-from probekit.report import recall, words
-from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, columns_of, faceted, to_svg
+from probekit.evidence.gap import shapes_of
+from probekit.report import gap, overview, recall, words
+from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, columns_of, faceted, keyed, to_svg
 
 EFFECT_SITES: tuple[tuple[str, str], ...] = (
     ("neurons", "Neurons"),
-    ("twins", "Twins’ neurons"),
+    ("twins", "Null layers’ neurons"),
     ("isotropic", "Isotropic twins"),
     ("shuffle", "Channel-shuffle twins"),
     ("linear", "Linearised layer"),
@@ -28,27 +29,29 @@ EFFECT_SITES: tuple[tuple[str, str], ...] = (
 """Where d′ was measured: key under `effect`, label."""
 
 TITLES: dict[str, tuple[str, str]] = {
+    "overview": overview.TITLE,
     "ladder": (
-        "The ladder of evidence, layer beside twins",
-        "dot, first number: the layer · grey bar, tick, second number: its random twins, range and mean",
+        "The ladder of evidence, layer beside its null layers",
+        "numbers: pairs in the layer, and in its null layers on average (their range)",
     ),
     "groups": (
         "Kinds of pair: mean standardised effect",
-        "dot: the group’s mean z · grey bar: 95 % interval of one more twin (of 20 groups one is outside by chance)",
+        "of 20 kinds one lies outside its grey bar by chance",
     ),
     "effect": (
         "Effect sizes d′ over all tested pairs",
-        "thick bar: middle half of the pairs · thin line: 5 % to 95 % · tick: median",
+        "the layer in blue, everything it is compared with in grey",
     ),
     "tails": (
         "Both tails of the pair-specific p-values",
-        "filled: share with p ≤ t · open: share with p ≥ 1 − t · grey tick: twins’ mean · thin line: t",
+        "if no single pair stood out, both shares would lie at t",
     ),
     "sensitivity": recall.TITLE,
     "capacity": (
         "Counts against the capacity references",
-        "constant 1 assumed in n²/ln n and n²/log₂ n · blue line: excess over twins with its interval",
+        "constant 1 assumed in n²/ln n and n²/log₂ n · blue line: pair-specific pairs over null layers, 95 % interval",
     ),
+    "gap": gap.TITLE,
 }
 """Title and key to the signs of each figure."""
 
@@ -65,6 +68,7 @@ def figures(
     """
     same_layers(summary, layers)
     rows = summary["layers"]
+    first = overview_svg(rows)
     drawn = {
         "ladder": _ladder(rows),
         "groups": _groups(rows),
@@ -73,11 +77,39 @@ def figures(
         "sensitivity": recall.chart(rows),
         "capacity": _capacity(rows),
     }
-    return {
+    told = {
         name: to_svg(chart, name, *TITLES[name], _description(name, rows))
         for name, chart in drawn.items()
         if chart is not None
     }
+    between = gap.svg(shapes_of(summary))
+    return {
+        **({} if first is None else {"overview": first}),
+        **told,
+        **({} if between is None else {"gap": between}),
+    }
+
+
+def overview_svg(
+    rows: Sequence[words.Row], positive: tuple[str, words.Row] | None = None, *, titled: bool = True
+) -> str | None:
+    """The first picture: what each layer shows beyond its null layers; None where there were none.
+
+    Args:
+        rows: the layers of the summary.
+        positive: name and layer of a planted run, drawn on top.
+        titled: whether its title is drawn.
+    """
+    chart = overview.chart(rows, positive)
+    if chart is None:
+        return None
+    return to_svg(
+        chart,
+        "overview",
+        *TITLES["overview"],
+        f"{TITLES['overview'][1]}. {overview.described(rows, positive)}.",
+        titled=titled,
+    )
 
 
 # -------------------------------------------------------------------------------- figures
@@ -94,7 +126,7 @@ def _ladder(rows: Sequence[words.Row]) -> Any:
     x = alt.X(
         "value:Q",
         scale=alt.Scale(type="symlog", constant=1, domain=[0, top], nice=False),
-        axis=alt.Axis(values=ticks, labelExpr=THIN, title=None),
+        axis=alt.Axis(values=ticks, labelExpr=THIN, title="pairs (logarithmic, from 0)"),
     )
     y = alt.Y("rung:N", sort=[label for _, label, _ in words.RUNGS], title=None)
     columns = columns_of(rows)
@@ -114,7 +146,8 @@ def _ladder(rows: Sequence[words.Row]) -> Any:
         ),
         data=frame,
     ).properties(width=width, height=26 * len(words.RUNGS))
-    return faceted(layered, rows, gap=34)
+    key = (("layer", "circle", ACCENT), ("null layers, range", "bar", TWIN), ("their mean", "tick", TWIN))
+    return faceted(keyed(layered, key), rows, gap=34)
 
 
 def _groups(rows: Sequence[words.Row]) -> Any:
@@ -143,7 +176,11 @@ def _groups(rows: Sequence[words.Row]) -> Any:
     layered = alt.layer(
         base.mark_rule(color=TWIN, strokeWidth=1).encode(x=alt.datum(0)),
         base.mark_bar(height=9, color=TWIN, opacity=0.45).encode(
-            x=alt.X("twin_low:Q", title=None, axis=alt.Axis(format="~g", tickCount=5)), x2="twin_high:Q", y=y
+            x=alt.X(
+                "twin_low:Q", title="mean z of the kind’s pairs", axis=alt.Axis(format="~g", tickCount=5)
+            ),
+            x2="twin_high:Q",
+            y=y,
         ),
         base.mark_point(filled=True, size=75, color=ACCENT, opacity=1).encode(x="mean_z:Q", y=y),
         base.mark_text(align="left", color=MUTED, fontSize=11).encode(
@@ -151,7 +188,8 @@ def _groups(rows: Sequence[words.Row]) -> Any:
         ),
         data=frame,
     ).properties(width=width, height=26 * frame["kind"].nunique())
-    return faceted(layered, rows, gap=28)
+    key = (("layer", "circle", ACCENT), ("95 % interval of one more null layer", "bar", TWIN))
+    return faceted(keyed(layered, key), rows, gap=28)
 
 
 def _effect(rows: Sequence[words.Row], pairs: Mapping[int, pd.DataFrame]) -> Any:
@@ -169,12 +207,20 @@ def _effect(rows: Sequence[words.Row], pairs: Mapping[int, pd.DataFrame]) -> Any
     )
     base = alt.Chart()
     layered = alt.layer(
-        base.mark_rule(strokeWidth=1.5).encode(x=alt.X("q05:Q", title=None), x2="q95:Q", y=y, color=color),
+        base.mark_rule(strokeWidth=1.5).encode(
+            x=alt.X("q05:Q", title="d′ on unseen documents"), x2="q95:Q", y=y, color=color
+        ),
         base.mark_bar(height=9, opacity=0.55).encode(x="q25:Q", x2="q75:Q", y=y, color=color),
         base.mark_tick(thickness=2, size=16, color=INK, opacity=1).encode(x="q50:Q", y=y),
         data=frame,
     ).properties(width=width, height=26 * frame["site"].nunique())
-    return faceted(layered, rows, gap=28)
+    key = (
+        ("middle half of the pairs", "bar", ACCENT),
+        ("5 % to 95 %", "line", ACCENT),
+        ("median", "tick", INK),
+        ("the same of what it is compared with", "bar", TWIN),
+    )
+    return faceted(keyed(layered, key), rows, gap=28)
 
 
 def _tails(rows: Sequence[words.Row]) -> Any:
@@ -211,20 +257,28 @@ def _tails(rows: Sequence[words.Row]) -> Any:
         values=[0, *sorted(frame["t"].unique())],
         labelExpr="datum.value == 0 ? '' : format(datum.value, '.1~%')",
         labelOverlap=False,
-        title=None,
+        title="share of the tested pairs (square-root scale)",
     )
     x = alt.X("t:Q", scale=alt.Scale(type="sqrt", nice=False, domainMin=0), axis=axis)
     base = alt.Chart()
-    fill = alt.Fill("side:N", scale=alt.Scale(domain=["low", "high"], range=[ACCENT, PAPER]), legend=None)
     layered = alt.layer(
         base.mark_tick(thickness=1, size=20, color=INK, opacity=1).encode(x=x, y=y),
         base.mark_tick(thickness=4, size=14, color=TWIN, opacity=1).encode(x="twin:Q", y=y),
-        base.mark_point(size=60, stroke=ACCENT, strokeWidth=1.8, opacity=1).encode(
-            x="share:Q", y=y, fill=fill
+        *(
+            base.mark_point(size=60, stroke=ACCENT, fill=fill, strokeWidth=1.8, opacity=1)
+            .transform_filter(f"datum.side == '{side}'")
+            .encode(x="share:Q", y=y)
+            for side, fill in (("low", ACCENT), ("high", PAPER))
         ),
         data=frame,
     ).properties(width={1: 500, 2: 340, 3: 220}[columns], height=22 * frame["row"].nunique())
-    return faceted(layered, rows, gap=28)
+    key = (
+        ("p ≤ t", "circle", ACCENT),
+        ("p ≥ 1 − t", "open", ACCENT),
+        ("null layers’ mean", "tick", TWIN),
+        ("t", "tick", INK),
+    )
+    return faceted(keyed(layered, key), rows, gap=28)
 
 
 def _capacity(rows: Sequence[words.Row]) -> Any:

@@ -6,6 +6,7 @@ therefore the first thing the page says. Nothing is tested between runs: the twi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import pandas as pd
 
 from probekit.errors import InputError
-from probekit.report import tables, words
-from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, to_svg
-from probekit.report.page import Figure, environment
+from probekit.report import answer, tables, words
+from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, keyed, to_svg
+from probekit.report.environment import environment
+from probekit.report.page import Figure
 
 RUNGS = ("n_significant_raw", "n_above_plain", "n_relayed", "n_above_twins", "n_computed")
 """The rungs drawn; the table holds all of them."""
@@ -24,16 +26,16 @@ TAIL = 0.01
 
 TITLES: dict[str, tuple[str, str]] = {
     "rungs": (
-        "Share of the tested pairs on four rungs",
-        "square-root scale · dot, number: the layer · grey bar, tick: its random twins, range and mean",
+        "Share of the tested pairs on five rungs",
+        "square-root scale · numbers: pairs in the layer",
     ),
     "effect": (
-        "Typical effect d′, layer beside twins",
-        "dot: median over pairs in the layer · grey tick: median over its twins · thin line: 5 % to 95 % of the layer",
+        "Typical effect d′, layer beside its null layers",
+        "over the tested pairs, on unseen documents",
     ),
     "tails": (
         "Both tails of the pair-specific p-values at 1 %",
-        "filled: share with p ≤ 0.01 · open: share with p ≥ 0.99 · grey ticks: twins’ means",
+        "if no single pair stood out, both shares would lie at 1 %",
     ),
 }
 """Title and key to the signs of each figure."""
@@ -84,7 +86,7 @@ def render_comparison(runs: Sequence[Compared]) -> str:
         "title": f"{words.plural(len(runs), 'run')} side by side",
         "subtitle": " · ".join(titles),
         "answer": list(zip(("Compared", "Found", "May be compared"), _answer(runs, differing), strict=True)),
-        "found": [(run.title, words.answer(run.summary)[1]) for run in runs],
+        "found": [(run.title, answer.answer(run.summary)[1]) for run in runs],
         "figures": [
             (name, Figure(TITLES[name][0], svg, _CAPTIONS[name], _TABLES[name](runs)))
             for name, svg in drawn.items()
@@ -114,7 +116,16 @@ def differences(runs: Sequence[Compared]) -> dict[str, list[str]]:
     told = [_told(run) for run in runs]
     names = list(dict.fromkeys(name for record in told for name in record))
     values = {name: [str(record.get(name, words.NONE)) for record in told] for name in names}
-    return {name: found for name, found in values.items() if len(set(found)) > 1}
+    return {name: _apart(found) for name, found in values.items() if len(set(found)) > 1}
+
+
+def _apart(values: Sequence[str]) -> list[str]:
+    """Values with their digests cut short, as long as they can still be told apart."""
+    short = [_DIGEST.sub(lambda found: f"{found[0][:8]}…", value) for value in values]
+    return short if len(set(short)) == len(set(values)) else list(values)
+
+
+_DIGEST = re.compile(r"\b[0-9a-f]{16,}\b")
 
 
 def _told(run: Compared) -> dict[str, Any]:
@@ -137,20 +148,20 @@ def _answer(runs: Sequence[Compared], differing: Mapping[str, Any]) -> tuple[str
     n_twins = sorted({row["n_twins"] or 0 for run in runs for row in run.summary["layers"]})
     compared = (
         f"{words.plural(len(runs), 'run')} of the same measurement: {words.listed([run.title for run in runs])}, "
-        f"every layer against its own {words.listed([words.count(n) for n in n_twins])} random twins."
+        f"every layer against its own {words.listed([words.count(n) for n in n_twins])} null layers (random twins)."
     )
     found = [
-        f"{run.title} ({words.listed(['layer ' + str(row['layer']) for row in rows])})"
+        f"{run.title} ({words.listed([f'layer {one.layer}' for one in sorted(shown, key=lambda one: one.layer)])})"
         for run in runs
-        if (rows := words.finds(run.summary["layers"]))
+        if (shown := answer.finds(run.summary["layers"]))
     ]
     if not found:
-        told = "In none of them did a layer compute more pairs than its twins may give, so nothing here is a find."
+        told = "In none of them does a layer show more pairs than its null layers may, so nothing here is a find."
     else:
         rest = len(runs) - len(found)
         others = "other" if rest == 1 else f"{words.count(rest)} others"
         none = "" if rest == 0 else f"; in the {others} nothing stood out"
-        told = f"Pairs beyond what twins may give stand in {words.listed(found)}{none}."
+        told = f"Pairs beyond what null layers may give stand in {words.listed(found)}{none}."
     own = [name for name in differing if name not in ("model", "layers", "neurons a layer")]
     if not own:
         fair = (
@@ -203,7 +214,12 @@ def _rungs(runs: Sequence[Compared]) -> Any:
         return None
     frame = pd.DataFrame(records)
     y = alt.Y("run:N", sort=_order(runs), title=None)
-    axis = alt.Axis(values=[0, 25, 100], labelOverlap=False, labelExpr="datum.value + '\u202f%'", title=None)
+    axis = alt.Axis(
+        values=[0, 25, 100],
+        labelOverlap=False,
+        labelExpr="datum.value + '\u202f%'",
+        title="share of the pairs",
+    )
     x = alt.X("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 100], nice=False), axis=axis)
     base = alt.Chart()
     layered = alt.layer(
@@ -216,7 +232,8 @@ def _rungs(runs: Sequence[Compared]) -> Any:
         data=frame,
     ).properties(width=118, height=_height(runs))
     shown = [labels[key] for key in RUNGS if labels[key] in set(frame["rung"])]
-    return _panels(layered, "rung", shown, gap=52)
+    key = (("layer", "circle", ACCENT), ("null layers, range", "bar", TWIN), ("their mean", "tick", TWIN))
+    return _panels(keyed(layered, key), "rung", shown, gap=52)
 
 
 def _effect(runs: Sequence[Compared]) -> Any:
@@ -245,12 +262,20 @@ def _effect(runs: Sequence[Compared]) -> Any:
         return None
     y = alt.Y("run:N", sort=_order(runs), title=None)
     base = alt.Chart()
-    return alt.layer(
-        base.mark_rule(color=ACCENT, strokeWidth=1.5).encode(x=alt.X("low:Q", title=None), x2="high:Q", y=y),
+    layered = alt.layer(
+        base.mark_rule(color=ACCENT, strokeWidth=1.5).encode(
+            x=alt.X("low:Q", title="d′ on unseen documents"), x2="high:Q", y=y
+        ),
         base.mark_tick(thickness=4, size=15, color=TWIN, opacity=1).encode(x="twins:Q", y=y),
         base.mark_point(filled=True, size=75, color=ACCENT, opacity=1).encode(x="median:Q", y=y),
         data=pd.DataFrame(records),
     ).properties(width=620, height=_height(runs))
+    key = (
+        ("layer, median", "circle", ACCENT),
+        ("5 % to 95 %", "line", ACCENT),
+        ("null layers, median", "tick", TWIN),
+    )
+    return keyed(layered, key)
 
 
 def _tails(runs: Sequence[Compared]) -> Any:
@@ -270,17 +295,22 @@ def _tails(runs: Sequence[Compared]) -> Any:
     if not records:
         return None
     y = alt.Y("run:N", sort=_order(runs), title=None)
-    fill = alt.Fill("side:N", scale=alt.Scale(domain=["low", "high"], range=[ACCENT, PAPER]), legend=None)
-    axis = alt.Axis(labelExpr=f"{THIN} + '\u202f%'", tickCount=5, title=None)
+    axis = alt.Axis(labelExpr=f"{THIN} + '\u202f%'", tickCount=5, title="share of the tested pairs")
     base = alt.Chart()
-    return alt.layer(
+    x = alt.X("share:Q", axis=axis, scale=alt.Scale(domainMin=0))
+    layered = alt.layer(
         base.mark_rule(color=MUTED, strokeWidth=1).encode(x=alt.datum(100 * TAIL)),
         base.mark_tick(thickness=3, size=13, color=TWIN, opacity=1).encode(x="twin:Q", y=y),
-        base.mark_point(size=60, stroke=ACCENT, strokeWidth=1.8, opacity=1).encode(
-            x=alt.X("share:Q", axis=axis, scale=alt.Scale(domainMin=0)), y=y, fill=fill
+        *(
+            base.mark_point(size=60, stroke=ACCENT, fill=fill, strokeWidth=1.8, opacity=1)
+            .transform_filter(f"datum.side == '{side}'")
+            .encode(x=x, y=y)
+            for side, fill in (("low", ACCENT), ("high", PAPER))
         ),
         data=pd.DataFrame(records),
     ).properties(width=620, height=_height(runs))
+    key = (("p ≤ 0.01", "circle", ACCENT), ("p ≥ 0.99", "open", ACCENT), ("null layers’ mean", "tick", TWIN))
+    return keyed(layered, key)
 
 
 def _panels(layered: Any, field: str, shown: Sequence[str], *, gap: int) -> Any:

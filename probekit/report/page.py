@@ -12,12 +12,45 @@ from typing import Any
 
 import pandas as pd
 
-from probekit.report import recall, sensitivity, strongest, tables, words
-from probekit.report.charts import TITLES, figures
+from probekit.evidence.gap import shapes_of
+from probekit.evidence.truth import Truth
+from probekit.report import (
+    answer,
+    gap,
+    gap_table,
+    known_answer,
+    overview,
+    recall,
+    sensitivity,
+    showcase,
+    strongest,
+    tables,
+    words,
+)
+from probekit.report.charts import TITLES, figures, overview_svg
+from probekit.report.environment import environment
 from probekit.report.methods import limits, methods
+from probekit.report.pair import Look
 
-Companion = tuple[str, Mapping[str, Any], pd.DataFrame, Mapping[int, pd.DataFrame]]
-"""Another run shown beside this one: title, summary, layers, pairs."""
+
+@dataclass(frozen=True)
+class Companion:
+    """Another run shown beside this one."""
+
+    title: str
+    """What it is called."""
+    summary: Mapping[str, Any]
+    """Its summary.json."""
+    layers: pd.DataFrame
+    """One row a layer."""
+    pairs: Mapping[int, pd.DataFrame]
+    """Layer number → its tested pairs."""
+    truth: Truth | None = None
+    """The known answer of a planted model."""
+
+
+MOST_PRINTED = 6
+"""With more layers the panels of every layer are not printed: the first picture holds them all."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +78,8 @@ def render_page(
     companions: Sequence[Companion] = (),
     drawn: Mapping[str, str] | None = None,
     concepts: pd.DataFrame | None = None,
+    look: Look | None = None,
+    truth: Truth | None = None,
 ) -> str:
     """The whole report as one HTML text.
 
@@ -55,18 +90,34 @@ def render_page(
         paths: layer number → the same readouts at the other k.
         examples: the strongest pairs with their neurons and tokens in context.
         provenance: `command`, `settings`, `versions`, `fingerprints` of the run.
-        companions: other runs (a planted circuit) whose ladder shows what a find looks like.
+        companions: other runs (a planted circuit) which show what a find looks like; the first one with finds is the top
+            row of the first picture.
         drawn: the run's own figures where they have been drawn already.
         concepts: one row a concept: name, kind, description, n_tokens, n_docs, examples.
+        look: the pair of the first screen (`showcase.chosen`) in its quadrants and beside its null layers.
+        truth: the known answer of a planted model.
     """
     rows: list[words.Row] = summary["layers"]
     provenance = provenance or {}
     drawn = figures(summary, layers, pairs) if drawn is None else drawn
+    shapes = shapes_of(summary)
+    settings: Mapping[str, Any] = provenance.get("settings") or {}
+    positive = _positive(companions)
+    example = showcase.chosen(summary, pairs, examples or [])
     page = {
         "summary": summary,
+        "name": summary["model"]["name"],
         "title": f"AND-like features in {summary['model']['name']}",
+        "headline": answer.headline(summary, q=settings.get("q")),
         "subtitle": _subtitle(summary),
-        "answer": list(zip(("Asked", "Found", "The limit"), words.answer(summary), strict=True)),
+        "overview": _overview(rows, positive),
+        "glance": _glance(rows, truth, pairs, companions),
+        "showcase": None if example is None else _showcase(example, summary, pairs, look, concepts, truth),
+        "answer": list(zip(("Asked", "Found", "The limit"), answer.answer(summary), strict=True)),
+        "truth": known_answer.table(scored) if (scored := known_answer.scores(truth, pairs)) else None,
+        "floor_gist": "how large an AND had to be",
+        "few_layers": len(rows) <= MOST_PRINTED,
+        "floors": tables.floor_table(rows),
         "statements": [(row["layer"], words.spaced(row["statement"])) for row in rows if row["statement"]],
         "ladder": Figure(TITLES["ladder"][0], drawn["ladder"], _LADDER, tables.ladder_table(summary)),
         "rungs": words.RUNGS,
@@ -78,26 +129,30 @@ def render_page(
         "assumptions": sensitivity.assumptions_table(rows),
         "capacity": Figure(TITLES["capacity"][0], drawn["capacity"], _CAPACITY, tables.capacity_table(rows)),
         "capacity_notes": tables.capacity_notes(rows),
+        "gap": _figure(drawn, "gap", gap.CAPTION, gap_table.table(shapes)),
+        "gap_notes": gap.notes(shapes),
         "other_k": tables.other_k_table(rows, paths),
         "spread": tables.spread_table(rows),
-        "nothing_found": all(row["n_computed"] == 0 for row in rows),
+        "nothing_found": all(row["n_computed"] == 0 and row["n_above_twins"] == 0 for row in rows),
         "strongest": [
-            strongest.strongest_table(row, pairs[row["layer"]]) for row in rows if row["layer"] in pairs
+            strongest.strongest_table(row, pairs[row["layer"]], truth)
+            for row in _best_first(rows)
+            if row["layer"] in pairs
         ],
-        "searchable": strongest.searchable_table(pairs),
+        "searchable": strongest.searchable_table(pairs, truth),
         "n_pair_rows": words.count(sum(len(table) for table in pairs.values())),
-        "examples": [_example(example, pairs) for example in examples or []],
+        "examples": [_example(example, pairs, truth) for example in examples or []],
         "excluded": words.excluded(summary),
         "sampled": words.sampled(summary),
         "untestable": tables.untestable_table(summary),
-        "methods": methods(summary, provenance.get("settings") or {}),
+        "methods": methods(summary, settings),
         "limits": limits(summary),
         "command": provenance.get("command"),
         "records": tables.records(provenance),
-        "companions": [_companion(*companion) for companion in companions],
+        "companions": [_companion(companion) for companion in companions],
         "concepts": None if concepts is None or concepts.empty else tables.concepts_table(concepts),
     }
-    return _template().render(page)
+    return environment().get_template("report.html").render(page)
 
 
 # -------------------------------------------------------------------------------- captions
@@ -130,51 +185,34 @@ _CAPACITY = (
 
 # -------------------------------------------------------------------------------- pairs in context
 
-_QUADRANTS = (("11", "A and B"), ("10", "A without B"), ("01", "B without A"), ("00", "neither"))
 
-
-def _example(example: Mapping[str, Any], pairs: Mapping[int, pd.DataFrame]) -> dict[str, Any]:
-    table = pairs.get(example["layer"])
-    match = None if table is None else table[(table["a"] == example["a"]) & (table["b"] == example["b"])]
-    facts = None if match is None or match.empty else match.iloc[0].to_dict()
-    total = sum(abs(value) for value in example["contributions"]) or 1.0
-    largest = max((abs(value) for value in example["contributions"]), default=0.0) or 1.0
-    neurons = [
-        {
-            "neuron": str(neuron),
-            "weight": words.real(weight),
-            "share": words.percent(value / total, 0),
-            "width": f"{100 * abs(value) / largest:.1f}",
-            "negative": value < 0,
-        }
-        for neuron, weight, value in zip(
-            example["neurons"], example["weights"], example["contributions"], strict=True
-        )
-    ]
-    quadrants = [
-        {"name": name, "key": key, "contexts": [_context(item) for item in example["quadrants"].get(key, [])]}
-        for key, name in _QUADRANTS
-    ]
-    return {**example, "neurons": neurons, "quadrants": quadrants, "facts": _facts(facts) if facts else []}
-
-
-def _context(item: Mapping[str, Any]) -> dict[str, str]:
+def _example(
+    example: Mapping[str, Any], pairs: Mapping[int, pd.DataFrame], truth: Truth | None
+) -> dict[str, Any]:
+    facts = _row_of(example, pairs)
     return {
-        "before": words.visible(str(item["before"])),
-        "token": words.visible(str(item["token"])) or "∅",
-        "after": words.visible(str(item["after"])),
-        "value": words.real(item["value"]),
+        **example,
+        "neurons": showcase.neurons(example),
+        "quadrants": showcase.quadrants(example, alone=truth is not None),
+        "facts": _facts(facts) if facts else [],
+        "called": known_answer.called(truth, int(example["layer"]), str(example["a"]), str(example["b"])),
     }
 
 
-def _facts(pair: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _row_of(example: Mapping[str, Any], pairs: Mapping[int, pd.DataFrame]) -> dict[Any, Any] | None:
+    table = pairs.get(example["layer"])
+    match = None if table is None else table[(table["a"] == example["a"]) & (table["b"] == example["b"])]
+    return None if match is None or match.empty else match.iloc[0].to_dict()
+
+
+def _facts(pair: Mapping[Any, Any]) -> list[tuple[str, str]]:
     return [
         ("κ", f"{words.real(pair['kappa'])} ± {words.real(pair['kappa_se'])}"),
         ("d′", words.real(pair["d_prime"])),
         ("q", words.probability(pair["q"])),
-        ("shape", str(pair["shape"] or words.NONE)),
-        ("effective neurons", words.real(pair["participation"], 1)),
-        ("class", strongest.verdict(pair).replace("\n", ", ")),
+        ("Rung", strongest.verdict(pair)),
+        ("Looks like", str(pair["shape"] or words.NONE)),
+        ("Effective neurons", words.real(pair["participation"], 1)),
     ]
 
 
@@ -197,19 +235,82 @@ def _figure(drawn: Mapping[str, str], name: str, caption: str, table: tables.Tab
     return Figure(TITLES[name][0], drawn[name], caption, table) if name in drawn else None
 
 
-def _companion(
-    title: str, summary: Mapping[str, Any], layers: pd.DataFrame, pairs: Mapping[int, pd.DataFrame]
-) -> dict[str, Any]:
-    drawn = figures(summary, layers, pairs)["ladder"].replace("ladder-", f"ladder-{_slug(title)}-")
+# -------------------------------------------------------------------------------- the first screen
+
+
+def _overview(rows: Sequence[words.Row], positive: tuple[str, words.Row] | None) -> Figure | None:
+    drawn = overview_svg(rows, positive, titled=False)
+    if drawn is None:
+        return None
+    return Figure(overview.TITLE[0], drawn, overview.CAPTION, tables.Table("", (), ()))
+
+
+def _positive(companions: Sequence[Companion]) -> tuple[str, words.Row] | None:
+    """The first companion with finds, as the top row of the first picture."""
+    for companion in companions:
+        if answer.finds(companion.summary["layers"]):
+            return "Planted, known" if companion.truth else "Beside it", overview.best_row(companion.summary)
+    return None
+
+
+def _glance(
+    rows: Sequence[words.Row],
+    truth: Truth | None,
+    pairs: Mapping[int, pd.DataFrame],
+    companions: Sequence[Companion],
+) -> list[tuple[str, str]]:
+    """What belongs beside the picture: what could have been found, and known answers."""
+    told = [("What could have been found", answer.floor_line(rows))]
+    told += [("Known answer", known_answer.sentence(one)) for one in known_answer.scores(truth, pairs)]
+    for companion in companions:
+        for one in known_answer.scores(companion.truth, companion.pairs)[:1]:
+            told.append(("Known positive", f"{_planted(companion.title)}. {known_answer.sentence(one)}"))
+    return told
+
+
+def _planted(title: str) -> str:
+    return f"A circuit planted in a transformer ({title}), analysed by the same code"
+
+
+def _showcase(
+    example: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    pairs: Mapping[int, pd.DataFrame],
+    look: Look | None,
+    concepts: pd.DataFrame | None,
+    truth: Truth | None,
+) -> dict[str, Any] | None:
+    pair = _row_of(example, pairs)
+    row = next(row for row in summary["layers"] if row["layer"] == example["layer"])
+    if pair is None:
+        return None
+    return showcase.showcase(
+        example, pair, n_twins=row["n_twins"] or 0, look=look, concepts=concepts, truth=truth
+    )
+
+
+def _best_first(rows: Sequence[words.Row]) -> list[words.Row]:
+    """The layer that the headline names before the others."""
+    first = [one.row for one in answer.finds(rows)[:1]]
+    return [*first, *(row for row in rows if not first or row is not first[0])]
+
+
+def _companion(other: Companion) -> dict[str, Any]:
+    title, summary, pairs, truth = other.title, other.summary, other.pairs, other.truth
+    drawn = figures(summary, other.layers, pairs)["ladder"].replace("ladder-", f"ladder-{_slug(title)}-")
+    scored = known_answer.scores(truth, pairs)
+    called = f"a planted circuit ({title})" if truth else title
     return {
-        "title": f"What a find looks like: {title}"
-        if words.finds(summary["layers"])
-        else f"Beside it: {title}",
-        "found": words.answer(summary)[1],
+        "title": f"What a find looks like: {called}"
+        if answer.finds(summary["layers"])
+        else f"Beside it: {called}",
+        "gist": "a model whose answer is known" if truth else "another run by the same code",
+        "found": answer.answer(summary)[1],
+        "truth": known_answer.table(scored) if scored else None,
         "ladder": Figure(title, drawn, _LADDER, tables.ladder_table(summary)),
         "strongest": [
-            strongest.strongest_table(row, pairs[row["layer"]])
-            for row in summary["layers"]
+            strongest.strongest_table(row, pairs[row["layer"]], truth)
+            for row in _best_first(summary["layers"])
             if row["layer"] in pairs
         ][:1],
     }
@@ -217,20 +318,3 @@ def _companion(
 
 def _slug(text: str) -> str:
     return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text.lower())
-
-
-def _template() -> Any:
-    return environment().get_template("report.html")
-
-
-def environment() -> Any:
-    """The templates of this room; every string is escaped, a missing name is an error."""
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("probekit.report", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

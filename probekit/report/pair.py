@@ -5,26 +5,27 @@ Text of tokens may hold anything: the template escapes every string. Same input,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
+from probekit.evidence.tables import ranked
 from probekit.report import words
 from probekit.report.canvas import ACCENT, INK, MUTED, TWIN, to_svg
-from probekit.report.page import environment
+from probekit.report.environment import environment
+from probekit.report.in_words import context, describe, neurons_of, sentence
 from probekit.report.strongest import verdict
 from probekit.report.tables import Table
 
 QUADRANTS = {"11": "A and B", "10": "A without B", "01": "B without A", "00": "neither"}
 N_NEURONS = 8
 """Neurons listed a layer."""
-_KEY = (
-    "left: share of tokens by readout (1 = A∧B, 0 = not; dashes) in each quadrant · right: d′ of the layer (blue) and of "
-    "its random twins (grey)"
-)
+WIDTH = 300
+"""Width of a panel, in pixels: one fits on a telephone."""
+KEY = "above: how the readout lies in each quadrant · below: d′ of the layer (blue) and of its null layers (grey)"
+"""Key to the signs."""
 
 
 @runtime_checkable
@@ -39,6 +40,11 @@ class Look(Protocol):
     @property
     def b(self) -> str:
         """Second concept."""
+        ...
+
+    @property
+    def meanings(self) -> Mapping[str, str]:
+        """When each of the two concepts holds, by name, where that is known."""
         ...
 
     @property
@@ -67,8 +73,17 @@ class Look(Protocol):
         ...
 
 
-def pair_figure(a: str, b: str, layers: pd.DataFrame, quadrants: pd.DataFrame, twins: pd.DataFrame) -> str:
-    """The picture as SVG text.
+def pair_figure(
+    a: str,
+    b: str,
+    layers: pd.DataFrame,
+    quadrants: pd.DataFrame,
+    twins: pd.DataFrame,
+    *,
+    name: str = "pair",
+    titled: bool = True,
+) -> str:
+    """The picture as SVG text: for each layer the readout in the four quadrants, and below it d′ beside its null layers.
 
     Args:
         a: first concept.
@@ -76,27 +91,43 @@ def pair_figure(a: str, b: str, layers: pd.DataFrame, quadrants: pd.DataFrame, t
         layers: one row a layer.
         quadrants: one row a layer and quadrant, with its histogram.
         twins: one row a layer and twin.
+        name: what the ids of the picture begin with.
+        titled: whether the picture says whose it is.
     """
     import altair as alt
 
     low, high = _range(quadrants)
-    rows = [
-        alt.hconcat(
+    reach = _reach(layers, twins)
+    panels = [
+        alt.vconcat(
             _distributions(
-                quadrants[quadrants["layer"] == layer["layer"]], f"Layer {layer['layer']}", low, high
+                quadrants[quadrants["layer"] == layer["layer"]],
+                f"Layer {layer['layer']}: {verdict(layer)}" if titled or len(layers) > 1 else "",
+                low,
+                high,
             ),
-            _twins(layer, twins),
-            spacing=30,
+            _twins(layer, twins, reach),
+            spacing=14,
         )
         for layer in layers.to_dict("records")
     ]
-    chart = alt.vconcat(*rows, spacing=22)
+    chart = (
+        panels[0] if len(panels) == 1 else alt.concat(*panels, columns=2, spacing={"row": 34, "column": 40})
+    )
     said = "; ".join(
-        f"layer {row['layer']}: d′ {words.real(row['d_prime'])}, twins {words.real(row['twin_mean'])}, "
+        f"layer {row['layer']}: d′ {words.real(row['d_prime'])}, null layers {words.real(row['twin_mean'])}, "
         + ", ".join(f"mean in {q} {words.real(row[f'mean{q}'])}" for q in QUADRANTS)
         for row in layers.to_dict("records")
     )
-    return to_svg(chart, "pair", f"{a}  ∧  {b}", _KEY, f"Readout of {a} and {b} by quadrant. {said}.")
+    title = f"{a}  ∧  {b}" if titled else ""
+    described = f"Readout of {a} and {b} by quadrant. {said}."
+    return to_svg(chart, name, title or f"{a} and {b}", KEY if titled else "", described, titled=titled)
+
+
+def _reach(layers: pd.DataFrame, twins: pd.DataFrame) -> tuple[float, float]:
+    """The common scale of d′, zero included."""
+    held = [*layers["d_prime"].astype(float), *(twins["d_prime"].astype(float) if len(twins) else [])]
+    return min(0.0, *held), max(0.0, *held)
 
 
 def _range(quadrants: pd.DataFrame) -> tuple[float, float]:
@@ -108,15 +139,21 @@ def _range(quadrants: pd.DataFrame) -> tuple[float, float]:
 
 
 def _distributions(rows: pd.DataFrame, title: str, low: float, high: float) -> Any:
-    """One ridge a quadrant, drawn from its histogram; the tallest bin of each reaches the same height."""
+    """One ridge a quadrant, drawn from its histogram and named on it; the tallest bin of each reaches the same height."""
     import altair as alt
 
     records: list[dict[str, Any]] = []
-    labels: dict[int, str] = {}
+    labels: list[dict[str, Any]] = []
     for base_line, row in zip((3, 2, 1, 0), rows.to_dict("records"), strict=True):
-        labels[base_line] = f"{QUADRANTS[row['quadrant']]}  ({words.count(row['n_tokens'])})"
+        labels.append(
+            {
+                "label": f"{QUADRANTS[row['quadrant']]}: {words.plural(row['n_tokens'], 'token')}",
+                "at": base_line + 0.86,
+                "own": row["quadrant"],
+            }
+        )
         edges = np.linspace(row["low"], row["high"], len(row["counts"]) + 1)
-        height = 0.85 * np.asarray(row["counts"], float) / max(*row["counts"], 1)
+        height = 0.72 * np.asarray(row["counts"], float) / max(*row["counts"], 1)
         # a step at each edge, closed at both ends, within the drawn range
         points = [(edges[0], 0.0), *zip(edges[:-1], height, strict=True), (edges[-1], 0.0)]
         records += [
@@ -128,49 +165,67 @@ def _distributions(rows: pd.DataFrame, title: str, low: float, high: float) -> A
             }
             for x, y in points
         ]
-    spelt = (
-        " : ".join(f"datum.value == {line} ? {json.dumps(label)}" for line, label in labels.items()) + " : ''"
-    )
     x = alt.X(
         "value:Q",
-        title=None,
+        title="readout (0: not A∧B, 1: A∧B)",
         scale=alt.Scale(domain=[low, high], nice=False),
         axis=alt.Axis(tickCount=6, format="~g"),
     )
     y = alt.Y(
         "top:Q",
-        title=None,
-        scale=alt.Scale(domain=[0, 4], nice=False),
-        axis=alt.Axis(values=list(labels), labelExpr=spelt, labelBaseline="bottom"),
+        title="share of tokens",
+        scale=alt.Scale(domain=[0, 4.1], nice=False),
+        axis=alt.Axis(values=[]),
     )
     color = alt.Color(
         "own:N", scale=alt.Scale(domain=list(QUADRANTS), range=[ACCENT, TWIN, TWIN, TWIN]), legend=None
     )
+    ink = alt.Color(
+        "own:N", scale=alt.Scale(domain=list(QUADRANTS), range=[ACCENT, MUTED, MUTED, MUTED]), legend=None
+    )
     base = alt.Chart(pd.DataFrame(records))
-    return alt.layer(
-        base.mark_area(interpolate="step-after", opacity=0.6).encode(x=x, y=y, y2="base:Q", color=color),
-        base.mark_rule(color=MUTED, strokeDash=[2, 3]).encode(x=alt.datum(0)),
-        base.mark_rule(color=MUTED, strokeDash=[2, 3]).encode(x=alt.datum(1)),
-    ).properties(width=360, height=150, title=alt.TitleParams(title, anchor="start", fontSize=13, color=INK))
+    named = alt.Chart(pd.DataFrame(labels)).mark_text(align="right", fontSize=11, baseline="middle")
+    return (
+        alt.layer(
+            base.mark_area(interpolate="step-after", opacity=0.6).encode(x=x, y=y, y2="base:Q", color=color),
+            base.mark_rule(color=MUTED, strokeDash=[2, 3]).encode(x=alt.datum(0)),
+            base.mark_rule(color=MUTED, strokeDash=[2, 3]).encode(x=alt.datum(1)),
+            named.encode(x=alt.value(WIDTH), y=alt.Y("at:Q"), text="label:N", color=ink),
+        )
+        .resolve_scale(color="independent")
+        .properties(
+            width=WIDTH,
+            height=160,
+            title=alt.TitleParams(title, anchor="start", fontSize=13, color=INK, dx=-14),
+        )
+    )
 
 
-def _twins(layer: Mapping[Any, Any], twins: pd.DataFrame) -> Any:
+def _twins(layer: Mapping[Any, Any], twins: pd.DataFrame, reach: tuple[float, float]) -> Any:
+    """d′ of the layer beside that of every null layer, on one line each."""
     import altair as alt
 
     theirs = twins[twins["layer"] == layer["layer"]] if len(twins) else twins
-    records = [{"d": float(d), "own": "twin"} for d in (theirs["d_prime"] if len(theirs) else [])]
-    frame = pd.DataFrame([*records, {"d": float(layer["d_prime"]), "own": "layer"}])
-    color = alt.Color("own:N", scale=alt.Scale(domain=["layer", "twin"], range=[ACCENT, TWIN]), legend=None)
+    records = [{"d": float(d), "own": "null layers"} for d in (theirs["d_prime"] if len(theirs) else [])]
+    frame = pd.DataFrame([{"d": float(layer["d_prime"]), "own": "this layer"}, *records])
+    own = ["this layer", "null layers"] if records else ["this layer"]
+    color = alt.Color("own:N", scale=alt.Scale(domain=own, range=[ACCENT, TWIN][: len(own)]), legend=None)
     x = alt.X(
-        "d:Q", title="d′", axis=alt.Axis(tickCount=5, format="~g"), scale=alt.Scale(zero=True, nice=True)
+        "d:Q", title="d′ (contrast in units of its noise)", axis=alt.Axis(tickCount=5, format="~g"),
+        scale=alt.Scale(domain=list(reach), nice=True),
+    )  # fmt: skip
+    # the lines are named inside the panel, on the side where no point lies
+    names = pd.DataFrame({"own": own})
+    left = float(layer["d_prime"]) > 0.4 * reach[1]
+    at, align = (alt.value(2), "left") if left else (alt.value(WIDTH), "right")
+    y = alt.Y("own:N", sort=own, title=None, axis=None)
+    points = alt.Chart(frame).mark_point(filled=True, size=70, opacity=0.75).encode(x=x, y=y, color=color)
+    said = (
+        alt.Chart(names)
+        .mark_text(align=align, color=MUTED, fontSize=11, dy=-10)
+        .encode(x=at, y=y, text="own:N")
     )
-    title = alt.TitleParams(_verdict_line(layer), anchor="start", fontSize=11, color=MUTED)
-    points = alt.Chart(frame).mark_point(filled=True, size=80, opacity=0.75).encode(x=x, color=color)
-    return points.properties(width=200, height=60, title=title)
-
-
-def _verdict_line(layer: Mapping[Any, Any]) -> str:
-    return "verdict: " + verdict(layer).replace("\n", ", ")
+    return alt.layer(points, said).properties(width=WIDTH, height=34 * len(own))
 
 
 def layer_table(layers: pd.DataFrame) -> Table:
@@ -182,11 +237,11 @@ def layer_table(layers: pd.DataFrame) -> Table:
             "Verdict",
             "κ",
             "d′",
-            "Twins’ d′",
+            "Null layers’ d′",
             "Input d′",
             "Pre-act. d′",
             "ε95",
-            "d′ without relay\n(twins’)",
+            "d′ without relay",
             "p twin",
             "p relay",
             "p pair",
@@ -272,20 +327,78 @@ def context_table(contexts: pd.DataFrame) -> Table:
     )
 
 
-def tables_of(look: Look) -> list[Table]:
-    """Every table of a pair, in the order in which they are read."""
-    made = [layer_table(look.layers), quadrant_table(look.quadrants), neuron_table(look.neurons)]
-    return [*made, context_table(look.contexts)] if len(look.contexts) else made
-
-
 def pair_page(look: Look) -> str:
-    """Picture and tables as one HTML text.
+    """What is to be made of the pair, the picture and the tables as one HTML text.
 
     Args:
         look: the pair.
     """
-    figure = pair_figure(look.a, look.b, look.layers, look.quadrants, look.twins)
-    return environment().get_template("pair.html").render(
-        title=f"{look.a} ∧ {look.b}", subtitle="", answer=(), a=look.a, b=look.b, figure=figure, key=_KEY,
-        tables=tables_of(look),
-    )  # fmt: skip
+    figure = pair_figure(look.a, look.b, look.layers, look.quadrants, look.twins, titled=False)
+    layers = look.layers.to_dict("records")
+    told = _told(look.layers)
+    one = len(layers) == 1
+    page = {
+        "title": f"{look.a} ∧ {look.b}",
+        "subtitle": "",
+        "answer": (),
+        "a": describe(look.a, look.meanings),
+        "b": describe(look.b, look.meanings),
+        "told": told,
+        "figure": figure,
+        "key": KEY,
+        "table": _without_layer(layer_table(look.layers)) if one else layer_table(look.layers),
+        "quadrant_table": _without_layer(quadrant_table(look.quadrants))
+        if one
+        else quadrant_table(look.quadrants),
+        "spoken": [
+            {
+                "layer": row["layer"],
+                "neurons": neurons_of(*_parts(look.neurons, int(row["layer"])))[:N_NEURONS],
+                "quadrants": _quadrants(look.contexts, int(row["layer"])),
+            }
+            for row in layers
+        ],
+    }
+    return environment().get_template("pair.html").render(page)
+
+
+def _told(layers: pd.DataFrame) -> list[str]:
+    """The layer in which the pair stands out most in a sentence, the others by what they show."""
+    order = ranked(layers).to_dict("records")
+    best, others = order[0], sorted(order[1:], key=lambda row: row["layer"])
+    low, high = (best["twin_low"], best["twin_high"]) if best["n_twins"] else (None, None)
+    told = [sentence(best, n_twins=int(best["n_twins"]), low=low, high=high)]
+    if others:
+        by_verdict: dict[str, list[str]] = {}
+        for row in others:
+            by_verdict.setdefault(verdict(row), []).append(str(row["layer"]))
+        parts = [
+            f"{name} in {'layer' if len(held) == 1 else 'layers'} {words.listed(held)}"
+            for name, held in by_verdict.items()
+        ]
+        told.append(f"Elsewhere: {'; '.join(parts)}.")
+    return told
+
+
+def _without_layer(table: Table) -> Table:
+    """A table of one layer without the column that says so in every row."""
+    return Table(table.caption, table.columns[1:], tuple(row[1:] for row in table.rows), table.n_text - 1)
+
+
+def _parts(neurons: pd.DataFrame, layer: int) -> tuple[list[Any], list[Any], list[Any]]:
+    part = neurons[neurons["layer"] == layer]
+    return part["neuron"].tolist(), part["weight"].tolist(), part["contribution"].tolist()
+
+
+def _quadrants(contexts: pd.DataFrame, layer: int) -> list[dict[str, Any]]:
+    here = contexts[contexts["layer"] == layer] if len(contexts) else contexts
+    return [
+        {
+            "name": name,
+            "key": key,
+            "contexts": [context(item) for item in here[here["quadrant"] == key].to_dict("records")]
+            if len(here)
+            else [],
+        }
+        for key, name in QUADRANTS.items()
+    ]

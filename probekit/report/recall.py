@@ -10,10 +10,10 @@ import pandas as pd
 from probekit.report import words
 from probekit.report.canvas import ACCENT, INK, MUTED, columns_of, faceted
 
-RUNGS = (("above_twins", "above twins"), ("computed", "computed"))
+RUNGS = (("above_twins", "above null layers"), ("computed", "pair-specific (computed)"))
 TITLE = (
     "How large an AND would have been found",
-    "share of planted ANDs found, with its exact 95 % interval · blue dots: computed · grey squares: above twins",
+    "share of the known ANDs found again, with its exact 95 % interval",
 )
 CAPTION = (
     "Known ANDs were added to the layer’s own activations, on a few random neurons each, and went through the same "
@@ -46,17 +46,20 @@ def chart(rows: Sequence[words.Row]) -> Any:
     top = float(frame["amplitude"].max())
     axis = alt.Axis(
         values=sorted(frame["amplitude"].unique()),
-        title="amplitude (neuron’s sd)",
+        title="size of the AND (neuron’s sd, square-root scale)",
         labelExpr="format(datum.value, '~g')",
         labelOverlap=False,
     )
     x = alt.X("amplitude:Q", scale=alt.Scale(type="sqrt", domain=[0, top], nice=False), axis=axis)
     y = alt.Y(
-        "recall:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", values=[0, 0.5, 1], title=None)
+        "recall:Q",
+        scale=alt.Scale(domain=[0, 1]),
+        axis=alt.Axis(format="%", values=[0, 0.5, 1], title="share found"),
     )
     labels = [label for _, label in RUNGS]
-    color = alt.Color("rung:N", scale=alt.Scale(domain=labels, range=[MUTED, ACCENT]), legend=None)
-    shape = alt.Shape("rung:N", scale=alt.Scale(domain=labels, range=["square", "circle"]), legend=None)
+    legend = alt.Legend(orient="top", title=None, symbolSize=70, labelLimit=330)
+    color = alt.Color("rung:N", scale=alt.Scale(domain=labels, range=[MUTED, ACCENT]), legend=legend)
+    shape = alt.Shape("rung:N", scale=alt.Scale(domain=labels, range=["square", "circle"]), legend=legend)
     base = alt.Chart()
     layered = alt.layer(
         base.mark_rule(color=INK, strokeWidth=0.5).encode(y=alt.datum(0.5)),

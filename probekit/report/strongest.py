@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from probekit.evidence.tables import ranked
-from probekit.report import words
+from probekit.evidence.truth import Truth
+from probekit.report import known_answer, words
 from probekit.report.tables import Table
 
 N_STRONGEST = 12
@@ -20,16 +21,28 @@ N_SEARCHABLE = 1_000
 _PAIR_COLUMNS = (
     "A",
     "B",
-    "Class",
-    "Shape",
+    "Rung",
+    "Looks like",
     "κ ± s.e.",
     "d′",
     "d′ without relay",
-    "Twins’",
+    "Null layers’",
+    "q above",
     "q",
-    "q twins",
     "Effective neurons",
 )
+
+
+def _columns(truth: Truth | None) -> tuple[str, ...]:
+    return _PAIR_COLUMNS if truth is None else (*_PAIR_COLUMNS[:2], "Known answer", *_PAIR_COLUMNS[2:])
+
+
+def _cells(pair: Mapping[Any, Any], truth: Truth | None) -> tuple[str, ...]:
+    cells = _pair_cells(pair)
+    if truth is None:
+        return cells
+    called = known_answer.called(truth, int(pair["layer"]), str(pair["a"]), str(pair["b"]))
+    return *cells[:2], called or words.NONE, *cells[2:]
 
 
 def _pair_cells(pair: Mapping[Any, Any]) -> tuple[str, ...]:
@@ -42,60 +55,63 @@ def _pair_cells(pair: Mapping[Any, Any]) -> tuple[str, ...]:
         words.real(pair["d_prime"]),
         words.real(pair["d_prime_relay"]),
         words.real(pair["d_prime_relay_twins"]),
-        words.probability(pair["q"]),
         words.probability(pair["q_above"]),
+        words.probability(pair["q"]),
         words.real(pair["participation"], 1),
     )
 
 
 def verdict(pair: Mapping[Any, Any]) -> str:
     """The strongest statement that holds of a pair; a flag that could not be decided counts for nothing."""
-    if _holds(pair["computed"]):
+    if holds(pair["computed"]):
         spread = "few neurons"
-        if _holds(pair["superposed"]):
+        if holds(pair["superposed"]):
             spread = "in superposition"
-        elif _holds(pair["distributed"]):
+        elif holds(pair["distributed"]):
             spread = "distributed"
         return f"computed, {spread}"
-    if _holds(pair["above_twins"]):
+    if holds(pair["above_twins"]):
         return "above twins"
-    if _holds(pair["relayed"]):
+    if holds(pair["relayed"]):
         return "relayed"
-    return "ε-represented" if _holds(pair["represented"]) else "none"
+    return "ε-represented" if holds(pair["represented"]) else "no find"
 
 
-def _holds(flag: object) -> bool:
+def holds(flag: object) -> bool:
     """Whether a nullable flag is set; unknown is not."""
     return flag is not None and flag is not pd.NA and bool(flag)
 
 
-def strongest_table(row: words.Row, table: pd.DataFrame) -> tuple[str, Table]:
-    """A layer's first pairs under a heading that says whether they are finds."""
+def strongest_table(row: words.Row, table: pd.DataFrame, truth: Truth | None = None) -> tuple[str, Table]:
+    """A layer's first pairs under a heading that says whether they are finds; with a known answer, what each of them is."""
     if row["n_computed"] is None:
         kind = "which of these pairs is computed was not decided"
-    elif row["n_computed"]:
-        kind = f"{words.plural(row['n_computed'], 'pair')} computed"
+    elif row["n_computed"] or row["n_above_twins"]:
+        kind = (
+            f"{words.plural(row['n_above_twins'] or 0, 'pair')} above the null layers, {words.count(row['n_computed'])} of "
+            "them pair-specific (computed)"
+        )
     else:
-        kind = "no pair is computed; these came nearest and are not finds"
+        kind = "no pair stands out; these came nearest and are not finds"
     head = ranked(table).head(N_STRONGEST)
     return (
         f"Layer {row['layer']}: {kind}",
         Table(
             f"The first {len(head)} of {words.count(len(table))} tested pairs of layer {row['layer']}.",
-            _PAIR_COLUMNS,
-            tuple(_pair_cells(pair) for pair in head.to_dict("records")),
-            n_text=4,
+            _columns(truth),
+            tuple(_cells(pair, truth) for pair in head.to_dict("records")),
+            n_text=4 + (truth is not None),
         ),
     )
 
 
-def searchable_table(pairs: Mapping[int, pd.DataFrame]) -> Table:
+def searchable_table(pairs: Mapping[int, pd.DataFrame], truth: Truth | None = None) -> Table:
     """The first pairs over all layers."""
     heads = [ranked(table).head(N_SEARCHABLE) for _, table in sorted(pairs.items())]
     best = ranked(pd.concat(heads, ignore_index=True)).head(N_SEARCHABLE) if heads else pd.DataFrame()
     return Table(
-        f"The first {len(best)} pairs over all layers, by p.",
-        ("Layer", *_PAIR_COLUMNS),
-        tuple((str(pair["layer"]), *_pair_cells(pair)) for pair in best.to_dict("records")),
-        n_text=5,
+        f"The first {len(best)} pairs over all layers, by the p-value that decides.",
+        ("Layer", *_columns(truth)),
+        tuple((str(pair["layer"]), *_cells(pair, truth)) for pair in best.to_dict("records")),
+        n_text=5 + (truth is not None),
     )

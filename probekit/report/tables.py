@@ -55,6 +55,30 @@ def _beside(row: words.Row, key: str) -> str:
     return f"{words.count(row[key])}\n{words.mean(twins['mean'])}\n{words.span(twins['low'], twins['high'])}"
 
 
+def floor_table(rows: Sequence[words.Row]) -> Table | None:
+    """What could have been named in each layer; None where it was not reckoned."""
+    held = [(row["layer"], row["floor"]) for row in rows if row.get("floor")]
+    if not held:
+        return None
+    return Table(
+        "What could have been named at best. Smallest p: of a single pair, 0 where a tail is fitted beyond the null layers; "
+        "fewest: pairs that are named together at their smallest p, fewer cannot be; detectable d′: from which a usual pair "
+        "is named then.",
+        ("Layer", "Rests on", "Smallest p", "Fewest nameable", "Detectable d′"),
+        tuple(
+            (
+                str(layer),
+                str(floor["assumptions"]),
+                words.probability(floor["smallest_p"]),
+                words.count(floor["fewest_nameable"]),
+                words.real(floor["detectable_d"]),
+            )
+            for layer, floor in held
+        ),
+        n_text=2,
+    )
+
+
 def groups_table(rows: Sequence[words.Row]) -> Table:
     """Each kind of pair of each layer against its twins, and how far its pairs get."""
     rungs = [rung for rung in words.RUNGS if rung[0] != "n_tested"]

@@ -14,7 +14,8 @@ import pandas as pd
 from probekit.evidence.word_grid import DECIDING, SITES
 from probekit.report import words
 from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, TWIN, to_svg
-from probekit.report.page import Figure, environment
+from probekit.report.environment import environment
+from probekit.report.page import Figure
 from probekit.report.tables import Table
 
 PANELS = ("input", "neurons", DECIDING)

@@ -8,7 +8,7 @@ be looked at later from the run directory alone. Axes: pair quadrant entry; quad
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,6 +46,8 @@ class PairLook:
     """One row a token: the highest of each layer and quadrant, in context."""
     twins: pd.DataFrame
     """One row a layer and twin: d′ of the same pair."""
+    meanings: Mapping[str, str] = field(default_factory=dict[str, str])
+    """When each of the two concepts holds, by name; empty where the run says nothing of it."""
 
     def figure(self) -> str:
         """The picture as SVG text: quadrant distributions and twins, a row of panels a layer."""
@@ -78,7 +80,14 @@ class PairLook:
         return f"PairLook({self.a!r}, {self.b!r}, {len(self.layers)} layers)"
 
 
-def read_look(folder: Path, pairs: pd.DataFrame, a: str, b: str, digests: Mapping[str, Digest]) -> PairLook:
+def read_look(
+    folder: Path,
+    pairs: pd.DataFrame,
+    a: str,
+    b: str,
+    digests: Mapping[str, Digest],
+    concepts: pd.DataFrame | None = None,
+) -> PairLook:
     """Look at one pair of a finished run.
 
     Args:
@@ -87,6 +96,7 @@ def read_look(folder: Path, pairs: pd.DataFrame, a: str, b: str, digests: Mappin
         a: a concept, by name or, where that is clear, without quotes and spaces: prev=New for prev=" New".
         b: the other one; the order does not matter.
         digests: of the run's files, by name.
+        concepts: one row a concept, with its description.
 
     Raises:
         InputError: no such concept, or the pair was not tested.
@@ -119,7 +129,15 @@ def read_look(folder: Path, pairs: pd.DataFrame, a: str, b: str, digests: Mappin
         b=second,
         layers=pd.concat([mine, pd.DataFrame(summary)], axis=1),
         **{name: pd.DataFrame(rows) for name, rows in parts.items()},
+        meanings=_meanings(concepts, (first, second)),
     )
+
+
+def _meanings(concepts: pd.DataFrame | None, names: tuple[str, str]) -> dict[str, str]:
+    if concepts is None or concepts.empty:
+        return {}
+    told = zip(concepts["name"], concepts["description"], strict=True)
+    return {str(name): str(meaning) for name, meaning in told if name in names}
 
 
 def _collect(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
+from probekit.evidence.truth import Truth
 from probekit.report.charts import figures
-from probekit.report.page import render_page
+from probekit.report.page import Companion, render_page
+from probekit.report.pair import Look
+from probekit.report.showcase import chosen
 from probekit.storage import store
-from probekit.storage.manifest import FIGURES, REPORT
+from probekit.storage.manifest import FIGURES, LOOKS, REPORT
 
 
 @runtime_checkable
@@ -36,6 +39,15 @@ class Finished(Protocol):
         """One row a tested pair."""
         ...
 
+    @property
+    def truth(self) -> Truth | None:
+        """The known answer of a planted model."""
+        ...
+
+    def pair(self, a: str, b: str) -> Look:
+        """One pair in every layer."""
+        ...
+
     def paths(self, layer: int | None = None) -> pd.DataFrame:
         """One row a pair and other k."""
         ...
@@ -45,8 +57,16 @@ class Finished(Protocol):
         ...
 
 
-def publish(run: Finished, path: Path | None, companions: Sequence[Finished] = ()) -> Path:
+def publish(
+    run: Finished, path: Path | None, companions: Sequence[Finished] = (), truth: Truth | None = None
+) -> Path:
     """Render a run to one HTML file, and its figures beside it when that is the run's own report.
+
+    Args:
+        run: the finished run.
+        path: where to; None: report.html in the run directory.
+        companions: other runs shown beside it.
+        truth: the known answer of a planted model.
 
     Returns:
         The path of the report.
@@ -55,12 +75,13 @@ def publish(run: Finished, path: Path | None, companions: Sequence[Finished] = (
     target = run.path / REPORT if path is None else path
     tables = _pairs(run)
     drawn = figures(run.summary, run.layers, tables)
+    examples = run.examples()
     page = render_page(
         run.summary,
         run.layers,
         tables,
         paths={row["layer"]: run.paths(row["layer"]) for row in run.summary["layers"]},
-        examples=run.examples(),
+        examples=examples,
         provenance={
             "command": run.record.get("command"),
             "settings": run.record["science"]["settings"],
@@ -75,6 +96,8 @@ def publish(run: Finished, path: Path | None, companions: Sequence[Finished] = (
         companions=[_companion(other) for other in companions],
         drawn=drawn,
         concepts=run.concepts,
+        look=_look(run, chosen(run.summary, tables, examples)),
+        truth=truth,
     )
     if own:  # the page last: where it is, the figures are
         for name, svg in drawn.items():
@@ -87,5 +110,12 @@ def _pairs(run: Finished) -> dict[int, Any]:
     return {row["layer"]: run.pairs(row["layer"]) for row in run.summary["layers"]}
 
 
-def _companion(run: Finished) -> tuple[str, dict[str, Any], Any, dict[int, Any]]:
-    return run.summary["model"]["name"], run.summary, run.layers, _pairs(run)
+def _companion(run: Finished) -> Companion:
+    return Companion(run.summary["model"]["name"], run.summary, run.layers, _pairs(run), run.truth)
+
+
+def _look(run: Finished, example: Mapping[str, Any] | None) -> Look | None:
+    """The pair of the first screen; None where there is none, or the run keeps no looks (an older version wrote it)."""
+    if example is None or not (run.path / LOOKS).is_dir():
+        return None
+    return run.pair(str(example["a"]), str(example["b"]))

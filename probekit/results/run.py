@@ -11,6 +11,7 @@ import pandas as pd
 from probekit.arguments import as_layer
 from probekit.errors import FormatError, InputError, guarded
 from probekit.evidence.tables import SCHEMA, TOP_COLUMNS, layer_table, ranked
+from probekit.evidence.truth import Truth
 from probekit.report.paper import PAGE_MM
 from probekit.results.export import export_run
 from probekit.results.pair import PairLook, read_look
@@ -95,7 +96,7 @@ class Run:
             InputError: no such concept, or the pair was not tested.
             StoreError: an older version wrote the run.
         """
-        return read_look(self.path, self.pairs(), a, b, self._results.files)
+        return read_look(self.path, self.pairs(), a, b, self._results.files, self.concepts)
 
     @guarded
     def at_least(self, layer: int, pairs: Any = None, *, rung: Rung = "computed") -> int:
@@ -144,17 +145,34 @@ class Run:
         return pd.concat(tables, ignore_index=True)
 
     @guarded
-    def report(self, path: str | Path | None = None, *, companions: tuple[Run, ...] = ()) -> Path:
+    def report(
+        self, path: str | Path | None = None, *, companions: tuple[Run, ...] = (), truth: Any = None
+    ) -> Path:
         """Write the HTML report.
 
         Args:
             path: where to put it; None: report.html in the run directory.
-            companions: other runs whose ladder is shown beside this one.
+            companions: other runs shown beside this one, a planted circuit as the known positive, say.
+            truth: the known answer of a planted model (the `Planted`, or pairs of concept names), where the run was made
+                without `truth=`.
 
         Returns:
             The path written.
+
+        Raises:
+            InputError: `truth` is no such answer.
         """
-        return publish(self, None if path is None else Path(path), companions)
+        told = self.truth if truth is None else Truth.of(truth)
+        return publish(self, None if path is None else Path(path), companions, told)
+
+    @property
+    def truth(self) -> Truth | None:
+        """The known answer of a planted model, where the run was made with `truth=`.
+
+        Raises:
+            FormatError: the record holds something else.
+        """
+        return Truth.from_record(self.record.get("truth"))
 
     @guarded
     def examples(self) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """A run that never happened, with every key that the report reads and numbers of a realistic size.
 
-Layer 0: nothing found. Layer 1: finds. Layer 2: a few passes whose excess interval holds zero.
+Layer 0: nothing found. Layer 1: finds. Layer 2: a few pairs named, no more than null layers get. "relayed": the input holds
+them all.
 `capacity` says which of the three bounds the layers have: "vacuous", "cannot_bind", "binds".
 """
 
@@ -38,19 +39,15 @@ FLAGS = (
 )
 HOSTILE = "<script>alert('x')</script>"
 
+# tested, significant, represented, beyond linear, above plain twins, relayed, above twins, computed, in superposition
 COUNTS = {
     "none": (
-        (1140, 1138, 402, 310, 30, 9, 21, 0, 0),
-        (
-            (1136.2, 1131, 1140),
-            (398.0, 371, 430),
-            (288.4, 250, 333),
-            (0.4, 0, 2),
-            (0.1, 0, 1),
-            (18.5, 9, 31),
-            (0.1, 0, 1),
-            (0.0, 0, 0),
-        ),
+        (1140, 1138, 402, 310, 0, 0, 0, 0, 0),
+        ((1136.2, 1131, 1140), (398.0, 371, 430), (288.4, 250, 333), *[(0.1, 0, 1)] * 4, (0.0, 0, 0)),
+    ),
+    "relayed": (
+        (1140, 1138, 640, 420, 310, 310, 0, 0, 0),
+        ((1136.2, 1131, 1140), (398.0, 371, 430), (288.4, 250, 333), *[(0.1, 0, 1)] * 4, (0.0, 0, 0)),
     ),
     "finds": (
         (1140, 1140, 511, 640, 150, 17, 133, 28, 21),
@@ -60,21 +57,21 @@ COUNTS = {
             (301.0, 266, 340),
             (0.4, 0, 2),
             (0.1, 0, 1),
-            (20.2, 10, 38),
-            (1.2, 0, 3),
+            (0.5, 0, 2),
             (0.2, 0, 1),
+            (0.1, 0, 1),
         ),
     ),
     "doubtful": (
-        (1140, 1139, 433, 352, 52, 12, 40, 3, 1),
+        (1140, 1139, 433, 352, 5, 2, 3, 1, 0),
         (
             (1137.0, 1130, 1140),
             (401.2, 377, 429),
             (297.5, 260, 335),
-            (0.4, 0, 2),
+            (1.9, 0, 7),
             (0.1, 0, 1),
-            (19.1, 8, 35),
             (1.5, 0, 6),
+            (0.5, 0, 3),
             (0.1, 0, 1),
         ),
     ),
@@ -126,6 +123,14 @@ def layer_row(
         "share_low_p": 0.010 + own[7] / own[0],
         "share_high_p": 0.011,
         "sensitivity": _sensitivity(),
+        "floor": {
+            "smallest_p": 0.0,
+            "fewest_nameable": 1,
+            "detectable_d": 3.4,
+            "assumptions": "p-values are ranks among the twins",
+        },
+        "n_at_least_above": None,
+        "n_at_least": None,
         "n_nonnull_low": own[7] if twins >= 19 else None,
         "nonnull": {
             "n_low": own[7] if twins >= 19 else None,
@@ -155,7 +160,7 @@ def layer_row(
         ],
         "statement": f"Layer {number}: {own[7]} of {own[0]} tested pairs computed; {twins} twins.",
     }
-    shift = {"none": 0.1, "finds": 2.4, "doubtful": 0.6}[what]
+    shift = {"none": 0.1, "relayed": 0.1, "finds": 2.4, "doubtful": 0.6}[what]
     kinds = ("token × token", "class × token", "context × token", "context × class")
     row["groups"] = [
         {
@@ -199,7 +204,7 @@ def layer_row(
     return row
 
 
-def pair_table(number: int, n_computed: int, n_tested: int = 1140) -> pd.DataFrame:
+def pair_table(number: int, n_computed: int, n_above: int = 0, n_tested: int = 1140) -> pd.DataFrame:
     """The tested pairs of a layer, k = 16."""
     rng = np.random.default_rng(100 + number)
     names = [
@@ -215,6 +220,7 @@ def pair_table(number: int, n_computed: int, n_tested: int = 1140) -> pd.DataFra
     names += [f"token `w{i}`" for i in range(60)]
     couples = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]][:n_tested]
     computed = np.arange(n_tested) < n_computed
+    above = np.arange(n_tested) < max(n_computed, n_above)
     p = np.where(computed, 1e-4, rng.uniform(0.02, 1, n_tested))
     d = np.where(computed, rng.uniform(2, 5, n_tested), rng.gamma(2.0, 0.4, n_tested))
     order = rng.permutation(n_tested)
@@ -247,11 +253,11 @@ def pair_table(number: int, n_computed: int, n_tested: int = 1140) -> pd.DataFra
             "p_pair": p,
             "p_decision": p,
             "p_lin": p,
-            "q_above": np.where(computed, 0.004, np.minimum(1.0, p * 5)),
+            "q_above": np.where(above, 0.004, np.minimum(1.0, p * 5)),
             "q": np.where(computed, 0.01, np.minimum(1.0, p * 20)),
-            "above_plain": computed,
+            "above_plain": above,
             "relayed": False,
-            "above_twins": computed,
+            "above_twins": above,
             "computed": computed,
             "represented": rng.random(n_tested) < 0.3,
             "distributed": computed,
@@ -307,7 +313,11 @@ def run(
     }
     scalar = [key for key, value in rows[0].items() if not isinstance(value, (dict, list))]
     layers = pd.DataFrame([{key: row[key] for key in scalar} for row in rows])
-    return summary, layers, {row["layer"]: pair_table(row["layer"], row["n_computed"]) for row in rows}
+    return (
+        summary,
+        layers,
+        {row["layer"]: pair_table(row["layer"], row["n_computed"], row["n_above_twins"]) for row in rows},
+    )
 
 
 def examples(layer: int = 1) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 from synthetic import HOSTILE, run
 
 from probekit.errors import ShapeError
-from probekit.report.canvas import ACCENT, GRID, INK, MUTED, PAPER, TWIN
+from probekit.report.canvas import ACCENT, GRID, INK, MUTED, PAPER, TINT, TWIN
 from probekit.report.charts import TITLES, effect_quantiles, figures
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -36,7 +36,7 @@ def test_every_figure_is_drawn_with_title_and_description(drawn: dict[str, str])
 
 
 def test_the_marks_are_silent_and_only_palette_colours_occur(drawn: dict[str, str]) -> None:
-    allowed = {ACCENT, GRID, INK, MUTED, PAPER, TWIN, "none", "transparent"}
+    allowed = {ACCENT, GRID, INK, MUTED, PAPER, TINT, TWIN, "none", "transparent"}
     for svg in drawn.values():
         root = ElementTree.fromstring(svg)
         for element in [child for child in root.iter() if child is not root]:
@@ -68,7 +68,7 @@ def test_figures_without_numbers_are_left_out() -> None:
         "sensitivity": None,
     }
     bare = {0: pairs[0].drop(columns=["d_prime", "d_prime_input"])}
-    assert set(figures(summary, layers, bare)) == {"ladder", "capacity"}
+    assert set(figures(summary, layers, bare)) == {"overview", "ladder", "capacity", "gap"}
 
 
 def test_effect_quantiles_fall_back_on_the_pairs() -> None:

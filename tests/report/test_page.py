@@ -13,7 +13,7 @@ from synthetic import HOSTILE, examples, provenance, run
 from probekit.errors import ShapeError
 from probekit.evidence.tables import PAIR_COLUMNS
 from probekit.report.charts import TITLES
-from probekit.report.page import render_page
+from probekit.report.page import Companion, render_page
 
 VOID = {"meta", "br", "hr", "img", "input", "link", "col", "wbr"}
 
@@ -62,7 +62,7 @@ def page() -> str:
         paths=None,
         examples=examples(),
         provenance=provenance(),
-        companions=[("a planted circuit", *run(("finds",), "binds", "planted"))],
+        companions=[Companion("a planted circuit", *run(("finds",), "binds", "planted"))],
     )
 
 
@@ -88,8 +88,8 @@ def test_nothing_is_loaded_from_anywhere(page: str) -> None:
 def test_hostile_text_is_shown_as_text(page: str) -> None:
     reader = read(page)
     scripts = [text for text in reader.text["script"] if text.strip()]
-    assert len(scripts) == 1, "the page's own script only"
-    assert "alert" not in scripts[0]
+    assert len(scripts) == 2, "the page's own scripts only"
+    assert not any("alert" in script for script in scripts)
     assert HOSTILE in reader.text["mark"]
     assert HOSTILE in reader.text["th"]
     assert any(" <b>of</b>" in text for text in reader.text["span"])
@@ -103,10 +103,14 @@ def test_hostile_names_everywhere_else_are_escaped_too() -> None:
     summary["concepts"]["untestable"] = {HOSTILE: 3}
     hostile = {"command": HOSTILE, "settings": {HOSTILE: HOSTILE}, "versions": {}, "fingerprints": {}}
     text = render_page(
-        summary, layers, pairs, provenance=hostile, companions=[(HOSTILE, *run(("none",), name=HOSTILE))]
+        summary,
+        layers,
+        pairs,
+        provenance=hostile,
+        companions=[Companion(HOSTILE, *run(("none",), name=HOSTILE))],
     )
     assert HOSTILE not in text
-    assert len([element for element in read(text).elements if element[0] == "script"]) == 1
+    assert len([element for element in read(text).elements if element[0] == "script"]) == 2
 
 
 def test_headings_come_in_order(page: str) -> None:
@@ -134,9 +138,12 @@ def test_every_figure_has_words_and_numbers_behind_it(page: str) -> None:
         assert re.search(
             r"<title id=\"[^\"]+\">[^<]{10,}</title><desc id=\"[^\"]+\">[^<]{40,}</desc>", figure
         )
-        assert re.search(r"<figcaption>[^<]{40,}</figcaption>", figure)
+        caption = re.search(r"<figcaption>(.*?)</figcaption>", figure, re.S)
+        assert caption is not None
+        assert len(re.sub(r"<[^>]+>", "", caption[1])) >= 40
         assert "<table" in figure
-    assert page.count("<figure>") == len(TITLES) + 1, "every figure of the run and the companion's ladder"
+    # every figure of the run, the first picture among them, and the companion's ladder
+    assert page.count("<figure>") + page.count('<figure class="overview">') == len(TITLES) + 1
 
 
 def test_same_input_same_bytes() -> None:
@@ -146,14 +153,18 @@ def test_same_input_same_bytes() -> None:
 
 def test_a_run_without_finds_calls_nothing_a_find() -> None:
     text = render_page(*run(("none", "none")), provenance=provenance())
-    assert "No pair is computed in this run." in text
+    assert "No pair stands out in this run." in text
     assert text.count("these came nearest and are not finds") == 2
 
 
 def test_a_companion_shows_a_find_only_where_it_has_one() -> None:
     base = run(("none",))
-    assert "What a find looks like: plant" in render_page(*base, companions=[("plant", *run(("finds",)))])
-    assert "What a find looks like" not in render_page(*base, companions=[("plant", *run(("doubtful",)))])
+    assert "What a find looks like: plant" in render_page(
+        *base, companions=[Companion("plant", *run(("finds",)))]
+    )
+    assert "What a find looks like" not in render_page(
+        *base, companions=[Companion("plant", *run(("doubtful",)))]
+    )
 
 
 def test_what_was_not_measured_is_a_dash_and_never_a_zero() -> None:
@@ -190,7 +201,7 @@ def test_flags_that_could_not_be_decided_hold_of_no_pair() -> None:
     assert not any(cell.startswith("computed") for cell in cells)
     assert "<NA>" not in cells
     assert "which of these pairs is computed was not decided" in text
-    assert "No pair is computed" not in text
+    assert "No pair stands out" not in text
 
 
 def test_the_synthetic_pairs_follow_the_schema() -> None:

@@ -115,10 +115,12 @@ class TestPair:
         assert "layer 2: d′" in "".join(svg.itertext())
         page = look.save(tmp_path / "p.html").read_text()
         assert page == look._repr_html_()
-        assert (
-            page.count("<tr>") == 4 + 2 + 8 + 2 * 8 + 2 * 4 * TOP
-        )  # headings, layers, quadrants, neurons, contexts
-        assert "⟦ array⟧" in page
+        assert page.count("<tr>") == 4 + 2 + 8 + 2 * 8  # headings, layers, quadrants, neurons
+        assert page.count("<li>") == 2 * 4 * TOP  # contexts
+        assert "<mark> array</mark>" in page
+        # what is to be made of it, and what the concepts are
+        assert re.search(r"On unseen documents layer [02] tells A-and-B", page)
+        assert "the token before is" in re.sub(r"<[^>]+>", "", page)
         assert not re.search(r"(src|href)=\"http", page)
         with pytest.raises(InputError, match=r"p\.pdf: wanted a name that ends in \.svg"):
             look.save(tmp_path / "p.pdf")

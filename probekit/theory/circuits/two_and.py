@@ -143,13 +143,13 @@ def _channels(
     if case == "low":
         return _output_channels(rng, pairs, n_concepts, n_neurons, size)
     if case == "high":
-        return _input_channels(rng, pairs, n_concepts, n_neurons, density or _meeting_density(n_neurons))
+        return _input_channels(rng, pairs, n_concepts, n_neurons, density or meeting_density(n_neurons))
     if case == "mixed":
         return _nested_channels(rng, pairs, n_concepts, n_neurons, size, density or 0.25)
     return _three_channels(rng, pairs, n_concepts, n_neurons, size, density)
 
 
-def _meeting_density(n_neurons: int) -> float:
+def meeting_density(n_neurons: int) -> float:
     """√(12/n): two channels meet on twelve neurons in the mean, enough for thousands of pairs."""
     return float(np.sqrt(min(12.0, n_neurons / 4) / n_neurons))
 

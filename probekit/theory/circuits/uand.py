@@ -116,7 +116,7 @@ def dense_uand(
     chosen = _two(universal_pairs(rng, pairs, concepts))
     signs = np.where(rng.random((neurons, concepts)) < 0.5, 1.0, -1.0)
     weights = np.where(signs > 0, 1.0, -r)
-    scale, second = _two_valued_moments(active, r, float(bias))
+    scale, second = two_valued_moments(active, r, float(bias))
     if not scale > 0:
         raise InputError(
             f"bias, negative: got {bias} and {negative}, at which no AND is computed. Use 0 and 2."
@@ -233,7 +233,7 @@ def _circuit(
     )
 
 
-def _two_valued_moments(n_active: int, negative: float, bias: float) -> tuple[float, float]:
+def two_valued_moments(n_active: int, negative: float, bias: float) -> tuple[float, float]:
     """c = E[sign(w_a)·sign(w_b)·relu(pre)] in pattern 11, and E[relu(pre)²] (the same in every pattern)."""
 
     def moment(n_random: int, level: float, power: int) -> float:
