@@ -1,7 +1,7 @@
 """One pair in language: a sentence, its concepts in words, tokens in four quadrants, its readout against null layers.
 
-The first pair of the one ranking (`evidence.tables.ranked`) in the layer that the headline names; where nothing was found
-it is the pair that came nearest, and is called that.
+The first pair of the one ranking (`evidence.tables.ranked`) in the layer that the headline names, pairs of two concepts of
+one token last; where nothing was found it is the pair that came nearest, and is called that.
 """
 
 from __future__ import annotations
@@ -42,7 +42,14 @@ def chosen(
     among = [pairs[number] for number in ([layer] if layer is not None else sorted(pairs))]
     order = ranked(pd.concat(among, ignore_index=True))
     keys = list(zip(order["layer"].astype(int), order["a"], order["b"], strict=True))
-    place = {key: at for at, key in enumerate(keys)}
+    # finds first; of two concepts of one token an embedding can hold the AND by itself, so other pairs go before them
+    rank = [
+        (not (holds(computed) or holds(above)), str(kind).endswith("same token"), at)
+        for at, (computed, above, kind) in enumerate(
+            zip(order["computed"], order["above_twins"], order["kind"], strict=True)
+        )
+    ]
+    place = dict(zip(keys, rank, strict=True))
     return min(
         (one for one in held if (one["layer"], one["a"], one["b"]) in place),
         key=lambda one: place[one["layer"], one["a"], one["b"]],

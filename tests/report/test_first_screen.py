@@ -128,6 +128,19 @@ def test_the_pair_shown_is_the_first_of_the_one_ranking() -> None:
     # the headline's layer goes before another one, within it the ranking
     assert (chosen["layer"], chosen["a"], chosen["b"]) == (1, best.iloc[1]["a"], best.iloc[1]["b"])
     assert showcase.chosen(summary, pairs, []) is None
+    # of two finds the one that is no set of token types goes before, wherever it stands in the ranking
+    finds = ranked(pairs[1]).iloc[:2][["a", "b"]].to_dict("records")
+    table = pairs[1].assign(above_twins=True)
+    first = (table["a"] == finds[0]["a"]) & (table["b"] == finds[0]["b"])
+    table.loc[first, "kind"] = "class × token, same token"
+    both = [{**examples()[0], **one} for one in finds]
+    chosen = showcase.chosen(summary, {**pairs, 1: table}, both)
+    assert chosen is not None
+    assert (chosen["a"], chosen["b"]) == (finds[1]["a"], finds[1]["b"])
+    # but never something that is no find
+    chosen = showcase.chosen(summary, {**pairs, 1: table.assign(above_twins=first, computed=first)}, both)
+    assert chosen is not None
+    assert (chosen["a"], chosen["b"]) == (finds[0]["a"], finds[0]["b"])
 
 
 @pytest.mark.parametrize(
