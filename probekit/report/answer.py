@@ -294,7 +294,9 @@ def _finds_told(found: Sequence[Shown], weak: Sequence[Shown], n_layers: int) ->
     best = found[0]
     many = f"{words.count(best.n_above)} of {words.plural(best.n_tested, 'tested pair')}"
     beyond = "even after what its input already holds of them is taken out of both"
-    named = f"(a null layer in its place gets {_mean(best)} on average, {_range(best)})"
+    differ = best.null["low"] != best.null["high"]
+    spread = f" on average, {_range(best)}" if differ else ""
+    named = f"(a null layer in its place gets {_mean(best)}{spread})"
     if best.kind == "at least":
         text = (
             f"Layer {best.layer} reads at least {words.count(best.n_at_least)} of "

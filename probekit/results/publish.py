@@ -44,8 +44,8 @@ class Finished(Protocol):
         """The known answer of a planted model."""
         ...
 
-    def pair(self, a: str, b: str) -> Look:
-        """One pair in every layer."""
+    def pair(self, a: str, b: str, layer: int | None = None) -> Look:
+        """One pair, in a layer or in all."""
         ...
 
     def paths(self, layer: int | None = None) -> pd.DataFrame:
@@ -118,4 +118,4 @@ def _look(run: Finished, example: Mapping[str, Any] | None) -> Look | None:
     """The pair of the first screen; None where there is none, or the run keeps no looks (an older version wrote it)."""
     if example is None or not (run.path / LOOKS).is_dir():
         return None
-    return run.pair(str(example["a"]), str(example["b"]))
+    return run.pair(str(example["a"]), str(example["b"]), int(example["layer"]))

@@ -85,18 +85,19 @@ class Run:
         return self._tables("paths", layer)
 
     @guarded
-    def pair(self, a: str, b: str) -> PairLook:
-        """Look at one tested pair in every layer: quadrants, neurons, contexts, twins.
+    def pair(self, a: str, b: str, layer: int | None = None) -> PairLook:
+        """Look at one tested pair: quadrants, neurons, contexts, twins.
 
         Args:
             a: a concept, by name or, where that is clear, without quotes and spaces: prev=New for prev=" New".
             b: the other one; the order does not matter.
+            layer: in this layer alone; None looks at every layer.
 
         Raises:
-            InputError: no such concept, or the pair was not tested.
+            InputError: no such concept or layer, or the pair was not tested.
             StoreError: an older version wrote the run.
         """
-        return read_look(self.path, self.pairs(), a, b, self._results.files, self.concepts)
+        return read_look(self.path, self.pairs(layer), a, b, self._results.files, self.concepts)
 
     @guarded
     def at_least(self, layer: int, pairs: Any = None, *, rung: Rung = "computed") -> int:

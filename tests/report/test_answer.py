@@ -102,6 +102,9 @@ def test_a_find_names_layer_count_and_what_null_layers_get() -> None:
     assert "after what its input already holds of them is taken out" in found
     assert "(a null layer in its place gets 0.5 pairs on average, 0 to 2)" in found
     assert "28 are also specific to the pair" in found
+    summary = run(("finds",))[0]
+    summary["layers"][0]["twins"]["n_above_twins"] = {"mean": 0.0, "low": 0, "high": 0}
+    assert "(a null layer in its place gets 0 pairs)" in answer.answer(summary)[1]
     assert "21 of them on neurons that serve other such pairs too" in found
     assert "what layer 2 (3) passes is no more than null layers may get" in found
     assert "nothing was found in the other layer" in found

@@ -100,6 +100,19 @@ class TestPair:
         look = text_run.pair(a, b)
         assert {look.a, look.b} == {'prev=" value"', 'cur=" array"'}
 
+    def test_one_layer_alone(self, text_run: pk.Run):
+        whole, part = (
+            text_run.pair("prev=value", "cur=array"),
+            text_run.pair("prev=value", "cur=array", layer=2),
+        )
+        assert part.layers["layer"].tolist() == [2]
+        for name in ("quadrants", "neurons", "contexts", "twins"):
+            held = getattr(whole, name)
+            assert getattr(part, name).equals(held[held["layer"] == 2].reset_index(drop=True))
+        assert "<h2>Layer" not in part.html()
+        with pytest.raises(InputError, match="layer"):
+            text_run.pair("prev=value", "cur=array", layer=1)
+
     def test_names_that_are_none(self, text_run: pk.Run):
         with pytest.raises(
             InputError, match=r"concept 'cur=arra': none of the \d+ in tested pairs; did you mean .*array"
