@@ -129,7 +129,7 @@ class _Tables:
 
 
 @guarded
-def word_grid(
+def word_grid(  # noqa: PLR0913
     model: Any,
     words: Sequence[str] | None = None,
     *,
