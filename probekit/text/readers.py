@@ -488,7 +488,7 @@ def _column_source(
 
 
 def _guarded(where: str, rows: Rows) -> Iterator[dict[str, Any]]:
-    """The rows, with what can go wrong while reading them told as an InputError."""
+    """The rows, with whatever goes wrong while reading them raised as an InputError."""
     import pyarrow as pa
     from datasets.exceptions import DatasetsError
 
