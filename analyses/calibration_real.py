@@ -242,7 +242,8 @@ def section(options: argparse.Namespace) -> Iterator[str]:
     yield f"## {name}\n"
     yield (
         f"{said['n_tokens_fit']:,} tokens to fit, {said['n_tokens_confirm']:,} to confirm, {said['n_docs']:,} documents, "
-        f"{subject.concepts['n']} concepts, {subject.concepts['n_tested']} of {subject.concepts['n_testable']:,} testable "
+        f"{subject.concepts['n']} concepts, "
+        f"{subject.concepts['n_tested']} of {subject.concepts['n_testable']:,} testable "
         f"pairs; `--tokens {options.tokens} --pairs {options.pairs} --pool {options.pool} --seeds {options.seeds}`.\n"
     )
     yield from in_place(subject, options.pool)

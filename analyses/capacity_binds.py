@@ -117,7 +117,8 @@ def nano() -> Iterator[str]:
     # a tenth fewer weights than would make the bound vacuous at b = 2
     piece = int(0.9 * n_tested / (ASSUMED_BITS * (whole.d_model + 1)))
     yield (
-        f"{subject.concepts['n']} concepts, {subject.concepts['n_testable']:,} of {subject.concepts['n_pairs']:,} pairs "
+        f"{subject.concepts['n']} concepts, "
+        f"{subject.concepts['n_testable']:,} of {subject.concepts['n_pairs']:,} pairs "
         f"testable, {n_tested:,} tested, {n_all:,} tokens.\n"
     )
     own = MlpWeights.from_arrays(whole.w_in[:piece], whole.b_in[:piece], activation=whole.activation)

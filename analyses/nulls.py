@@ -5,8 +5,8 @@
     python analyses/nulls.py --part model       # the bundled model, and the same with one layer drawn anew
     python analyses/nulls.py --quick --out -    # small and printed
 
-Every null stands alone (probekit/evidence/battery.py); the rule that decides uses several together. On innocent layers
-each find is an error, on the planted layer the designated pairs shall be found. Writes analyses/results/nulls.md.
+Every null stands alone (probekit/evidence/battery.py); the rule that decides uses several together. On innocent
+layers each find is an error, on the planted layer the designated pairs shall be found. Writes analyses/results/nulls.md.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
 
 *prepare* tokenises and labels each text and writes the quantised tensors of the first layers, with the embedding rows that
 the texts use, as they lie in the file. *run* dequantises them, forwards the text once with `transformers`, and measures and
-decides each layer as `pk.analyze` does, through the same `measure_layers` and `judge`. Of each layer it leaves the pairs
-table, the row of the summary, the counts of every twin in the layer's place, and all d′ (layer and twins, as read and with
-relays removed), so that decisions can be taken again without the model.
+decides each layer as `pk.analyze` does, through the same `measure_layers` and `judge`. Of each layer it writes
+the pairs table, the row of the summary, the counts of every twin in the layer's place, and all d′ (layer and twins, as
+read and with relays removed), so that decisions can be taken again without the model.
 """
 
 from __future__ import annotations

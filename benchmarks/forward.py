@@ -49,7 +49,7 @@ def _flat(block: Block) -> tuple[torch.Tensor, ...]:
     return tuple(site for pair in block.sites.values() for site in pair)
 
 
-def run(*, quick: bool) -> Table:
+def run(*, quick: bool) -> Table:  # noqa: C901
     """The table."""
     rng = np.random.default_rng(0)
     body = gpt2_small().transformer

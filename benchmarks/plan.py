@@ -260,7 +260,7 @@ def page() -> str:
             "A task takes one layer and some of its sites and forwards the text up to its layer itself: nothing is "
             "stored or sent, and every task pays for its forward (half of the model on average). That is why the column "
             "grows. No more cores are busy than there are layers times sites. Tokens are not split between tasks: the sums "
-            "would group otherwise and the tables would not be the same to "
+            "would be grouped differently and the tables would not be the same to "
             "the last bit."
         ),
         "",

@@ -198,7 +198,7 @@ def near(asked: str, names: Iterable[str], most: int = 5) -> list[str]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value may be of the hinted type; True wherever that cannot be told cheaply."""
+    """Whether a value may be of the hinted type; True where that is too costly to find out."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return any(_fits(value, one) for one in get_args(hint))

@@ -33,7 +33,7 @@ Told = Callable[[int], object]
 
 
 class CannotTellError(TypeError):
-    """A value whose content cannot be told, such as a function."""
+    """A value whose content cannot be read, such as a function."""
 
 
 def of_bytes(data: bytes | memoryview) -> str:
@@ -51,7 +51,7 @@ def of_file(path: Path, told: Told | None = None) -> str:
 
     Args:
         path: the file.
-        told: learns how many bytes are done.
+        told: called with the number of bytes that are done.
 
     Raises:
         OSError: it cannot be read, or it shrank meanwhile.
@@ -127,7 +127,7 @@ def of_value(value: Any) -> str:
     return of_parts(_words(value))
 
 
-def _words(value: Any) -> Iterator[str]:
+def _words(value: Any) -> Iterator[str]:  # noqa: C901
     """The content of a value, unambiguous: each part says what it is and how long."""
     match value:
         case None | bool() | int() | str():

@@ -113,20 +113,6 @@ class _Walk:
             case list() | tuple():
                 yield f"{type(value).__name__}:{len(value)}"
                 yield from (self.of(held) for held in value)
-            case functools.partial():
-                yield "partial"
-                yield from (self.of(part) for part in (value.func, value.args, value.keywords))
-            case types.MethodType():
-                yield "method"
-                yield from (self.of(part) for part in (value.__func__, value.__self__))
-            case types.FunctionType():
-                yield from self._function(value)
-            case property():
-                yield "property"
-                yield from (self.of(part) for part in (value.fget, value.fset))
-            case staticmethod() | classmethod():
-                yield type(value).__name__
-                yield self.of(value.__func__)
             case types.ModuleType():
                 yield f"module:{value.__name__}"
             case type():
@@ -134,7 +120,28 @@ class _Walk:
             case enum.Enum():
                 yield f"{type(value).__qualname__}.{value.name}"
             case _:
-                yield from self._thing(value)
+                called = self._callable(value)
+                yield from self._thing(value) if called is None else called
+
+    def _callable(self, value: Any) -> Iterator[str] | None:
+        """Parts of what can be called or wraps what can; None for anything else."""
+        match value:
+            case types.FunctionType():
+                return self._function(value)
+            case functools.partial():
+                return self._named("partial", value.func, value.args, value.keywords)
+            case types.MethodType():
+                return self._named("method", value.__func__, value.__self__)
+            case property():
+                return self._named("property", value.fget, value.fset)
+            case staticmethod() | classmethod():
+                return self._named(type(value).__name__, value.__func__)
+            case _:
+                return None
+
+    def _named(self, name: str, *parts: Any) -> Iterator[str]:
+        yield name
+        yield from (self.of(part) for part in parts)
 
     def _function(self, value: types.FunctionType) -> Iterator[str]:
         yield "function"

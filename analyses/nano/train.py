@@ -186,7 +186,7 @@ Greedy continuations:
     store.write_text(folder / "README.md", text)
 
 
-def main() -> None:
+def main() -> None:  # noqa: PLR0915
     """Train, evaluate, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--steps", type=int, default=4000)

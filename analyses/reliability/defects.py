@@ -43,7 +43,7 @@ DEFECTS = (
     Defect("the exact hits are not kept", "evidence/contrast.py", '        return {"sums": self._sums, "hits": self._hits, **kept}', '        return {"sums": self._sums, **kept}', DISK),
     Defect("twins do not depend on the seed", "analysis/sites.py", "            rng = np.random.default_rng([study.seed, self.layer, 1])", "            rng = np.random.default_rng([0, self.layer, 1])", DISK),
     Defect("the halves do not depend on the seed", "analysis/design.py", "splitmix64(np.array([seed], np.uint64))", "splitmix64(np.array([0], np.uint64))", DISK),
-    Defect("the readouts are judged on the half they were fitted on", "analysis/design.py", '    masks: dict[Half, np.ndarray] = {"fit": fit_doc[doc], "confirm": ~fit_doc[doc]}', '    masks: dict[Half, np.ndarray] = {"fit": fit_doc[doc], "confirm": fit_doc[doc]}', f"{ANALYSIS}/test_api.py -k 'TestRunDirectory or arrays_give'"),
+    Defect("the readouts are judged on the half they were fitted on", "analysis/design.py", '        return {"fit": in_fit_doc, "confirm": ~in_fit_doc}', '        return {"fit": in_fit_doc, "confirm": in_fit_doc}', f"{ANALYSIS}/test_api.py -k 'TestRunDirectory or arrays_give'"),
     Defect("the lock locks nothing", "storage/lock.py", "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "            pass", SESSION),
     Defect("LOCK stays behind", "storage/lock.py", "            store.disk.unlink(path)", "            pass", SESSION),
     Defect("free space is never asked for", "storage/store.py", "    if free < wanted:", "    if False:", SESSION),
@@ -56,7 +56,7 @@ DEFECTS = (
     Defect("a newer format is read all the same", "storage/store.py", "    if written > version:", "    if False:", GOLDEN),
     Defect("names in files lead anywhere", "storage/manifest.py", "    if not _SAFE_NAME.fullmatch(name):", "    if False:", MUSEUM),
     Defect("a record may say more than a call", "cli/runs.py", "    if unknown or not isinstance", "    if not isinstance", MUSEUM),
-    Defect("text of a corpus becomes markup", "report/page.py", "        autoescape=True,", "        autoescape=False,", f"{FAULTS}/test_bad_input.py"),
+    Defect("text of a corpus becomes markup", "report/environment.py", "        autoescape=True,", "        autoescape=False,", f"{FAULTS}/test_bad_input.py"),
     Defect("NaN in activations goes through", "analysis/array_inputs.py", "    require_finite(tensor, name)\n", "", f"{ANALYSIS}/test_api.py -k non_finite"),
     Defect("documents may fall", "analysis/array_inputs.py", "(np.diff(document.astype(np.int64)) < 0).any()", "(np.diff(document.astype(np.int64)) < -(10**9)).any()", f"{ANALYSIS}/test_api.py -k do_not_fit"),
     Defect("pair indices off by one", "probes/pairs.py", "np.triu_indices(n_concepts, k=1)", "np.triu_indices(n_concepts, k=0)", "tests/probes/test_pairs.py"),
@@ -76,7 +76,7 @@ DEFECTS = (
     Defect("an argument of the wrong type is called a defect", "errors.py", "        if name in hints and not _fits(value, hints[name]):", "        if False:", "tests/meta/test_wrong_types.py"),
     Defect("the upper middle value as the median of an even number", "evidence/robust.py", "    return (below + middle) / 2", "    return middle", "tests/evidence/test_robust.py"),
     # arrays, foreign input, shell
-    Defect("arrays need not belong together", "analysis/array_inputs.py", "        error = None if mlp is None or x is None else prove_arrays(mlp, x, rows)", "        error = None", f"{ANALYSIS}/test_array_inputs.py -k 'BelongTogether'"),
+    Defect("arrays need not belong together", "analysis/array_inputs.py", "        return replace(given, error=prove_arrays(mlp, given.inputs, given.neurons))", "        return given", f"{ANALYSIS}/test_array_inputs.py -k 'BelongTogether'"),
     Defect("a mismatch of arrays is called a bias", "model/proof.py", "        return error <= min(FITTED, self._found / 5)", "        return True", "tests/model/test_proof.py -k 'Slips or nobody'"),
     Defect("of all tokens only the mean error is looked at", "model/proof.py", "    bad = rows[error.of_token > TOKEN_TOLERANCE]", "    bad = rows[:0]", "tests/model/test_proof.py -k 'another_text or middle'"),
     Defect("the names of a data frame's columns are dropped", "analysis/array_inputs.py", 'getattr(labels, "columns", [f"c{i}" for i in range(n_concepts)])', '[f"c{i}" for i in range(n_concepts)]', f"{ANALYSIS}/test_array_inputs.py -k Foreign"),
@@ -95,7 +95,7 @@ DICTIONARIES = (
     Defect("decoder norms of a top-k dictionary are not read", "model/dictionaries/saelens.py", "    return w_dec.norm(dim=1) if rescaled else None", "    return None", f"{SAELENS} -k rescaled"),
     Defect("an unknown field of a dictionary is passed over", "model/dictionaries/fields.py", "        if unknown:\n            raise InputError(\n                f\"{source}: field", "        if False:\n            raise InputError(\n                f\"{source}: field", f"{SAELENS} -k refused_by_name"),
     Defect("a dictionary of the centred model reads the raw one", "model/dictionaries/processing.py", "        return inputs - inputs.mean(dim=1, keepdim=True) if self.centred else inputs", "        return inputs", "tests/model/dictionaries/test_processing.py"),
-    Defect("an archive may name any class", "model/dictionaries/torch_archive.py", "            if argument not in _KNOWN:", "            if False:", f"{ARCHIVE} -k hostile"),
+    Defect("an archive may name any class", "model/dictionaries/torch_archive.py", "        if argument not in _KNOWN:", "        if False:", f"{ARCHIVE} -k hostile"),
     Defect("latents trained again have the same fingerprint", "model/dictionaries/encoder.py", "                    digest.update(array.data)\n", "", f"{SAELENS} -k fingerprint"),
 )  # fmt: skip
 DEFECTS += DICTIONARIES

@@ -55,7 +55,7 @@ def as_spikes(values: Any) -> tuple[Any, ...]:
 
 @guarded
 @as_torch_starts()
-def analyze(
+def analyze(  # noqa: PLR0913
     model: Any,
     corpus: Any = None,
     *,
@@ -110,14 +110,14 @@ def analyze(
         device: "auto", "cpu" or "cuda".
         engine: "local", or "ray": layers and twins as tasks on the Ray cluster this machine belongs to, or on its own cores.
         progress: None (bars when a terminal watches), False (silent), or a function of (what, tokens done, tokens); large
-            files that are hashed are told in bytes.
+            files that are hashed are counted in bytes.
         twin_ks: sizes at which twins are confirmed; "all" stands for all neurons (0 too). 16 always is.
         controls: further kinds of twins that are shown and decide nothing: "isotropic", "shuffle".
         spikes: sizes of the known ANDs that are added to a tenth of the pairs to measure the sensitivity, in standard
             deviations of a neuron; () leaves that out.
         fdr: "bh" (Benjamini–Hochberg), "by" (Benjamini–Yekutieli) or "storey".
         heldout_types: judge readouts on token types that they were not fitted on, as well as on other documents: a layer
-            that only knows certain tokens is then not taken for one that combines two concepts. Half of the tokens of
+            that only knows certain tokens is then not mistaken for one that combines two concepts. Half of the tokens of
             each half are used.
         skip_first: positions after the start mark that are read and not counted: neither labelled nor summed nor judged. A
             transformer keeps attention sinks in the first positions of a text; see the measurement, section 1.
@@ -179,7 +179,7 @@ def analyze(
 
 @guarded
 @as_torch_starts()
-def analyze_arrays(
+def analyze_arrays(  # noqa: PLR0913
     neurons: Any,
     labels: Any,
     docs: Any,

@@ -1,4 +1,4 @@
-"""Arrays that a caller brings along, checked before anything is computed."""
+"""Arrays that a caller provides, checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class GivenArrays:
     """Relative error with which the neurons follow from inputs and weights, where both were given."""
 
     @classmethod
-    def check(
+    def check(  # noqa: PLR0913
         cls,
         neurons: Any,
         labels: Any,
@@ -93,33 +93,40 @@ class GivenArrays:
         rows = _floats(neurons, "neurons", 2, finite=not drops)
         truth = _labels(labels, len(rows))
         doc, pos = _documents(docs, len(rows))
-        kind = None if types is None else _whole(types, "types")
-        if kind is not None and (kind.shape != (len(rows),) or kind.dtype.kind not in "iu"):
-            raise ShapeError(
-                f"types: got shape {kind.shape} of {kind.dtype}, wanted whole numbers [token={len(rows):,}]."
-            )
-        x = None if inputs is None else _floats(inputs, "inputs", 2, finite=not drops)
-        if x is not None and len(x) != len(rows):
-            raise ShapeError(f"inputs: got {len(x):,} tokens, wanted {len(rows):,} as in neurons.")
+        kind = _types(types, len(rows))
+        x = _inputs(inputs, len(rows), finite=not drops)
         mlp = _weights(weights, activation, rows, x)
-        held = _names(names, labels, truth.shape[1])
-        n_dropped = 0
+        given = cls(rows, truth, doc, pos, x, mlp, _names(names, labels, truth.shape[1]), types=kind)
         if drops:
-            kept = torch.isfinite(rows).all(1)
-            if x is not None:
-                kept &= torch.isfinite(x).all(1)
-            if not bool(kept.any()):
-                raise NonFiniteError(
-                    "neurons: every token has an activation that is NaN or infinite; none is left."
-                )
-            chosen = kept.numpy()
-            rows, truth, pos = rows[kept], truth[chosen], pos[chosen]
-            doc = np.unique(doc[chosen], return_inverse=True)[1]
-            x = None if x is None else x[kept]
-            kind = None if kind is None else kind[chosen]
-            n_dropped = int((~kept).sum())
-        error = None if mlp is None or x is None else prove_arrays(mlp, x, rows)
-        return cls(rows, truth, doc, pos, x, mlp, held, n_dropped, kind, error)
+            given = given.finite()
+        if mlp is None or given.inputs is None:
+            return given
+        return replace(given, error=prove_arrays(mlp, given.inputs, given.neurons))
+
+    def finite(self) -> GivenArrays:
+        """Without the tokens of which an activation is NaN or infinite; documents are renumbered.
+
+        Raises:
+            NonFiniteError: no token is left.
+        """
+        kept = torch.isfinite(self.neurons).all(1)
+        if self.inputs is not None:
+            kept &= torch.isfinite(self.inputs).all(1)
+        if not bool(kept.any()):
+            raise NonFiniteError(
+                "neurons: every token has an activation that is NaN or infinite; none is left."
+            )
+        chosen = kept.numpy()
+        return replace(
+            self,
+            neurons=self.neurons[kept],
+            labels=self.labels[chosen],
+            doc=np.unique(self.doc[chosen], return_inverse=True)[1],
+            pos=self.pos[chosen],
+            inputs=None if self.inputs is None else self.inputs[kept],
+            types=None if self.types is None else self.types[chosen],
+            n_dropped=int((~kept).sum()),
+        )
 
     def told(self) -> list[str]:
         """What a reader must know of these arrays before any number."""
@@ -140,7 +147,7 @@ class GivenArrays:
 
     def digest(self) -> str:
         """Identity of everything given, the places of tokens that were left out included."""
-        # the proof's error is no part of what was given, and its last bits hang on the number of threads
+        # the proof's error was not given by the caller, and its last bits depend on the number of threads
         return of_value(replace(self, error=None))
 
 
@@ -174,6 +181,26 @@ def _labels(labels: Any, n_tokens: int) -> np.ndarray:
             f"labels: {truth.shape[1]} concepts on {n_tokens} tokens; wanted at least two concepts."
         )
     return truth.astype(bool)
+
+
+def _types(types: Any, n_tokens: int) -> np.ndarray | None:
+    if types is None:
+        return None
+    kind = _whole(types, "types")
+    if kind.shape != (n_tokens,) or kind.dtype.kind not in "iu":
+        raise ShapeError(
+            f"types: got shape {kind.shape} of {kind.dtype}, wanted whole numbers [token={n_tokens:,}]."
+        )
+    return kind
+
+
+def _inputs(inputs: Any, n_tokens: int, *, finite: bool) -> Tensor | None:
+    if inputs is None:
+        return None
+    x = _floats(inputs, "inputs", 2, finite=finite)
+    if len(x) != n_tokens:
+        raise ShapeError(f"inputs: got {len(x):,} tokens, wanted {n_tokens:,} as in neurons.")
+    return x
 
 
 def _documents(docs: Any, n_tokens: int) -> tuple[np.ndarray, np.ndarray]:

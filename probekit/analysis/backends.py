@@ -5,7 +5,7 @@ order, whoever else goes along. So a task takes one layer and some of its sites 
 up to that layer itself, and returns readouts and contrasts; activations and moments never travel. The tables are those of
 the local engine bit for bit on processors of one kind with as many threads, and a task whose worker dies is started again.
 
-Tokens are not split between tasks: partial sums of shards would group the additions otherwise than one process does, and
+Tokens are not split between tasks: partial sums of shards would group the additions differently from one process, and
 to keep the bits every tile's products would have to travel (some 50 MB a site and tile at 3,072 neurons and 2,000 pairs).
 """
 
@@ -128,7 +128,7 @@ def measure_on_ray(
         layers: the layers to measure.
         study: what is measured.
         device: where workers compute; "cuda" reserves a GPU a task.
-        progress: told of every finished task.
+        progress: called after every finished task.
 
     Raises:
         ProbekitError: what a task raised.
@@ -175,7 +175,7 @@ def _names(source: Source, layer: int, study: Study) -> list[str]:
 
 
 def _shares(names: dict[int, list[str]], n_slots: int) -> dict[int, list[list[str]]]:
-    """The sites of each layer, dealt to as many tasks as keep every slot busy: each task forwards the text again."""
+    """The sites of each layer, split into as many tasks as keep every slot busy: each task forwards the text again."""
     n_shares = max(1, -(-n_slots // len(names)))
     return {
         layer: [held[first::n_shares] for first in range(min(n_shares, len(held)))]
@@ -193,7 +193,7 @@ def _own(value: Any) -> Any:
     """A copy that may be written to.
 
     What comes out of Ray's shared memory is read-only, for which numba compiles kernels of their own, and those round
-    otherwise.
+    differently.
     """
     return copy.deepcopy(value)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt64
+from jaxtyping import Bool, Float, Int, UInt64
 
 from probekit.analysis.planned import HalfPlan, Study
 from probekit.analysis.settings import Settings
@@ -73,11 +73,11 @@ def is_confirm_type(types: Int[np.ndarray, " token"], seed: int) -> np.ndarray:
     """
     own = splitmix64(
         np.array([seed], np.uint64) + np.uint64(1)
-    )  # documents are dealt by the hash of the seed itself
+    )  # documents are split by the hash of the seed itself
     return (splitmix64(types.astype(np.uint64) ^ own) & np.uint64(1)) == 1
 
 
-def plan_study(
+def plan_study(  # noqa: PLR0913
     labels: LabelColumns,
     doc: Int[np.ndarray, " token"],
     pos: Int[np.ndarray, " token"],
@@ -104,7 +104,7 @@ def plan_study(
         lags: tokens back that each concept looks; none given: all look at the token itself.
         types: type of each token; needed where types are held out. Of the fit half only tokens of one half of the types are
             then used, of the confirm half only those of the other.
-        by_token: whether each concept is decided by the one token it looks at; none given: unknown, taken for no.
+        by_token: whether each concept is decided by the one token it looks at; none given: unknown, treated as no.
 
     Raises:
         InputError: a pair or kind of pair asked for does not exist.
@@ -113,49 +113,33 @@ def plan_study(
     choice = choice or Choice()
     kinds, lags = kinds or ["user"] * labels.n_concepts, lags or [0] * labels.n_concepts
     fit_doc = is_fit(doc_key, settings.seed)
-    masks: dict[Half, np.ndarray] = {"fit": fit_doc[doc], "confirm": ~fit_doc[doc]}
-    if settings.heldout_types:
-        assert types is not None
-        to_confirm = is_confirm_type(types, settings.seed)
-        masks = {"fit": masks["fit"] & ~to_confirm, "confirm": masks["confirm"] & to_confirm}
+    masks = _halves(fit_doc[doc], settings, types)
     parts = {half: labels.take(mask) for half, mask in masks.items()}
     counts: dict[Half, QuadrantCounts] = {
         half: count_quadrants(parts[half], doc[mask]) for half, mask in masks.items()
     }
     wanted = None if choice.named is None else _indices(choice.named, names)
     index, excluded, _ = _testable(counts, labels.n_concepts, settings, wanted)
-    index = index[choice.within(pair_kinds(kinds, lags, all_pairs(labels.n_concepts)[index], by_token))]
+    concepts = all_pairs(labels.n_concepts)
+    index = index[choice.within(pair_kinds(kinds, lags, concepts[index], by_token))]
     drawn = choice.draw(
-        pair_kinds(kinds, lags, all_pairs(labels.n_concepts)[index], by_token),
+        pair_kinds(kinds, lags, concepts[index], by_token),
         np.minimum(counts["fit"].n_tokens[index].min(1), counts["confirm"].n_tokens[index].min(1)),
-        all_pairs(labels.n_concepts)[index],
+        concepts[index],
         settings.max_pairs,
         np.random.default_rng([settings.seed, 7]),
     )
-    n_testable = len(index)
-    pairs = all_pairs(labels.n_concepts)[index[drawn.index]]
-    plans: dict[Half, HalfPlan] = {}
-    for half, mask in masks.items():
-        key = doc_key[doc[mask]]
-        token_hash = splitmix64(key ^ splitmix64(pos[mask].astype(np.uint64)))
-        sampled = [
-            sample_tokens(parts[half], pairs, doc[mask], token_hash, limit=limit)
-            for limit in (SAMPLE, RELAY_SAMPLE)
-        ]
-        plans[half] = HalfPlan(half, parts[half], key, *sampled)
-    # shifted bits: the low ones already chose the half
-    batch = (splitmix64(plans["confirm"].doc_key >> np.uint64(1)) % np.uint64(N_BATCHES)).astype(np.int64)
-    study = Study(
-        pairs=pairs, fit=plans["fit"], confirm=plans["confirm"], plan=ConfirmPlan.of(plans["confirm"].sample, batch),
-        n_twins=settings.twins, seed=settings.seed, twin_ks=settings.twin_ks,
-        controls=settings.controls, spikes=settings.spikes,
-    )  # fmt: skip
+    pairs = concepts[index[drawn.index]]
+    plans: dict[Half, HalfPlan] = {
+        half: _half_plan(half, parts[half], pairs, doc[mask], pos[mask], doc_key)
+        for half, mask in masks.items()
+    }
+    study = _study(pairs, plans, settings)
+    n_natural = study.confirm.sample.n_natural[:, 0]
     return PlannedStudy(
         study=study,
-        tested=Tested(
-            pairs, labels.n_concepts, plans["confirm"].sample.n_natural[:, 0], settings.q, settings.fdr
-        ),
-        n_testable=n_testable,
+        tested=Tested(pairs, labels.n_concepts, n_natural, settings.q, settings.fdr),
+        n_testable=len(index),
         excluded=excluded,
         inclusion=drawn.inclusion,
         block=drawn.block,
@@ -164,6 +148,37 @@ def plan_study(
         docs={"fit": np.flatnonzero(fit_doc), "confirm": np.flatnonzero(~fit_doc)},
         rows={half: np.flatnonzero(mask) for half, mask in masks.items()},
     )
+
+
+def _halves(
+    in_fit_doc: Bool[np.ndarray, " token"], settings: Settings, types: Int[np.ndarray, " token"] | None
+) -> dict[Half, np.ndarray]:
+    """The tokens of each half; with held-out types those of the other half's types are in neither."""
+    if not settings.heldout_types:
+        return {"fit": in_fit_doc, "confirm": ~in_fit_doc}
+    assert types is not None
+    to_confirm = is_confirm_type(types, settings.seed)
+    return {"fit": in_fit_doc & ~to_confirm, "confirm": ~in_fit_doc & to_confirm}
+
+
+def _half_plan(
+    half: Half, labels: LabelColumns, pairs: np.ndarray, doc: np.ndarray, pos: np.ndarray, doc_key: np.ndarray
+) -> HalfPlan:
+    """The tokens of one half on which each pair is read, sampled by a hash of document and position."""
+    key = doc_key[doc]
+    token_hash = splitmix64(key ^ splitmix64(pos.astype(np.uint64)))
+    sampled = [sample_tokens(labels, pairs, doc, token_hash, limit=limit) for limit in (SAMPLE, RELAY_SAMPLE)]
+    return HalfPlan(half, labels, key, *sampled)
+
+
+def _study(pairs: np.ndarray, plans: dict[Half, HalfPlan], settings: Settings) -> Study:
+    # shifted bits: the low ones already chose the half
+    batch = (splitmix64(plans["confirm"].doc_key >> np.uint64(1)) % np.uint64(N_BATCHES)).astype(np.int64)
+    return Study(
+        pairs=pairs, fit=plans["fit"], confirm=plans["confirm"], plan=ConfirmPlan.of(plans["confirm"].sample, batch),
+        n_twins=settings.twins, seed=settings.seed, twin_ks=settings.twin_ks,
+        controls=settings.controls, spikes=settings.spikes,
+    )  # fmt: skip
 
 
 def _indices(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> np.ndarray:
@@ -257,7 +272,7 @@ def pair_kinds(
         kinds: of the concepts.
         lags: tokens back that each concept looks.
         pairs: of concepts.
-        by_token: whether each concept is decided by the one token it looks at; none given: unknown, taken for no.
+        by_token: whether each concept is decided by the one token it looks at; none given: unknown, treated as no.
     """
     words: list[str] = []
     by_token = by_token or [False] * len(kinds)

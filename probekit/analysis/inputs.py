@@ -115,7 +115,7 @@ def cached(corpus: Corpus) -> Corpus:
     return replace(corpus.with_texts(cached_texts(corpus.cache_key, corpus.texts)), cache_key=None)
 
 
-def model_subject(
+def model_subject(  # noqa: PLR0913
     model: Any,
     corpus: Any,
     concepts: Any,
@@ -139,7 +139,7 @@ def model_subject(
         choice: which pairs are tested.
         settings: what is read and measured.
         device: see there.
-        report: told of the progress.
+        report: called with the progress.
         dtype: see there.
         tokenizer: see there.
         host: the model where it is loaded already.
@@ -151,22 +151,13 @@ def model_subject(
     texts = as_corpus(corpus)  # a corpus that cannot be found is refused before a model is loaded
     if host is None:
         host = load_host(model, device=device, dtype=dtype, tokenizer=tokenizer)
-    chosen = list(range(host.n_layers)) if layers is None else layers
-    if not chosen:
-        raise InputError("layers: the list is empty; give at least one layer, or None for all.")
-    for layer in chosen:
-        host.check_layer(layer)
+    chosen = _chosen_layers(host, layers)
     texts = cached(texts)
     tokens = read_tokens(texts, host, settings, report)
-    if tokens.n_docs < MIN_DOCS_TOTAL:
-        raise DegenerateError(
-            f"{texts.name}: {tokens.n_docs} document within {settings.max_tokens:,} tokens; wanted many, since documents "
-            "are split into a fit and a confirm half. Raise max_tokens, or split the text (doc_sep=)."
-        )
+    _require_documents(texts, tokens, settings)
     chosen_concepts = concepts_of(concepts, host.tokenizer, tokens, texts)
     labelled = chosen_concepts.label(tokens)
     planned = _plan(labelled, doc_keys(tokens), settings, choice, tokens.ids[tokens.counted])
-    n_fit = planned.study.fit.labels.n_tokens
     rows = planned.rows if settings.heldout_types else None
     return Subject(
         source=ModelSource(host, tokens, planned.docs, rows),
@@ -174,14 +165,9 @@ def model_subject(
         n_neurons=host.d_mlp,
         n_params=lambda layer: host.mlp(layer).n_params,
         bits=host.bits_at,
-        model={
-            "name": host.name, "n_layers": host.n_layers, "d_model": host.d_model, "d_mlp": host.d_mlp,
-            "activation": host.activation, "gated": host.gated, "dtype": str(host.dtype).removeprefix("torch."),
-            "device": host.device.type, **({"stored": host.stored} if host.stored else {}),
-        },
+        model=_about_model(host),
         corpus={
-            "name": tokens.name, "fingerprint": tokens.fingerprint, "n_tokens_fit": n_fit,
-            "n_tokens_confirm": planned.study.confirm.labels.n_tokens, "n_docs": tokens.n_docs,
+            **_about_tokens(tokens, planned),
             "context": int(tokens.ids.shape[1]),
             "bos_id": tokens.bos_id, **reading_of(texts, tokens, host.tokenizer),
         },
@@ -191,8 +177,7 @@ def model_subject(
         planned=planned,
         notes=[
             *host.notes,
-            *([NO_TWINS_NOTE] if settings.twins == 0 else []),
-            *([TYPES_NOTE] if settings.heldout_types else []),
+            *_notes_of(settings),
             *coding_note(LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens), labelled.names),
             *text_notes(texts, tokens, host.tokenizer),
         ],
@@ -205,6 +190,53 @@ def model_subject(
     )  # fmt: skip
 
 
+def _chosen_layers(host: Host, layers: list[int] | None) -> list[int]:
+    """The layers asked for, all where none are named.
+
+    Raises:
+        InputError: the list is empty, or the model has no such layer.
+    """
+    chosen = list(range(host.n_layers)) if layers is None else layers
+    if not chosen:
+        raise InputError("layers: the list is empty; give at least one layer, or None for all.")
+    for layer in chosen:
+        host.check_layer(layer)
+    return chosen
+
+
+def _require_documents(texts: Corpus, tokens: Tokens, settings: Settings) -> None:
+    if tokens.n_docs < MIN_DOCS_TOTAL:
+        raise DegenerateError(
+            f"{texts.name}: {tokens.n_docs} document within {settings.max_tokens:,} tokens; wanted many, since documents "
+            "are split into a fit and a confirm half. Raise max_tokens, or split the text (doc_sep=)."
+        )
+
+
+def _about_model(host: Host) -> dict[str, Any]:
+    """The `model` section of summary.json."""
+    return {
+        "name": host.name, "n_layers": host.n_layers, "d_model": host.d_model, "d_mlp": host.d_mlp,
+        "activation": host.activation, "gated": host.gated, "dtype": str(host.dtype).removeprefix("torch."),
+        "device": host.device.type, **({"stored": host.stored} if host.stored else {}),
+    }  # fmt: skip
+
+
+def _about_tokens(tokens: Tokens, planned: PlannedStudy) -> dict[str, Any]:
+    """What the `corpus` section of summary.json says of the tokens."""
+    return {
+        "name": tokens.name, "fingerprint": tokens.fingerprint, "n_tokens_fit": planned.study.fit.labels.n_tokens,
+        "n_tokens_confirm": planned.study.confirm.labels.n_tokens, "n_docs": tokens.n_docs,
+    }  # fmt: skip
+
+
+def _notes_of(settings: Settings) -> list[str]:
+    """What a reader must know of the settings before any number."""
+    return [
+        *([NO_TWINS_NOTE] if settings.twins == 0 else []),
+        *([TYPES_NOTE] if settings.heldout_types else []),
+    ]
+
+
 def read_tokens(corpus: Corpus, reader: Host | Reader, settings: Settings, report: progress.Report) -> Tokens:
     """The tokens that a run reads.
 
@@ -212,7 +244,7 @@ def read_tokens(corpus: Corpus, reader: Host | Reader, settings: Settings, repor
         corpus: the text.
         reader: how the model reads text.
         settings: how much of it.
-        report: told of the progress.
+        report: called with the progress.
     """
     return corpus.tokenize(
         reader.tokenizer, context=min(settings.context, reader.context), max_tokens=settings.max_tokens,

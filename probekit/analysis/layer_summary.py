@@ -21,7 +21,7 @@ from probekit.evidence.floor import floor
 from probekit.evidence.nonnull import non_null
 from probekit.evidence.nulls import MIN_TWINS
 from probekit.evidence.spikein import sensitivity
-from probekit.evidence.spread import classify, coherence
+from probekit.evidence.spread import Classes, classify, coherence
 from probekit.evidence.tables import pair_table, path_rows
 
 CONTROL_NAMES = (("isotropic", "isotropic"), ("shuffle", "shuffled"))
@@ -51,71 +51,37 @@ def judge(
     n_params: int,
     bits_stored: float,
 ) -> LayerResult:
-    """Decide every pair of a layer and count."""
+    """Decide every pair of a layer and count.
+
+    Args:
+        measure: what the passes measured of the layer.
+        planned: the study, with its tested pairs.
+        names: of the concepts.
+        kinds: of the tested pairs.
+        n_params: parameters of the layer, for the capacity bound.
+        bits_stored: bits a parameter is stored in.
+    """
     tested = planned.tested
     neurons = measure.by_k[DECIDING_K]
     twins = measure.twins.get(DECIDING_K, [])
     decision = decide(neurons, twins, _matched(measure), tested)
-    computed = decision.computed
-    classes = (
-        None
-        if computed is None
-        else classify(
-            computed, measure.spread, measure.readouts, tested.pairs, planned.duplicate_of, measure.n_neurons
-        )
-    )
-    natural = planned.study.confirm.sample.n_natural
+    classes = _classes(measure, planned, decision)
     table = pair_table(
-        layer=measure.layer, names=names, tested=tested, n_natural=natural, k=DECIDING_K, readouts=measure.readouts,
-        neurons=neurons, input_site=measure.input_site, pre=measure.pre, linear=measure.linear, twins=twins,
-        best=measure.best, spread=measure.spread, decision=decision, classes=classes, kind=kinds,
+        layer=measure.layer, names=names, tested=tested, n_natural=planned.study.confirm.sample.n_natural, k=DECIDING_K,
+        readouts=measure.readouts, neurons=neurons, input_site=measure.input_site, pre=measure.pre, linear=measure.linear,
+        twins=twins, best=measure.best, spread=measure.spread, decision=decision, classes=classes, kind=kinds,
         inclusion=planned.inclusion, overlap=measure.overlap,
     )  # fmt: skip
-    paths = [
-        path_rows(
-            layer=measure.layer, names=names, tested=tested, k=k if k else measure.n_neurons, contrast=contrast,
-            decision=decide(contrast, measure.twins.get(k, []), [], tested),
-        )
-        for k, contrast in measure.by_k.items()
-        if k != DECIDING_K
-    ]  # fmt: skip
     row: dict[str, Any] = {
-        "layer": measure.layer,
-        "n_neurons": measure.n_neurons,
-        "n_tested": len(tested.pairs),
-        "n_twins": len(twins),
-        **{f"n_{name}": n for name, n in census.rung_counts(decision, measure.spread, classes).items()},
-        "n_dedicated": None if classes is None else int((classes.dedicated & computed).sum()),
-        "n_distinct": None if classes is None else classes.n_distinct,
-        "effective_rank": None if classes is None else classes.effective_rank,
-        "features_per_neuron": None if classes is None else classes.features_per_neuron,
-        "n_conjunctive": None if computed is None else int((computed & measure.spread.conjunctive).sum()),
-        "n_undecidable": int((~neurons.decidable).sum()),
-        "coherence": None
-        if computed is None
-        else coherence(measure.readouts, computed & ~_duplicates(planned), measure.n_neurons),
-        **{
-            f"n_above_{name}": _above(measure.controls[kind], neurons, planned)
-            for kind, name in CONTROL_NAMES
-        },
+        **_counted(measure, planned, decision, classes),
         "effect_levels": list(census.EFFECT_LEVELS),
-        "effect": {
-            "neurons": census.effect_quantiles(neurons.d_prime),
-            "input": None
-            if measure.input_site is None
-            else census.effect_quantiles(measure.input_site.d_prime),
-            "pre": None if measure.pre is None else census.effect_quantiles(measure.pre.d_prime),
-            "linear": None if measure.linear is None else census.effect_quantiles(measure.linear.d_prime),
-            "twins": census.effect_quantiles(np.concatenate([t.d_prime for t in twins])) if twins else None,
-            **{
-                kind: census.effect_quantiles(np.concatenate([t.d_prime for t in held])) if held else None
-                for kind, held in measure.controls.items()
-            },
-        },
+        "effect": _effects(measure),
         "by_k": _by_k(measure, planned),
         "total": None
-        if computed is None
-        else census.in_all(computed, planned.inclusion, planned.n_testable, tested.pairs, planned.block),
+        if decision.computed is None
+        else census.in_all(
+            decision.computed, planned.inclusion, planned.n_testable, tested.pairs, planned.block
+        ),
         "sensitivity": sensitivity(neurons, measure.spiked, planned.study.spiked_at, twins, tested),
     }
     row |= _against_twins(measure, planned, decision, kinds)
@@ -134,7 +100,74 @@ def judge(
     )  # fmt: skip
     row["capacity"] = capacity.as_dict()
     row["statement"] = census.statement(row)
-    return LayerResult(measure.layer, row, table, pd.concat(paths, ignore_index=True))
+    return LayerResult(measure.layer, row, table, _paths(measure, planned, names))
+
+
+def _classes(measure: LayerMeasure, planned: PlannedStudy, decision: Decision) -> Classes | None:
+    """Dedicated, distributed, in superposition; None where nothing is called computed because no twin ran."""
+    if decision.computed is None:
+        return None
+    return classify(
+        decision.computed, measure.spread, measure.readouts, planned.tested.pairs, planned.duplicate_of,
+        measure.n_neurons,
+    )  # fmt: skip
+
+
+def _paths(measure: LayerMeasure, planned: PlannedStudy, names: Sequence[str]) -> pd.DataFrame:
+    """One row a pair and k other than the deciding one, against plain twins."""
+    rows = [
+        path_rows(
+            layer=measure.layer, names=names, tested=planned.tested, k=k if k else measure.n_neurons, contrast=contrast,
+            decision=decide(contrast, measure.twins.get(k, []), [], planned.tested),
+        )
+        for k, contrast in measure.by_k.items()
+        if k != DECIDING_K
+    ]  # fmt: skip
+    return pd.concat(rows, ignore_index=True)
+
+
+def _counted(
+    measure: LayerMeasure, planned: PlannedStudy, decision: Decision, classes: Classes | None
+) -> dict[str, Any]:
+    """What is counted of the layer itself; null, never 0, what is not claimed."""
+    neurons, computed = measure.by_k[DECIDING_K], decision.computed
+    return {
+        "layer": measure.layer,
+        "n_neurons": measure.n_neurons,
+        "n_tested": len(planned.tested.pairs),
+        "n_twins": len(measure.twins.get(DECIDING_K, [])),
+        **{f"n_{name}": n for name, n in census.rung_counts(decision, measure.spread, classes).items()},
+        "n_dedicated": None if classes is None else int((classes.dedicated & computed).sum()),
+        "n_distinct": None if classes is None else classes.n_distinct,
+        "effective_rank": None if classes is None else classes.effective_rank,
+        "features_per_neuron": None if classes is None else classes.features_per_neuron,
+        "n_conjunctive": None if computed is None else int((computed & measure.spread.conjunctive).sum()),
+        "n_undecidable": int((~neurons.decidable).sum()),
+        "coherence": None
+        if computed is None
+        else coherence(measure.readouts, computed & ~_duplicates(planned), measure.n_neurons),
+        **{
+            f"n_above_{name}": _above(measure.controls[kind], neurons, planned)
+            for kind, name in CONTROL_NAMES
+        },
+    }
+
+
+def _effects(measure: LayerMeasure) -> dict[str, list[float] | None]:
+    """Quantiles of d′ at each site, all twins of a kind together."""
+    sites = {"input": measure.input_site, "pre": measure.pre, "linear": measure.linear}
+    twins = {"twins": measure.twins.get(DECIDING_K, []), **measure.controls}
+    return {
+        "neurons": census.effect_quantiles(measure.by_k[DECIDING_K].d_prime),
+        **{
+            name: None if site is None else census.effect_quantiles(site.d_prime)
+            for name, site in sites.items()
+        },
+        **{
+            kind: census.effect_quantiles(np.concatenate([t.d_prime for t in drawn])) if drawn else None
+            for kind, drawn in twins.items()
+        },
+    }
 
 
 def _groups(

@@ -2,7 +2,7 @@
 
 Pass A leaves shared moments for every site (neurons, pre-activations, input, linearised layer, twins), from which come
 the supports; pass B the quadrant-balanced refit on them; pass C what the readouts do on documents they have not seen.
-All sites of a layer go through the same code, and every pass can be killed and taken up again (`checkpoint`). Axes: token
+All sites of a layer go through the same code, and every pass can be killed and resumed (`checkpoint`). Axes: token
 neuron pair.
 """
 
@@ -85,8 +85,8 @@ def measure_layers(
         source: their activations.
         layers: the layers, at least one.
         study: what is measured.
-        progress: told of every tile.
-        keep: where the passes are kept, to be taken up again after a kill; None keeps nothing.
+        progress: called after every tile.
+        keep: where the passes save their checkpoints, so that a killed run can be resumed; None saves nothing.
     """
     keep = Keeper() if keep is None else keep
     held = {
@@ -291,7 +291,7 @@ def _pass_c(
 
 @dataclass(frozen=True)
 class SiteResult:
-    """What the three passes leave of one site."""
+    """The results of the three passes for one site."""
 
     readouts: dict[int, Readouts]
     """Readouts by size."""

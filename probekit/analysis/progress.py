@@ -57,7 +57,7 @@ class Bars:
 
 
 class _Callers:
-    """A caller's own function: what it raises is told as the caller's."""
+    """A caller's own function: its exceptions are attributed to the caller."""
 
     def __init__(self, watch: Callable[[str, int, int], object]) -> None:
         self._watch = watch

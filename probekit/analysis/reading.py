@@ -31,7 +31,7 @@ class Reading:
         device: see there.
         dtype: see there.
         settings: what is read.
-        report: told of the progress.
+        report: called with the progress.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Reading:
         return read_tokens(self.texts, self.reader, self._settings, self._report)
 
     def concepts(self, given: Any) -> Any:
-        """What `analyze` was given as concepts, in a form that can be told.
+        """What `analyze` was given as concepts, in a form that can be fingerprinted.
 
         A set that holds functions is labelled on the tokens of the run, and keeps its labels. A file that names a plug-in,
         or columns of a corpus that lies in memory, becomes the set it stands for.

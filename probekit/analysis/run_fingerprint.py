@@ -1,4 +1,4 @@
-"""Who a run is: a digest of everything its result depends on, taken before an old result is trusted.
+"""The run fingerprint: a hash of everything the result depends on, taken before an old result is trusted.
 
 Files count with every byte, objects with all they hold, concepts with what decides their labels, functions with the labels
 they give. Settings, layers, pairs, dtype and the code of the rooms count as well. Versions of other libraries and the kind
@@ -150,7 +150,7 @@ def of_concepts(concepts: Any, contents: Contents | None = None) -> str:
         )
     told = concepts.fingerprint
     if told is None:
-        raise ValueError("concepts told by their labels must be settled first")
+        raise ValueError("concepts that are known by their labels must be settled first")
     return told
 
 
@@ -201,7 +201,7 @@ def science(
         layers: layers to measure; None for all.
         pairs: how pairs are chosen, as `Choice.record` says it.
         dtype: what `of_dtype` says.
-        tokenizer: what `of_tokenizer` says, where it is no part of the model's files.
+        tokenizer: what `of_tokenizer` says, where it does not belong to the model's files.
     """
     record: dict[str, Any] = {
         "model": model, "corpus": corpus, "concepts": concepts, "layers": layers,
@@ -213,7 +213,7 @@ def science(
     return {"science": record, "identity": of_parts([store.canonical_json(record)])}
 
 
-def in_words(
+def in_words(  # noqa: PLR0913
     model: Any,
     corpus: Any,
     concepts: Any,

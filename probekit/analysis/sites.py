@@ -1,7 +1,7 @@
-"""One layer on its way through the three passes: its sites, and what each pass leaves of them.
+"""One layer on its way through the three passes: its sites, and the results of each pass.
 
 A site is a stream of activations (neurons, pre-activations, input, linearised layer, every twin). All go through the same
-code, and each can be written down between two tiles and taken up again bit for bit. Axes: token neuron pair.
+code, and each can be saved between two tiles and restored bit for bit. Axes: token neuron pair.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Site:
         return self.moments
 
     def select(self, study: Study, where: str) -> Arrays:
-        """End pass A; returns what it leaves.
+        """End pass A; returns its results.
 
         Raises:
             NonFiniteError: activations so large that their products overflow.
@@ -356,7 +356,7 @@ class Layer:
         return _tensor(labels.dense()).to(self.weights.device)
 
     def take_calibrated(self, left: Mapping[str, np.ndarray]) -> None:
-        """Take over twins drawn earlier: on another processor their frame might come out otherwise."""
+        """Take over twins drawn earlier: on another processor their frame might come out differently."""
         weights = self.weights
         if weights is None:
             return
@@ -431,35 +431,44 @@ class Layer:
             labels: labels of its tokens.
             sparse_only: leave out the sites that have no sparse readouts.
         """
-        sites = self.sites
-        wants_pre = "pre" in sites or any(
-            site.relay for name, site in sites.items() if not name.startswith("twin:")
-        )
-        pre = (
-            self.weights.pre(inputs)
-            if wants_pre and self.weights is not None and inputs is not None
-            else None
-        )
-        if "neurons" in sites:
+        pre = self._pre_of(inputs)
+        if "neurons" in self.sites:
             yield "neurons", neurons, pre
         if inputs is None:
             return
-        if not sparse_only and "input" in sites:
+        if not sparse_only and "input" in self.sites:
             yield "input", inputs, None
         if self.weights is None:
             return
-        if "pre" in sites:
+        if "pre" in self.sites:
             assert pre is not None
             yield "pre", pre, None
-        if self.linear is not None and "linear" in sites:
+        yield from self._rows_of_twins(inputs)
+        yield from self._rows_with_labels(inputs, neurons, pre, labels)
+
+    def _pre_of(self, inputs: Tensor | None) -> Tensor | None:
+        """Pre-activations of a tile, where they are a site or relays are removed from one."""
+        if self.weights is None or inputs is None:
+            return None
+        removes = any(site.relay for name, site in self.sites.items() if not name.startswith("twin:"))
+        return self.weights.pre(inputs) if "pre" in self.sites or removes else None
+
+    def _rows_of_twins(self, inputs: Tensor) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+        """The linearised layer and the twins that need no labels."""
+        if self.linear is not None and "linear" in self.sites:
             yield "linear", self.linear.neurons(inputs), None
-        twins = [int(name.partition(":")[2]) for name in sites if name.startswith("twin:")]
+        twins = [int(name.partition(":")[2]) for name in self.sites if name.startswith("twin:")]
         if self.pc_twins is not None and twins:
             for r, (before, rows) in zip(twins, self.pc_twins.activations(inputs, twins), strict=True):
                 yield f"twin:{r}", rows, before
         for name, weights in self.isotropic.items():
             yield name, weights.neurons(inputs), None
-        spiked = [name for name, site in sites.items() if site.spiked]
+
+    def _rows_with_labels(
+        self, inputs: Tensor, neurons: Tensor, pre: Tensor | None, labels: LabelColumns
+    ) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+        """Shuffled twins, and the layer with ANDs added to measure the sensitivity."""
+        spiked = any(site.spiked for site in self.sites.values())
         if not self.shuffled and not spiked:
             return
         held = self._held_labels(labels)
@@ -470,7 +479,7 @@ class Layer:
             added = (held[:, a] * held[:, b]) @ _tensor(self.spikes.pattern).to(held.device)
             for amplitude in self.study.spikes:
                 name = f"spike:{amplitude:g}"
-                if name in sites:
+                if name in self.sites:
                     yield name, neurons + amplitude * added, pre
 
     def sums(self) -> dict[str, SiteSums]:
@@ -503,8 +512,7 @@ def _sites(weights: MlpWeights | None, study: Study, *, has_inputs: bool) -> dic
 
 
 def _tensor(values: np.ndarray) -> Tensor:
-    """The same numbers in memory of torch's own: products may round otherwise where an array begins elsewhere in a line
-    of the cache, and numpy's arrays begin wherever there was room."""
+    """Copy into memory that torch has aligned: the rounding of BLAS depends on alignment."""
     return torch.from_numpy(np.array(values, order="C")).clone()
 
 

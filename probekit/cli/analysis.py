@@ -86,7 +86,7 @@ def demo(
     say(f"report: {page}", quiet=quiet)
 
 
-def analyze(
+def analyze(  # noqa: PLR0913
     model: Annotated[
         str,
         typer.Argument(

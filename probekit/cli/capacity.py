@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from probekit.theory.gap import Gap
 
 
-def capacity(
+def capacity(  # noqa: PLR0913
     d_model: Annotated[int, typer.Option(help="Width of the residual stream.")],
     d_mlp: Annotated[int, typer.Option(help="Neurons of the layer.")],
     concepts: Annotated[int, typer.Option(help="Base concepts of the dictionary.")],
@@ -108,11 +108,11 @@ def _records(levels: Gap) -> list[dict[str, Any]]:
 def _draw(path: Path, n_neurons: int, d_model: int, **options: Any) -> None:
     from probekit.evidence.gap import shape
     from probekit.report import gap
-    from probekit.storage.store import write_text
+    from probekit.storage import store
 
     drawn = gap.svg([shape(n_neurons, d_model, **options)])
     assert drawn is not None
-    write_text(path, drawn)
+    store.write_text(path, drawn)
 
 
 def _print_gap(console: Any, levels: Gap) -> None:

@@ -41,7 +41,7 @@ def circuits(context: Context) -> None:
 
 
 @app.command()
-def measure(
+def measure(  # noqa: PLR0913
     name: Annotated[str, typer.Argument(help="A construction, as `probekit circuits` lists them.")],
     n: Annotated[int, typer.Option("--n", help="Neurons.")],
     m: Annotated[int, typer.Option("--m", help="Concepts.")],

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from probekit.followups.word_grid import WordGrid
 
 
-def grid(
+def grid(  # noqa: PLR0913
     model: Annotated[str, typer.Argument(help="Hub name, folder in Hugging Face format, or nano (bundled).")],
     words: Annotated[
         Path | None,

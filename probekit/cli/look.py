@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def concepts(
+def concepts(  # noqa: PLR0913
     model: Annotated[str, typer.Argument(help="Hub name, folder, or nano; only its tokenizer is read.")],
     corpus: Annotated[
         str, typer.Option("--corpus", help="docs (offline), a text/jsonl/parquet file, or a hub dataset.")

@@ -1,7 +1,7 @@
 """What a readout does on documents it was not fitted on: κ, d′, ε and their document-clustered errors.
 
 For each pair and readout the confirm half leaves sums of the error e = readout − A∧B and of e², by quadrant and by
-document batch. Documents are dealt to `N_BATCHES` batches by hash; batches are the clusters, so every standard error
+document batch. Documents are split into `N_BATCHES` batches by hash; batches are the clusters, so every standard error
 below is clustered by document without a sum per document. A token of quadrant q stands for n_natural/n_sampled tokens.
 Axes: pair quadrant batch k.
 """
@@ -49,7 +49,7 @@ def _add_readout(values, low, high, first, batch, sums, hits):  # pragma: no cov
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 @no_type_check
-def _sparse_values(
+def _sparse_values(  # noqa: PLR0913
     rows, start, low, high, token, support, weights, offset, values
 ):  # pragma: no cover - compiled
     for p in numba.prange(len(support)):

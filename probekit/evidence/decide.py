@@ -33,7 +33,7 @@ from probekit.evidence.nulls import MIN_TWINS, Standardised, compress, leave_one
 Fdr = Literal["bh", "by", "storey"]
 """Control of the false discovery rate: Benjamini–Hochberg, Benjamini–Yekutieli, Storey."""
 STOREY_LEVEL = 0.5
-"""p-values above it are taken for null."""
+"""p-values above it are treated as null."""
 
 
 @dataclass(frozen=True)

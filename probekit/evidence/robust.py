@@ -89,7 +89,7 @@ def worst_quantile(values, ptr, share):  # pragma: no cover - compiled
 
 @numba.njit(cache=True, error_model="numpy")
 @no_type_check
-def polish(values, pairs, n_concepts, n_rounds, tolerance):  # pragma: no cover - compiled
+def polish(values, pairs, n_concepts, n_rounds, tolerance):  # pragma: no cover - compiled  # noqa: C901
     """What concepts leave of the pairs' values: see `probekit.evidence.nulls.median_polish`.
 
     Args:

@@ -32,7 +32,7 @@ PATH_COLUMNS = (
 )  # fmt: skip
 
 
-def pair_table(
+def pair_table(  # noqa: PLR0913
     *,
     layer: int,
     names: Sequence[str],
@@ -56,59 +56,90 @@ def pair_table(
     """One row a tested pair: the deciding readout, its rivals, its p-values and its classes."""
     n_pairs = len(tested.pairs)
     nothing = np.full(n_pairs, np.nan)
-    used = [row >= 0 for row in readouts.neurons]
     without = [twin.d_relay for twin in twins if twin.d_relay is not None]
-
-    def flag(values: np.ndarray | None) -> object:
-        return pd.array([pd.NA] * n_pairs if values is None else values, dtype="boolean")
-
     columns: dict[str, object] = {
         "layer": np.full(n_pairs, layer, np.int32),
         "a": [names[i] for i in tested.pairs[:, 0]],
         "b": [names[i] for i in tested.pairs[:, 1]],
         **{f"n{q}": n_natural[:, i] for i, q in enumerate(("11", "10", "01", "00"))},
         "k": np.full(n_pairs, k, np.int32),
+        **_readout_columns(readouts, neurons, nothing),
+        **_decision_columns(decision, nothing),
+        **_class_columns(spread, decision, classes, n_pairs),
+        "d_prime_input": nothing if input_site is None else input_site.d_prime,
+        "best_neuron_d_prime": best.d_prime,
+        "inclusion": inclusion,
+        "kind": list(kind),
+        "d_prime_pre": nothing if pre is None else pre.d_prime,
+        "d_prime_linear": nothing if linear is None else linear.d_prime,
+        "d_prime_twins": np.stack([t.d_prime for t in twins]).mean(0) if twins else nothing,
+        "d_prime_relay_twins": np.stack(without).mean(0) if without else nothing,
+        "overlap": nothing if overlap is None else overlap,
+    }
+    return pd.DataFrame(columns)[list(PAIR_COLUMNS)]
+
+
+def _flags(values: np.ndarray | None, n_pairs: int) -> object:
+    """Booleans, or nulls for what is not claimed."""
+    return pd.array([pd.NA] * n_pairs if values is None else values, dtype="boolean")
+
+
+def _readout_columns(readouts: Readouts, neurons: Contrast, nothing: np.ndarray) -> dict[str, object]:
+    """The deciding readout, and how it stands in the quadrants of the confirm half."""
+    used = [row >= 0 for row in readouts.neurons]
+    return {
         "neurons": [row[u].astype(np.int32).tolist() for row, u in zip(readouts.neurons, used, strict=True)],
         "weights": [row[u].astype(float).tolist() for row, u in zip(readouts.weights, used, strict=True)],
         "kappa": neurons.kappa,
         "kappa_se": neurons.kappa_se,
         "d_prime": neurons.d_prime,
-        "d_prime_input": nothing if input_site is None else input_site.d_prime,
         "eps95": nothing if neurons.eps95 is None else neurons.eps95,
         **{f"mean{q}": neurons.mean[:, i] for i, q in enumerate(("11", "10", "01", "00"))},
-        "best_neuron_d_prime": best.d_prime,
+        "d_balanced": neurons.d_balanced,
+        "d_prime_relay": nothing if neurons.d_relay is None else neurons.d_relay,
+        "offset": readouts.offset,
+        "decidable": _flags(neurons.decidable, len(nothing)),
+    }
+
+
+def _decision_columns(decision: Decision, nothing: np.ndarray) -> dict[str, object]:
+    """p-values, levels and rungs."""
+    numbers = {
+        "p_twin": decision.p_twin,
+        "p_relay": decision.p_relay,
+        "p_pair": decision.p_pair,
+        "p_decision": decision.p_decision,
+        "p_lin": decision.p_lin,
+        "q_above": decision.q_above,
+        "q": decision.q_computed,
+        "z": None if decision.z is None else decision.z.layer,
+    }
+    rungs = {
+        "above_plain": decision.above_plain,
+        "relayed": decision.relayed,
+        "above_twins": decision.above_twins,
+        "computed": decision.computed,
+        "represented": decision.represented,
+    }
+    return {
+        **{name: nothing if values is None else values for name, values in numbers.items()},
+        **{name: _flags(values, len(nothing)) for name, values in rungs.items()},
+    }
+
+
+def _class_columns(
+    spread: Spread, decision: Decision, classes: Classes | None, n_pairs: int
+) -> dict[str, object]:
+    """How many neurons a readout is spread over, and whether they carry other pairs as well."""
+    dedicated = None if classes is None else classes.dedicated & (decision.computed == True)  # noqa: E712
+    return {
         "participation": spread.participation,
         "shape": spread.shape,
-        "p_twin": nothing if decision.p_twin is None else decision.p_twin,
-        "p_relay": nothing if decision.p_relay is None else decision.p_relay,
-        "p_pair": nothing if decision.p_pair is None else decision.p_pair,
-        "p_decision": nothing if decision.p_decision is None else decision.p_decision,
-        "p_lin": nothing if decision.p_lin is None else decision.p_lin,
-        "q_above": nothing if decision.q_above is None else decision.q_above,
-        "q": nothing if decision.q_computed is None else decision.q_computed,
-        "above_plain": flag(decision.above_plain),
-        "relayed": flag(decision.relayed),
-        "above_twins": flag(decision.above_twins),
-        "computed": flag(decision.computed),
-        "represented": flag(decision.represented),
-        "distributed": flag(spread.distributed),
-        "superposed": flag(None if classes is None else classes.superposed),
-        "inclusion": inclusion,
-        "kind": list(kind),
-        "z": nothing if decision.z is None else decision.z.layer,
-        "d_balanced": neurons.d_balanced,
-        "d_prime_pre": nothing if pre is None else pre.d_prime,
-        "d_prime_linear": nothing if linear is None else linear.d_prime,
-        "d_prime_twins": np.stack([t.d_prime for t in twins]).mean(0) if twins else nothing,
-        "d_prime_relay": nothing if neurons.d_relay is None else neurons.d_relay,
-        "d_prime_relay_twins": np.stack(without).mean(0) if without else nothing,
-        "dedicated": flag(None if classes is None else classes.dedicated & (decision.computed == True)),  # noqa: E712
-        "conjunctive": flag(spread.conjunctive),
-        "offset": readouts.offset,
-        "decidable": flag(neurons.decidable),
-        "overlap": nothing if overlap is None else overlap,
+        "distributed": _flags(spread.distributed, n_pairs),
+        "superposed": _flags(None if classes is None else classes.superposed, n_pairs),
+        "dedicated": _flags(dedicated, n_pairs),
+        "conjunctive": _flags(spread.conjunctive, n_pairs),
     }
-    return pd.DataFrame(columns)[list(PAIR_COLUMNS)]
 
 
 RANKING = {"p_decision": True, "z": False, "d_prime": False, "a": True, "b": True}

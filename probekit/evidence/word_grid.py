@@ -132,7 +132,9 @@ def grid_test(
     """
     n = len(scores)
     if n < 2:
-        raise DegenerateError(f"word grid: got {n} words, wanted two or more to pair otherwise.")
+        raise DegenerateError(
+            f"word grid: got {n} words, wanted two or more, so that they can be paired differently."
+        )
     rows = np.arange(n)
     paired = rows if pairing is None else pairing
     of_words = scores[rows, paired]
@@ -195,7 +197,7 @@ class LinearPart:
         return cls(inputs, linalg.cho_factor(gram))
 
     def rest(self, outputs: Cells) -> Cells:
-        """What the prediction leaves of a site."""
+        """The part of a site that the prediction does not explain."""
         flat = self.inputs.reshape(-1, self.inputs.shape[2])
         cross = (flat.T @ outputs.reshape(-1, outputs.shape[2])).astype(np.float64)
         weights = linalg.cho_solve(self.factor, cross).astype(outputs.dtype)

@@ -64,7 +64,7 @@ class CausalCheck:
 
 @guarded
 @as_torch_starts()
-def causal(
+def causal(  # noqa: PLR0913
     run: Run | str | Path,
     model: Any,
     *,
@@ -201,7 +201,7 @@ def _scale(
     return neuron_scales(host, tokens, docs, rows)
 
 
-def _measured(
+def _measured(  # noqa: PLR0913
     host: Host,
     tokens: Tokens,
     docs: np.ndarray,

@@ -36,7 +36,7 @@ from probekit.text.tokens import SKIP_FIRST
 
 
 def permuted(study: Study, rng: np.random.Generator) -> Study:
-    """The study with B dealt anew within A and within not-A, for each pair by itself: every quadrant keeps its size.
+    """The study with B permuted within A and within not-A, for each pair by itself: every quadrant keeps its size.
 
     Each pair gets a concept of its own in B's place, so that all pairs go through the same code at once. Halves are kept
     apart. Documents are not: a concept that comes in clusters is spread out.
@@ -132,7 +132,7 @@ class NullTable:
 
 @guarded
 @as_torch_starts()
-def against_nulls(
+def against_nulls(  # noqa: PLR0913
     model: Any,
     corpus: Any = None,
     *,

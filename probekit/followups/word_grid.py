@@ -131,7 +131,7 @@ class _Tables:
 
 @guarded
 @as_torch_starts()
-def word_grid(
+def word_grid(  # noqa: PLR0913
     model: Any,
     words: Sequence[str] | None = None,
     *,

@@ -1,7 +1,7 @@
 """What a program may have switched in torch for all that comes after, put back to how torch starts while probekit computes.
 
 Under autocast products are taken in 16 bits, a default dtype decides what `torch.zeros` makes, a default device where: a
-measurement would come out otherwise, or end in an error about a matrix product, by what the program around it does. What
+measurement would come out differently, or end in an error about a matrix product, by what the program around it does. What
 the caller wants computed in 16 bits is said with `dtype=`.
 """
 

@@ -114,7 +114,7 @@ def _require_known(file: GgufFile) -> None:
     if left:
         raise ModelError(
             f"{file.path}: states {left[0]} for its tokenizer, which cannot be built from a GGUF file here; text would be "
-            "split otherwise. Use the model in Hugging Face format."
+            "split differently. Use the model in Hugging Face format."
         )
 
 
@@ -184,5 +184,5 @@ def _prove(file: GgufFile, tokenizer: Any, tokens: list[str]) -> None:
             raise ModelError(
                 f"{file.path}: the special token {tokens[i]!r} becomes {found}, the file says {i}; text that "
                 "holds it would be "
-                "read otherwise. Use the model in Hugging Face format."
+                "read differently. Use the model in Hugging Face format."
             )

@@ -340,7 +340,7 @@ def _proved(host: Host, taps: _Taps | None, grid: Grid, layers: Sequence[int]) -
 
 
 def _adds(row: Mapping[str, Tensor]) -> bool:
-    """Whether the block's output is its input plus attention plus MLP, so that the MLP's part can be told."""
+    """Whether the block's output is its input plus attention plus MLP, so that the MLP's part can be separated."""
     if not {"pre", "attn", "mlp", "post"} <= row.keys():
         return False
     rest = row["post"] - row["pre"] - row["attn"] - row["mlp"]

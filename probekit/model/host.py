@@ -211,7 +211,7 @@ def _load_object(given: Any, tokenizer: Any | None, device: torch.device | None)
     ).eval()
     if device is not None:
         model.to(device)
-    if not model.config.architectures:  # made from a configuration, it was never told what it is called
+    if not model.config.architectures:  # made from a configuration, it has no name for its architecture
         model.config.architectures = [type(model).__name__]
     return _of_plain(model, name, tokenizer, file)
 

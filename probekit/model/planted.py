@@ -63,7 +63,7 @@ class Planted:
 
 
 @guarded
-def plant(
+def plant(  # noqa: PLR0913
     circuit: Circuit | DeepCircuit,
     *,
     n_docs: int = 1_600,

@@ -121,38 +121,56 @@ def plant_bridge(
     }
     square = float((blocks[0] ** 2).sum())  # every token's
     position = float((head.positions[0] ** 2).sum())  # every position's
-    for i, layer in enumerate(layers):
-        block, silent = bridge.blocks[i], d_mlp - layer.n_neurons
-        read = np.pad(_reads(layers, i, layout, w_in), ((0, silent), (0, 0)))
-        written = np.pad(_at(layout, i, layer.w_out), ((0, 0), (0, silent)))
-        offset = np.zeros(d_model)
-        if layer.code_out is not None:
-            offset = _at(layout, i, (layer.code_out @ layer.readoff_bias)[:, None])[:, 0]
-        values |= {
-            getattr(block.mlp, "in").weight: gain * read,
-            getattr(block.mlp, "in").bias: gain * np.pad(layer.b_in, (0, silent)),
-            block.mlp.out.weight: written / gain, block.mlp.out.bias: offset,
-            block.attn.q.weight: 0.0, block.attn.q.bias: 0.0, block.attn.k.weight: 0.0, block.attn.k.bias: 0.0,
-            block.attn.v.weight: 0.0, block.attn.v.bias: 0.0, block.attn.o.weight: 0.0, block.attn.o.bias: 0.0,
-        }  # fmt: skip
-        if i == 0:  # its head brings the previous token
-            values |= {
-                block.attn.q.weight: head.query, block.attn.k.weight: head.key, block.attn.v.weight: head.value,
-                block.attn.o.weight: head.value_out,
-            }  # fmt: skip
+    for i in range(len(layers)):
+        values |= _mlp_values(bridge.blocks[i], layers, i, layout, w_in, gain)
+        values |= _attention_values(bridge.blocks[i], head if i == 0 else None)
         if layout.layer_norm:
-            epsilon = float(bridge.cfg.eps)
             after = square * (1 + layout.previous) + position
             before = square + position if i == 0 else after
-            values |= {
-                block.ln1.weight: np.sqrt(before / d_model + epsilon), block.ln1.bias: 0.0,
-                block.ln2.weight: np.sqrt(after / d_model + epsilon), block.ln2.bias: 0.0,
-            }  # fmt: skip
+            values |= _norm_values(bridge.blocks[i], before / d_model, after / d_model, float(bridge.cfg.eps))
     with torch.no_grad():
         for parameter, value in values.items():
             parameter.copy_(torch.as_tensor(np.asarray(value, np.float32)).expand(parameter.shape))
     bridge.eval()
     return bridge
+
+
+def _mlp_values(
+    block: Any, layers: Sequence[Circuit], i: int, layout: Layout, w_in: np.ndarray, gain: float
+) -> dict[Any, np.ndarray]:
+    """Values of an MLP layer's parameters, filled up with neurons that read nothing."""
+    layer = layers[i]
+    silent = max(one.n_neurons for one in layers) - layer.n_neurons
+    read = np.pad(_reads(layers, i, layout, w_in), ((0, silent), (0, 0)))
+    written = np.pad(_at(layout, i, layer.w_out), ((0, 0), (0, silent)))
+    offset = np.zeros(layout.d_model)
+    if layer.code_out is not None:
+        offset = _at(layout, i, (layer.code_out @ layer.readoff_bias)[:, None])[:, 0]
+    return {
+        getattr(block.mlp, "in").weight: gain * read,
+        getattr(block.mlp, "in").bias: gain * np.pad(layer.b_in, (0, silent)),
+        block.mlp.out.weight: written / gain, block.mlp.out.bias: offset,
+    }  # fmt: skip
+
+
+def _attention_values(block: Any, head: Any | None) -> dict[Any, np.ndarray | float]:
+    """Attention that does nothing, or a head that brings the previous token."""
+    parts = (block.attn.q, block.attn.k, block.attn.v, block.attn.o)
+    values: dict[Any, np.ndarray | float] = {}
+    for part in parts:
+        values |= {part.weight: 0.0, part.bias: 0.0}
+    if head is not None:
+        given = (head.query, head.key, head.value, head.value_out)
+        values |= {part.weight: value for part, value in zip(parts, given, strict=True)}
+    return values
+
+
+def _norm_values(block: Any, before: float, after: float, epsilon: float) -> dict[Any, np.ndarray | float]:
+    """Gains that undo what LayerNorm divides by: the root of the mean square before attention, and after it."""
+    return {
+        block.ln1.weight: np.sqrt(before + epsilon), block.ln1.bias: 0.0,
+        block.ln2.weight: np.sqrt(after + epsilon), block.ln2.bias: 0.0,
+    }  # fmt: skip
 
 
 def _reads(

@@ -6,7 +6,7 @@
   readability is untouched: x̃ is an orthogonal image of x.
 * Isotropic twin: Gaussian rows of the same norm, bias moved to the same firing rate. It flags any layer that merely avoids
   high-variance directions, so it is reported and decides nothing.
-* Channel-shuffle twin: what each concept's presence adds to the pre-activations (by least squares on all labels) is dealt to
+* Channel-shuffle twin: what each concept's presence adds to the pre-activations (by least squares on all labels) is moved to
   other neurons, concept by concept. Every concept is read as strongly as before, and by as many neurons; which concepts
   meet on a neuron is by chance. It asks for selectivity, and it does not keep the pre-activation covariance.
 * Untrained model: the whole model with its architecture's initial weights; its inputs are untrained as well.

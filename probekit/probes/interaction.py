@@ -33,7 +33,7 @@ OVERSAMPLING = 2
 
 
 def n_directions(n_inputs: int) -> int:
-    """Directions taken for inputs of a width: 8, fewer for narrow inputs."""
+    """Directions used with inputs of a width: 8, fewer for narrow inputs."""
     return int(np.clip(n_inputs // SHARE_OF_INPUT, 1, MOST_DIRECTIONS))
 
 

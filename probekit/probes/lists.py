@@ -52,7 +52,7 @@ class TokenLists:
         return ptr - ptr[0], self.tokens[ptr[0] : ptr[-1]]
 
     def by_fold(self, fold: Int[np.ndarray, " token"], n_folds: int) -> TokenLists:
-        """The same tokens dealt to folds; of lists that are in one."""
+        """Split single-fold token lists into folds."""
         order = np.argsort(fold, kind="stable")
         bounds = np.searchsorted(fold[order], np.arange(n_folds + 1))
         place = np.empty(len(order), np.int32)

@@ -1,6 +1,6 @@
 """Logistic refit of many k-sparse readouts, each on the few tokens that say something about it.
 
-Least squares finds the direction and weighs rare positives badly; a logistic fit on the same support mends that. Fitted
+Least squares finds the direction and weighs rare positives badly; a logistic fit on the same support corrects that. Fitted
 on all tokens its cost is many passes over n_tokens × k a target. Local case-control sampling (Fithian & Hastie, Annals
 of Statistics 42, 2014, §3) keeps a token with a probability that grows with the error |y − p̃| of a pilot, so that nearly
 all clear negatives are left out. Kept tokens are weighed by the inverse of that probability (Horvitz–Thompson): then
@@ -31,7 +31,7 @@ MAX_STEPS = 30
 TOLERANCE = 1e-4
 """Newton ends when no coefficient moves by more: quadratic convergence, so what is left is far below."""
 ROUGHLY = 0.05
-"""The same for the pilot: it only says which tokens to keep, and their weights make good what it is off by."""
+"""The same for the pilot: it only says which tokens to keep, and their weights make up for its error."""
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -56,7 +56,7 @@ def _solve(matrix, vector, n):  # pragma: no cover - compiled
 
 @numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 @no_type_check
-def _newton(x, y, weight, penalty, coefficients, n_rows, tolerance):  # pragma: no cover - compiled
+def _newton(x, y, weight, penalty, coefficients, n_rows, tolerance):  # pragma: no cover - compiled  # noqa: C901
     """Newton's method on Σ weight·log-loss + ½ Σ penalty·w²; x is [column row], `coefficients` start and end."""
     n = len(coefficients)
     hessian, step = np.empty((n, n)), np.empty(n)
@@ -108,34 +108,105 @@ def _newton(x, y, weight, penalty, coefficients, n_rows, tolerance):  # pragma: 
             break
 
 
+@numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@no_type_check
+def _usable(support, sd, ridge, used, penalty):  # pragma: no cover - compiled
+    """Neurons of a support that vary, into `used`, and the penalty of each beside the intercept's 0; returns how many."""
+    n_used = 0
+    for i in range(len(support)):
+        if support[i] >= 0 and sd[support[i]] > 0.0:
+            used[n_used] = support[i]
+            n_used += 1
+            penalty[n_used] = ridge / sd[support[i]] ** 2
+    return n_used
+
+
+@numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@no_type_check
+def _pilot_rows(positives, pool, truth, taken, weight):  # pragma: no cover - compiled
+    """Rows of the pilot: positives (thinned evenly) and the shared negatives, weighed back to their numbers.
+
+    Returns how many there are, and how many of them are positives.
+    """
+    n_tokens, n_positive, n_rows = len(truth), len(positives), 0
+    stride = -(-n_positive // PILOT)
+    for e in range(0, n_positive, stride):
+        taken[n_rows] = positives[e]
+        n_rows += 1
+    n_first = n_rows
+    for t in pool:
+        if not truth[t] and n_rows < n_tokens:
+            taken[n_rows] = t
+            n_rows += 1
+    for r in range(n_rows):
+        first = r < n_first
+        weight[r] = n_positive / n_first if first else (n_tokens - n_positive) / (n_rows - n_first)
+    return n_rows, n_first
+
+
+@numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@no_type_check
+def _scores(columns, mean, sd, used, beta, n_used):  # pragma: no cover - compiled
+    """The pilot's log-odds of every token, float32 [token]."""
+    n_tokens = columns.shape[1]
+    score = np.full(n_tokens, np.float32(beta[0]))
+    for i in range(n_used):
+        c, slope = used[i], np.float32(beta[i + 1] / sd[used[i]])
+        shift = np.float32(mean[c])
+        for t in range(n_tokens):
+            score[t] += slope * (columns[c, t] - shift)
+    return score
+
+
+@numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@no_type_check
+def _sampled_rows(
+    score, truth, uniform, threshold, oversample, floor, taken, weight
+):  # pragma: no cover - compiled
+    """Tokens kept with a probability that grows with the pilot's error, weighed by its inverse; returns how many."""
+    n_rows = 0
+    for t in range(len(score)):
+        if truth[t]:
+            wrong = 1.0 / (1.0 + np.exp(score[t]))
+            chance = min(1.0, max(floor, oversample * wrong))
+            if uniform[t] < chance:
+                taken[n_rows] = t
+                weight[n_rows] = 1.0 / chance
+                n_rows += 1
+        # for a negative, uniform < oversample·σ(score) is score > threshold: no exponential a token
+        elif score[t] > threshold[t] or uniform[t] < floor:
+            taken[n_rows] = t
+            wrong = 1.0 / (1.0 + np.exp(-score[t]))
+            weight[n_rows] = 1.0 / min(1.0, max(floor, oversample * wrong))
+            n_rows += 1
+    return n_rows
+
+
+@numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@no_type_check
+def _store(support, mean, sd, used, beta, coefficients):  # pragma: no cover - compiled
+    """Coefficients in the units of the neurons, at the places of the support; the intercept last."""
+    k, place = len(support), 0
+    coefficients[k] = beta[0]
+    for i in range(k):
+        if support[i] >= 0 and sd[support[i]] > 0.0:
+            w = beta[place + 1] / sd[used[place]]
+            coefficients[i] = w
+            coefficients[k] -= w * mean[used[place]]
+            place += 1
+
+
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 @no_type_check
-def _refit(
-    columns,
-    mean,
-    sd,
-    ptr,
-    tokens,
-    support,
-    pool,
-    uniform,
-    threshold,
-    ridge,
-    oversample,
-    floor,
-    coefficients,
-    n_kept,
-):  # pragma: no cover - compiled
+def _refit(  # noqa: PLR0913
+    columns, mean, sd, ptr, tokens, support, pool, uniform, threshold, ridge, oversample, floor, coefficients, n_kept
+):  # fmt: skip  # pragma: no cover - compiled
     n_tokens, k = columns.shape[1], support.shape[1]
     for p in numba.prange(len(support)):
         positives = tokens[ptr[p] : ptr[p + 1]]
-        n_positive, n_used = len(positives), 0
+        n_positive = len(positives)
         used, penalty = np.empty(k, np.int64), np.zeros(k + 1)
-        for i in range(k):
-            if support[p, i] >= 0 and sd[support[p, i]] > 0.0:
-                used[n_used] = support[p, i]
-                n_used += 1
-                penalty[n_used] = ridge / sd[support[p, i]] ** 2
+        n_used = _usable(support[p], sd, ridge, used, penalty)
         if n_positive == 0 or n_positive == n_tokens:
             continue
         truth = np.zeros(n_tokens, np.bool_)
@@ -144,67 +215,26 @@ def _refit(
         n = n_used + 1
         beta = np.zeros(n)
         beta[0] = np.log(n_positive / (n_tokens - n_positive))
-        everything = oversample == np.inf
-        taken = np.empty(n_tokens, np.int64)
-        weight = np.empty(n_tokens)
-        n_rows = 0
-        if not everything:
-            # the pilot: positives (thinned evenly) and the shared negatives, weighed back to their numbers
-            stride = -(-n_positive // PILOT)
-            for e in range(0, n_positive, stride):
-                taken[n_rows] = positives[e]
-                n_rows += 1
-            n_first = n_rows
-            for t in pool:
-                if not truth[t] and n_rows < n_tokens:
-                    taken[n_rows] = t
-                    n_rows += 1
-            for r in range(n_rows):
-                first = r < n_first
-                weight[r] = n_positive / n_first if first else (n_tokens - n_positive) / (n_rows - n_first)
-            if n_rows > n_first:
-                _fit_rows(columns, mean, sd, truth, taken, weight, used, penalty, beta, n_rows, n, ROUGHLY)
-            score = np.full(n_tokens, np.float32(beta[0]))
-            for i in range(n_used):
-                c, slope = used[i], np.float32(beta[i + 1] / sd[used[i]])
-                shift = np.float32(mean[c])
-                for t in range(n_tokens):
-                    score[t] += slope * (columns[c, t] - shift)
-            n_rows = 0
-            for t in range(n_tokens):
-                if truth[t]:
-                    wrong = 1.0 / (1.0 + np.exp(score[t]))
-                    chance = min(1.0, max(floor, oversample * wrong))
-                    if uniform[t] < chance:
-                        taken[n_rows] = t
-                        weight[n_rows] = 1.0 / chance
-                        n_rows += 1
-                # for a negative, uniform < oversample·σ(score) is score > threshold: no exponential a token
-                elif score[t] > threshold[t] or uniform[t] < floor:
-                    taken[n_rows] = t
-                    wrong = 1.0 / (1.0 + np.exp(-score[t]))
-                    weight[n_rows] = 1.0 / min(1.0, max(floor, oversample * wrong))
-                    n_rows += 1
-        else:
+        taken, weight = np.empty(n_tokens, np.int64), np.empty(n_tokens)
+        if oversample == np.inf:
             for t in range(n_tokens):
                 taken[t] = t
                 weight[t] = 1.0
             n_rows = n_tokens
+        else:
+            n_rows, n_first = _pilot_rows(positives, pool, truth, taken, weight)
+            if n_rows > n_first:
+                _fit_rows(columns, mean, sd, truth, taken, weight, used, penalty, beta, n_rows, n, ROUGHLY)
+            score = _scores(columns, mean, sd, used, beta, n_used)
+            n_rows = _sampled_rows(score, truth, uniform, threshold, oversample, floor, taken, weight)
         n_kept[p] = n_rows
         _fit_rows(columns, mean, sd, truth, taken, weight, used, penalty, beta, n_rows, n, TOLERANCE)
-        place = 0
-        coefficients[p, k] = beta[0]
-        for i in range(k):
-            if support[p, i] >= 0 and sd[support[p, i]] > 0.0:
-                w = beta[place + 1] / sd[used[place]]
-                coefficients[p, i] = w
-                coefficients[p, k] -= w * mean[used[place]]
-                place += 1
+        _store(support[p], mean, sd, used, beta, coefficients[p])
 
 
 @numba.njit(cache=True, error_model="numpy")
 @no_type_check
-def _fit_rows(
+def _fit_rows(  # noqa: PLR0913
     columns, mean, sd, truth, taken, weight, used, penalty, beta, n_rows, n, tolerance
 ):  # pragma: no cover - compiled
     x, y = np.empty((n, n_rows)), np.empty(n_rows)

@@ -269,7 +269,7 @@ def _holds(member, concept, token):  # pragma: no cover - compiled
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
 @no_type_check
-def _sample(
+def _sample(  # noqa: C901
     pairs, indptr, by_rank, member, order, limit, out_token, out_count
 ):  # pragma: no cover - compiled
     for p in numba.prange(len(pairs)):

@@ -41,7 +41,7 @@ CHUNK = 256
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
 @no_type_check
-def _support_moments(
+def _support_moments(  # noqa: C901, PLR0913
     rows, shift, start, low, high, token, weight, support, means, outer
 ):  # pragma: no cover - compiled
     k = support.shape[1]

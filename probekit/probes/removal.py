@@ -84,7 +84,7 @@ def _act(x, code):  # pragma: no cover - compiled
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 @no_type_check
-def _moved(rotated, start, low, high, first, token, directions, signs, moved):  # pragma: no cover - compiled
+def _moved(rotated, start, low, high, first, token, directions, signs, moved):  # pragma: no cover - compiled  # noqa: PLR0913
     n_scrambles, width = signs.shape
     n_directions = directions.shape[2]
     for p in numba.prange(len(directions)):
@@ -133,7 +133,7 @@ def _reads(weight, sign, support, directions, n_halves, reads):  # pragma: no co
 
 @numba.njit(**_FAST)
 @no_type_check
-def _gather(
+def _gather(  # noqa: PLR0913
     rows, pre, code, gated, tokens, start, column, n_held, middle, gate, linear, rest
 ):  # pragma: no cover - compiled
     """Pre-activations of some entries, and what of their neurons (less `middle`) the activation does not give."""
@@ -153,7 +153,7 @@ def _gather(
 
 @numba.njit(**_FAST)
 @no_type_check
-def _changed(code, gated, gate, linear, rest, change, j, n_scrambles, n, out):  # pragma: no cover - compiled
+def _changed(code, gated, gate, linear, rest, change, j, n_scrambles, n, out):  # pragma: no cover - compiled  # noqa: PLR0913
     """Neurons [entry, neuron] of n entries after the removal by scramble j."""
     k = gate.shape[1]
     for e in range(n):
@@ -168,7 +168,7 @@ def _changed(code, gated, gate, linear, rest, change, j, n_scrambles, n, out):  
 
 @numba.njit(parallel=True, **_FAST)
 @no_type_check
-def _removed_moments(
+def _removed_moments(  # noqa: PLR0913
     rows,
     pre,
     code,
@@ -234,7 +234,7 @@ def _removed_moments(
 
 @numba.njit(parallel=True, **_FAST)
 @no_type_check
-def _removed_values(
+def _removed_values(  # noqa: PLR0913
     rows, pre, code, gated, start, low, high, first, token, support, reads, moved, weights, offset, sums
 ):  # pragma: no cover - compiled
     n_scrambles, k = len(weights), support.shape[1]

@@ -34,10 +34,10 @@ LANES = 64
 """Neurons taken through one step together: their columns stay in the nearest cache."""
 
 
-# no "reassoc": with it the compiler orders sums otherwise when it compiles than in the code that it keeps
+# no "reassoc": with it the compiler orders sums differently when it compiles and in the code that it caches
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
 @no_type_check
-def _forward(
+def _forward(  # noqa: C901, PLR0915
     gram, concept_sums, pair_sums, pairs, coefficients, k, support, gain
 ):  # pragma: no cover - compiled
     # Every inner loop names few arrays and no running best: the compiler makes vector code of it only then.

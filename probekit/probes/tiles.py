@@ -22,7 +22,7 @@ def retile(
     """Cut a stream of equally long tensors into tiles of `n_tokens` rows (the last may be shorter).
 
     A tile lies in memory that the next one may overwrite: take from it what you need before you ask for more. So a
-    block smaller than a tile is let go as soon as its rows are copied; of a larger one the tiles are views.
+    block smaller than a tile is released as soon as its rows are copied; of a larger one the tiles are views.
 
     Yields:
         The index of the tile's first token, and one tensor [token, …] for each tensor of the blocks.

@@ -1,7 +1,7 @@
 """Starts the threads of the compiled kernels without touching the number that torch computes with.
 
 Both libraries share one OpenMP runtime. When numba starts its threads it sets that runtime's count to its own, so torch
-would go on with all cores, whatever its caller had asked for, and group the sums of its matrix products otherwise.
+would go on with all cores, whatever its caller had asked for, and group the sums of its matrix products differently.
 """
 
 from __future__ import annotations

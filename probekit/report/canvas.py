@@ -118,7 +118,7 @@ def to_svg(chart: Any, name: str, title: str, key: str, description: str, *, tit
         title: what it is called.
         key: how its signs are read.
         description: the same in words.
-        titled: whether title and key are drawn; they are told to screen readers in any case.
+        titled: whether title and key are drawn; screen readers get them in any case.
     """
     import altair as alt
     import vl_convert

@@ -21,7 +21,7 @@ class Described:
 
 
 def describe(name: str, meanings: Mapping[str, str]) -> Described:
-    """A concept with its meaning, where one is told that says more than its name."""
+    """A concept with its meaning, where one is known that says more than its name."""
     meaning = meanings.get(name, "")
     return Described(name, "" if meaning == name else words.visible(meaning))
 

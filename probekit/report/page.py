@@ -67,7 +67,7 @@ class Figure:
     """The numbers drawn."""
 
 
-def render_page(
+def render_page(  # noqa: PLR0913
     summary: Mapping[str, Any],
     layers: pd.DataFrame,
     pairs: Mapping[int, pd.DataFrame],

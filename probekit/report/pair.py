@@ -335,7 +335,7 @@ def pair_page(look: Look) -> str:
     """
     figure = pair_figure(look.a, look.b, look.layers, look.quadrants, look.twins, titled=False)
     layers = look.layers.to_dict("records")
-    told = _told(look.layers)
+    sentences = _sentences(look.layers)
     one = len(layers) == 1
     page = {
         "title": f"{look.a} ∧ {look.b}",
@@ -343,7 +343,7 @@ def pair_page(look: Look) -> str:
         "answer": (),
         "a": describe(look.a, look.meanings),
         "b": describe(look.b, look.meanings),
-        "told": told,
+        "sentences": sentences,
         "figure": figure,
         "key": KEY,
         "table": _without_layer(layer_table(look.layers)) if one else layer_table(look.layers),
@@ -362,12 +362,12 @@ def pair_page(look: Look) -> str:
     return environment().get_template("pair.html").render(page)
 
 
-def _told(layers: pd.DataFrame) -> list[str]:
+def _sentences(layers: pd.DataFrame) -> list[str]:
     """The layer in which the pair stands out most in a sentence, the others by what they show."""
     order = ranked(layers).to_dict("records")
     best, others = order[0], sorted(order[1:], key=lambda row: row["layer"])
     low, high = (best["twin_low"], best["twin_high"]) if best["n_twins"] else (None, None)
-    told = [sentence(best, n_twins=int(best["n_twins"]), low=low, high=high)]
+    sentences = [sentence(best, n_twins=int(best["n_twins"]), low=low, high=high)]
     if others:
         by_verdict: dict[str, list[str]] = {}
         for row in others:
@@ -376,8 +376,8 @@ def _told(layers: pd.DataFrame) -> list[str]:
             f"{name} in {'layer' if len(held) == 1 else 'layers'} {words.listed(held)}"
             for name, held in by_verdict.items()
         ]
-        told.append(f"Elsewhere: {'; '.join(parts)}.")
-    return told
+        sentences.append(f"Elsewhere: {'; '.join(parts)}.")
+    return sentences
 
 
 def _without_layer(table: Table) -> Table:

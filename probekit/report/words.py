@@ -164,11 +164,13 @@ def sampled(summary: Mapping[str, Any]) -> str:
 
 
 def spread(values: Iterable[float | int]) -> str:
+    """One number, or the smallest and largest of several."""
     seen = sorted(set(values))
     return count(seen[0]) if len(seen) == 1 else f"{count(seen[0])} to {count(seen[-1])}"
 
 
 def missing(value: Number) -> bool:
+    """Whether there is no finite number."""
     return value is None or not math.isfinite(float(value))
 
 

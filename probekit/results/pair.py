@@ -65,7 +65,7 @@ class PairLook:
         """Write the picture (.svg) or the page (.html).
 
         Raises:
-            InputError: the name ends otherwise.
+            InputError: the name ends differently.
         """
         path = Path(path)
         if path.suffix not in (".svg", ".html"):

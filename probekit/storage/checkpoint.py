@@ -1,8 +1,8 @@
 """Passes that can be killed: what a group of layers has finished, and its running sums every now and then.
 
 Each pass leaves one part a layer; a later pass reads them by the identity of the stage. While a pass streams, its sums
-are kept between two tiles as often as keeping costs at most SHARE of the time. A pass that is taken up again restores
-the sums bit for bit and goes on with the next token, so its end is the end it would have had.
+are saved between two tiles, as often as saving costs at most SHARE of the time. A resumed pass restores the sums bit for
+bit and continues with the next token, so it ends as it would have ended.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from probekit.storage.named_arrays import Arrays, below, prefixes, under
 from probekit.storage.shards import STAGES, Stage, digest_of_inputs
 
 SHARE = 0.02
-"""Most of a pass's time that keeping its sums may take. (Infinity keeps them after every tile.)"""
+"""Most of a pass's time that saving its sums may take. (Infinity saves them after every tile.)"""
 BYTES_A_SECOND = 1.5e8
-"""Speed of a first keeping, digests included, before one was measured."""
+"""Assumed speed of the first checkpoint, digests included, before one was measured."""
 PART_BYTES = 64 * 2**20
 """Arrays are gathered into parts of at least this many bytes: then flushing them to the device costs nothing."""
 _AT = ".at-"
@@ -70,7 +70,7 @@ class Keeper:
 
 
 class Pass:
-    """One pass of a group: what each layer leaves at its end, and the running sums on the way there."""
+    """One pass of a group: the results of each finished layer, and the running sums until then."""
 
     def __init__(self, root: Path | None, name: str, inputs: str) -> None:
         self._root, self._name, self._inputs = root, name, inputs
@@ -79,7 +79,7 @@ class Pass:
         self._speed = BYTES_A_SECOND
 
     def left(self, layer: int) -> Arrays | None:
-        """What a layer left when the pass ended for it; None if it has not.
+        """The results of a layer; None if the pass has not ended for it.
 
         Raises:
             CorruptError: what lies there is not what was written.
@@ -88,13 +88,13 @@ class Pass:
         return self._left.get(layer) if self._left is not None and self._left.has(layer) else None
 
     def leave(self, layer: int, arrays: Mapping[str, np.ndarray], n_tokens: int) -> None:
-        """Keep what a layer leaves."""
+        """Save the results of a layer."""
         if self._left is not None:
             store.require_room(self._left.folder, _n_bytes(arrays), f"stage {self._name}")
             self._left.put(layer, arrays, n_tokens=n_tokens)
 
     def close(self) -> str:
-        """End the pass for the whole group; returns the stage's identity, and lets the running sums go."""
+        """End the pass for the whole group; returns the stage's identity, and removes the running sums."""
         if self._left is None:
             return ""
         identity = self._left.committed() or self._left.commit()
@@ -130,7 +130,7 @@ class Pass:
             return
         n_bytes = sum(one.n_bytes() for one in sums.values())
         now = time.monotonic()
-        # a keeping that does not fit is left out: the run can do without, and says so when its results do not fit
+        # a checkpoint that does not fit is skipped: the run can do without, and says so when its results do not fit
         fits = store.free_bytes(self._root) > store.ROOM * n_bytes
         if (now - self._since) * SHARE < n_bytes / self._speed or not fits:
             return

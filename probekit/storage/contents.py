@@ -21,11 +21,11 @@ from probekit.storage import store
 from probekit.storage.cache import cache_folder
 
 HASHING = "hashing files"
-"""What is told to be running; the one step that is counted in bytes."""
+"""Name of the step in progress reports; the only one that is counted in bytes."""
 REMEMBERED_FROM = 2**28
 """Bytes from which a digest is kept: smaller files are read faster than it is worth trusting a time."""
 TOLD_FROM = 2**28
-"""Bytes to read from which progress is told."""
+"""Bytes to read from which progress is reported."""
 SETTLED_NS = 2_000_000_000
 """A file younger than this may change again within the resolution of its times, so its digest is not kept."""
 _SCHEMA = "probekit.digest/1"

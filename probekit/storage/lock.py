@@ -1,7 +1,7 @@
 """One writer a run directory: a lock of the operating system, which falls when its holder dies.
 
 The file LOCK says who holds it, for the message; what counts is the kernel's lock on it. A killed holder therefore
-needs no clean-up, and a live one is never taken for dead.
+needs no clean-up, and a live one is never mistaken for a dead one.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _acquire(path: Path) -> int:
                 f"{path}: this file system offers no locks ({error.strerror}), so two runs could mix here. "
                 "Choose an --out on a local disk."
             ) from error
-        os.close(descriptor)  # the holder let go and removed the name between our two calls: once more
+        os.close(descriptor)  # the holder released it and removed the name between our two calls: once more
 
 
 def _is(descriptor: int, path: Path) -> bool:

@@ -177,7 +177,7 @@ def require_same(folder: Path, record: dict[str, Any]) -> None:
 
 
 def require_same_environment(folder: Path, environment: dict[str, Any]) -> None:
-    """Refuse to continue a run where its numbers would come out otherwise.
+    """Refuse to continue a run where its numbers would come out differently.
 
     Raises:
         StaleError: versions or device differ from those it was begun with.

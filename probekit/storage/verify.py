@@ -86,7 +86,7 @@ class _Checks:
         self.damage: list[str] = []
 
     def run(self, looks: Iterable[Callable[[], int]]) -> None:
-        """Look at several files side by side (digesting lets other threads go on), and tell of them in their order."""
+        """Look at several files side by side (digesting lets other threads run), and report them in their order."""
         with ThreadPoolExecutor(N_THREADS) as pool:
             for n_bytes, damage in pool.map(_looked, looks):
                 self.n_files += 1

@@ -39,7 +39,7 @@ class Scene:
     """fp32 [token input]."""
 
 
-def make_scene(
+def make_scene(  # noqa: PLR0913
     seed: int,
     *,
     n_tokens: int,
@@ -198,7 +198,7 @@ class Plant:
     """The construction itself."""
 
 
-def make_plant(
+def make_plant(  # noqa: PLR0913
     seed: int,
     *,
     n_pairs: int,

@@ -227,7 +227,7 @@ class Corpus:
         return self._read(self.source)
 
     def _read(self, source: TextSource) -> Iterator[str]:
-        """The texts of somebody's function, with what can go wrong in it told as an InputError."""
+        """The texts of somebody's function, with what can go wrong in it raised as an InputError."""
         try:
             given: Iterable[Any] = source()
             for index, text in enumerate(given):

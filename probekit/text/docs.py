@@ -2,7 +2,7 @@
 
 Nothing of it is copied into the repository; what is read depends on the installed versions, which is why
 every run records a fingerprint of the tokens it saw. Modules are put in the order of a hash of (package,
-path) and dealt to `train` (nine tenths) or `heldout` (one tenth) by the same hash before any file is
+path) and split into `train` (nine tenths) and `heldout` (one tenth) by the same hash before any file is
 parsed, so that a model trained on one never saw a module of the other, and a docstring that stands in both
 counts where it comes first.
 """

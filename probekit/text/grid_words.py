@@ -96,7 +96,7 @@ def choose_grid(
     Args:
         text: where words, frequencies and contexts come from.
         tokenizer: a `transformers` tokenizer.
-        words: words to use instead of those of the text, dealt to the sets in an order drawn by the seed; None for the rule.
+        words: words to use instead of those of the text, assigned to the sets in a random order (`seed`); None for the rule.
         contexts: how many to take from the text, or the contexts themselves.
         n_words: size of each set and arm, at most.
         seed: of the order in which candidates are tried.

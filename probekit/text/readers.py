@@ -198,7 +198,7 @@ def table(path: Path, column: str | None) -> TableSource:
 def _separated_rows(path: Path, separator: str) -> Iterator[dict[str, Any]]:
     """Rows of a table of separated values, each value the text that stands there; an empty one is None.
 
-    What a value is taken for must not hang on the other rows: 7, 7.0 and 007 stay what they are, and so does NA.
+    How a value is read must not depend on the other rows: 7, 7.0 and 007 stay what they are, and so does NA.
     """
     import pandas as pd
 
@@ -545,7 +545,7 @@ def _column_source(
 
 
 def _guarded(where: str, rows: Rows) -> Iterator[dict[str, Any]]:
-    """The rows, with what can go wrong while reading them told as an InputError."""
+    """The rows, with whatever goes wrong while reading them raised as an InputError."""
     import pyarrow as pa
     from datasets.exceptions import DatasetsError
 

@@ -119,7 +119,7 @@ class Gap:
         )
 
     def frame(self) -> pd.DataFrame:
-        """The levels as a table, one row a level; `features` is infinite where only `log10` can be told."""
+        """The levels as a table, one row a level; `features` is infinite where only `log10` is finite."""
         import pandas as pd
 
         names = ("key", "group", "label", "features", "log10", "kind", "readout", "vacuous", "low", "high",
@@ -128,7 +128,7 @@ class Gap:
 
 
 @guarded
-def gap(
+def gap(  # noqa: PLR0913
     n_neurons: Number,
     d_model: Number,
     *,

@@ -2,8 +2,8 @@
 
 A layer of P weights of which z are not 0, each of b bits, is one of at most C(P, z)·2^(zb), so it takes log2 C(P, z) + zb
 bits to describe. Let m′ of M pairs have been planted, drawn at random, and let a fixed rule on the compressed layer call f
-pairs found, h of them planted. Only C(f, h)·C(M − f, m′ − h) planted sets agree with that, so the layer has told
-log2 C(M, m′) less the logarithm of their number; by counting, it tells k bits more than it takes to describe with
+pairs found, h of them planted. Only C(f, h)·C(M − f, m′ − h) planted sets agree with that, so the layer has given
+log2 C(M, m′) less the logarithm of their number; by counting, it gives k bits more than it takes to describe with
 probability at most 2^−k over the planted sets (the bound of Adler & Shavit, arXiv 2409.15318, in this finite form).
 """
 

@@ -148,7 +148,7 @@ def tokenizer_keys(n_tokens: int = N_VOCAB) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write(
+def write(  # noqa: PLR0913
     path: Path, name: str, model: Any, *, keys: dict[str, Any] | None = None, without: tuple[str, ...] = (),
     tokenizer: dict[str, Any] | None = None, kinds: dict[str, str] | None = None,
     more: dict[str, np.ndarray] | None = None, leave_out: tuple[str, ...] = (), general: dict[str, Any] | None = None,

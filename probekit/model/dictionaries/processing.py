@@ -40,7 +40,7 @@ _KNOWN = {*_NO_ACTIVATION, *_OTHER_WEIGHTS, *_LOADING.split(), "center_writing_w
 
 @dataclass(frozen=True)
 class Processing:
-    """What is to be done to an activation, and what the user should be told."""
+    """What is to be done to an activation, and what the user should know."""
 
     centred: bool
     """Whether each vector's mean is taken off."""

@@ -134,48 +134,57 @@ def _walk(pickled: bytes) -> dict[Any, Any]:
     """What the instructions of a state dict's pickle put together, with arrays still unread."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
-    for opcode, given_argument, _ in pickletools.genops(pickled):
-        argument: Any = given_argument
-        name = opcode.name
-        if name == "STOP":
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name == "STOP":
             if len(stack) != 1 or not isinstance(stack[0], dict):
                 raise ValueError("its pickle is no dictionary of arrays")
             return stack[0]
-        if name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in ("BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE"):
-            stack.append(argument)
-        elif name in ("BINPUT", "LONG_BINPUT"):
-            memo[argument] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[argument])
-        elif name == "EMPTY_DICT":
-            stack.append({})
-        elif name == "MARK":
-            stack.append(_Mark())
-        elif name == "GLOBAL":
-            if argument not in _KNOWN:
-                raise ValueError(f"its pickle names {argument.replace(' ', '.')}, which no array needs")
-            stack.append(_Name(argument))
-        elif name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
-            stack.append(tuple(_upto_mark(stack) if name == "TUPLE" else _last(stack, int(name[-1]))))
-        elif name == "BINPERSID":
-            stack.append(_storage(stack.pop()))
-        elif name == "REDUCE":
-            arguments = stack.pop()
-            stack.append(_made(stack.pop(), arguments))
-        elif name in ("SETITEM", "SETITEMS"):
-            given = _last(stack, 2) if name == "SETITEM" else _upto_mark(stack)
-            if not isinstance(stack[-1], dict) or len(given) % 2:
-                raise ValueError("its pickle sets items of what is no dictionary")
-            stack[-1].update(zip(given[::2], given[1::2], strict=True))
-        elif name == "BUILD":  # a module's versions, kept beside the arrays
-            stack.pop()
-            if not isinstance(stack[-1], dict):
-                raise ValueError("its pickle sets the state of what is no dictionary")
-        elif name != "PROTO":
-            raise ValueError(f"its pickle has the instruction {name}, which no array needs")
+        _step(opcode.name, argument, stack, memo)
     raise ValueError("its pickle does not end")
+
+
+def _step(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> None:
+    """One instruction that puts something on the stack; all others change what lies there."""
+    if name in _CONSTANTS:
+        stack.append(_CONSTANTS[name])
+    elif name in ("BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE"):
+        stack.append(argument)
+    elif name in ("BINPUT", "LONG_BINPUT"):
+        memo[argument] = stack[-1]
+    elif name in ("BINGET", "LONG_BINGET"):
+        stack.append(memo[argument])
+    elif name == "EMPTY_DICT":
+        stack.append({})
+    elif name == "MARK":
+        stack.append(_Mark())
+    elif name == "GLOBAL":
+        if argument not in _KNOWN:
+            raise ValueError(f"its pickle names {argument.replace(' ', '.')}, which no array needs")
+        stack.append(_Name(argument))
+    elif name != "PROTO":
+        _combine(name, stack)
+
+
+def _combine(name: str, stack: list[Any]) -> None:
+    """One instruction that makes something of what lies on the stack."""
+    if name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
+        stack.append(tuple(_upto_mark(stack) if name == "TUPLE" else _last(stack, int(name[-1]))))
+    elif name == "BINPERSID":
+        stack.append(_storage(stack.pop()))
+    elif name == "REDUCE":
+        arguments = stack.pop()
+        stack.append(_made(stack.pop(), arguments))
+    elif name in ("SETITEM", "SETITEMS"):
+        given = _last(stack, 2) if name == "SETITEM" else _upto_mark(stack)
+        if not isinstance(stack[-1], dict) or len(given) % 2:
+            raise ValueError("its pickle sets items of what is no dictionary")
+        stack[-1].update(zip(given[::2], given[1::2], strict=True))
+    elif name == "BUILD":  # a module's versions, kept beside the arrays
+        stack.pop()
+        if not isinstance(stack[-1], dict):
+            raise ValueError("its pickle sets the state of what is no dictionary")
+    else:
+        raise ValueError(f"its pickle has the instruction {name}, which no array needs")
 
 
 _CONSTANTS: dict[str, Any] = {"EMPTY_TUPLE": (), "NONE": None, "NEWTRUE": True, "NEWFALSE": False}

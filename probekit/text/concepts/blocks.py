@@ -45,7 +45,7 @@ class Block(Protocol):
     """Some concepts that are labelled together.
 
     A block whose data decides every label may also have a property `fingerprint`, a digest of that data, in the class that
-    defines `label`. The others are told by the labels they give (`settled`).
+    defines `label`. The others are known by the labels they give (`settled`).
     """
 
     @property

@@ -106,7 +106,7 @@ def _description(tokenizer: Any) -> dict[str, Any]:
 
 
 def _family(description: dict[str, Any], tokens: list[str | None]) -> Family:
-    """Told by the decoder and pre-tokenizer when there are any, else by the marks in the vocabulary."""
+    """Decided by the decoder and pre-tokenizer when there are any, else by the marks in the vocabulary."""
     types = _types([description.get("pre_tokenizer"), description.get("decoder")])
     if "ByteLevel" in types:
         return "byte-level"

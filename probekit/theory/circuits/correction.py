@@ -63,7 +63,7 @@ def correction(
     )
 
 
-def cleaned(
+def cleaned(  # noqa: PLR0913
     name: str,
     rng: np.random.Generator,
     encode: Float[np.ndarray, "input concept"],

@@ -31,7 +31,7 @@ Reads = Bool[np.ndarray, "output neuron"]
 
 
 @guarded
-def two_and(
+def two_and(  # noqa: PLR0913
     *,
     pairs: PairsLike,
     n_concepts: Number,

@@ -196,7 +196,7 @@ def gaussian_uand(
     )  # fmt: skip
 
 
-def _circuit(
+def _circuit(  # noqa: PLR0913
     name: str,
     rng: np.random.Generator,
     encode: Float[np.ndarray, "input concept"],
