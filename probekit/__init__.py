@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from probekit.text.corpus import Corpus as Corpus
     from probekit.theory import bounds as bounds
     from probekit.theory import circuits as circuits
+    from probekit.theory.channels.decode import channels as channels
 
 __version__ = VERSION
 
@@ -53,6 +54,7 @@ _HOME = {
     "analyze": "probekit.analysis.api",
     "analyze_arrays": "probekit.analysis.api",
     "causal": "probekit.followups.causal",
+    "channels": "probekit.theory.channels.decode",
     "latents": "probekit.model.latents",
     "list_concepts": "probekit.followups.concepts",
     "compare": "probekit.followups.compare",

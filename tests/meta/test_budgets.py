@@ -26,10 +26,12 @@ PUBLIC = {
     "model/planted.py": {"plant"},
     "cli/analysis.py": {"analyze"},
     "cli/capacity.py": {"capacity"},
+    "cli/channels.py": {"channels"},
     "cli/circuits.py": {"measure"},
     "cli/grid.py": {"grid"},
     "cli/look.py": {"concepts"},
     "theory/circuits/two_and.py": {"two_and"},
+    "theory/channels/decode.py": {"channels"},
     "theory/gap.py": {"gap"},
 }
 """Entry points whose parameters are what a user may say."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -29,7 +30,7 @@ CLOSED = (
 )
 
 
-def fifty_digits(n: int, d: int, s: int, epsilon: str, failure: str) -> dict[str, mpmath.mpf]:
+def fifty_digits(n: int, d: int, s: int, epsilon: str, failure: str) -> dict[str, Any]:
     """log10 of every level with a closed form, written out from the theorems."""
     mp = mpmath.mpf
     eps, eta = mp(epsilon), mp(failure)

@@ -1,0 +1,556 @@
+"""The channel decoder put to the test: planted circuits, random layers and twins, trained nets, real layers.
+
+    python analyses/channels.py            # about seven minutes of one core; writes results/channels.md and .json
+    python analyses/channels.py --quick    # fewer draws, prints only
+
+Precision and recall of planted Adler–Shavit circuits beside what the counting says is readable; false discovery rate on
+layers that compute no pair; DNF formulas learned by gradient descent; nano and, where its file is installed, SmolLM2's
+layer 0. Everything is drawn from the seeds named in the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measured import mean_and_error, table
+from scipy.stats import false_discovery_control
+
+from probekit.evidence.channels import agreement, measured_pairs
+from probekit.storage.store import write_text
+from probekit.theory.channels import Channels, channels
+from probekit.theory.channels.overlap import log_load_ratio, overlap_tail
+from probekit.theory.circuits import Circuit, gaussian_uand, sparse_uand, two_and
+
+RESULTS = Path(__file__).parent / "results"
+Q = 0.05
+DENSE = (0.05, 0.3)
+"""Levels for codes on many neurons, which training without superposed inputs makes."""
+Layer = tuple[dict[str, Any], np.ndarray]
+"""Weights and directions."""
+
+
+# -------------------------------------------------------------------------------- planted circuits
+
+PLANTED = (
+    ("basis", 64, 64, 64, None), ("basis", 128, 64, 32, None), ("basis", 128, 128, 128, None),
+    ("basis", 192, 128, 128, None), ("basis", 256, 128, 128, None), ("basis", 256, 256, 256, None),
+    ("basis", 512, 256, 512, None), ("superposed", 128, 128, 64, 128), ("superposed", 256, 128, 64, 256),
+    ("superposed", 256, 256, 256, 256), ("superposed", 512, 128, 128, 512), ("superposed", 512, 256, 256, 512),
+)  # fmt: skip
+"""Inputs, n, m, m′, d."""
+
+
+def clauses_of(found: Channels, gate: str) -> set[tuple[int, int]]:
+    """Pairs that some set joins by a gate."""
+    return {(min(one["a"], one["b"]), max(one["a"], one["b"])) for one in found.sets if one["gate"] == gate}
+
+
+def readable(circuit: Circuit) -> float:
+    """Recall that the wiring itself allows: the exact test on which neurons read which concepts, no code in between.
+
+    Concepts in two pairs take twice the neurons, so that theirs are harder to tell from chance.
+    """
+    assert circuit.route is not None
+    wired = circuit.route > 0
+    pairs = np.column_stack(np.triu_indices(circuit.n_concepts, k=1))
+    odds = log_load_ratio(wired, wired)
+    p, _, _ = overlap_tail(wired, wired, pairs, lambda rows: np.full(len(rows), odds))
+    # three levels tried, and two more kinds of meeting for each pair in which nothing is planted
+    everything = np.concatenate([np.minimum(1.0, 3 * p), np.ones(2 * len(p))])
+    found = false_discovery_control(everything, method="bh")[: len(p)] <= Q
+    true = {tuple(pair) for pair in np.sort(circuit.pairs, axis=1).tolist()}
+    return len(true & {tuple(pair) for pair in pairs[found].tolist()}) / len(true)
+
+
+def planted(n_seeds: int) -> Iterator[dict[str, Any]]:
+    """Recall and precision of the AND clauses of low-influence 2-AND circuits."""
+    for inputs, n, m, pairs, d in PLANTED:
+        recalls, precisions, alone, others, runs, allowed = [], [], [], [], [], []
+        for seed in range(n_seeds):
+            circuit = two_and(
+                pairs=pairs,
+                n_concepts=m,
+                n_neurons=n,
+                d_model=d,
+                influence=max(2, -(-2 * pairs // m)),
+                seed=seed,
+            )
+            found = channels(circuit, circuit.encode, q=Q, twins=60 if m <= 256 else 20, seed=seed)
+            true = {tuple(pair) for pair in np.sort(circuit.pairs, axis=1).tolist()}
+            got = clauses_of(found, "and")
+            recalls.append(len(true & got) / len(true))
+            precisions.append(len(true & got) / len(got) if got else float("nan"))
+            alone.append(_exact_alone(found, true))
+            allowed.append(readable(circuit))
+            others.append(len(found.sets) - len(got))
+            runs.append(_agrees(found, seed))
+        yield {
+            "inputs": inputs, "n": n, "m": m, "pairs": pairs, "d": d, "readable": mean_and_error(allowed),
+            "recall": mean_and_error(recalls), "precision": mean_and_error([one for one in precisions if one == one]),
+            "recall_exact_alone": mean_and_error([one[0] for one in alone]),
+            "precision_exact_alone": mean_and_error([one[1] for one in alone if one[1] == one[1]]),
+            "other_sets": float(np.mean(others)), "wrong_by_layer": float(np.nanmean(runs)),
+        }  # fmt: skip
+
+
+def _exact_alone(found: Channels, true: set[tuple[int, int]]) -> tuple[float, float]:
+    """Recall and precision of the pairs that meet on positive weights by the exact p-values, without twins of the codes."""
+    adjusted = false_discovery_control(found.p_exact, method="bh")
+    rows = [i for i, kind in enumerate(found.kind) if kind == "++" and adjusted[i] <= Q]
+    got = {(int(found.pairs[i, 0]), int(found.pairs[i, 1])) for i in rows}
+    return len(true & got) / len(true), len(true & got) / len(got) if got else float("nan")
+
+
+def _agrees(found: Channels, seed: int) -> float:
+    """Share of wrong answers of the layer against its own program, the mean over clauses of the worse side."""
+    program = found.program
+    if not len(program):
+        return float("nan")
+    rng = np.random.default_rng(seed)
+    n_concepts = len(found.names)
+    on = rng.random((2_000, n_concepts)).argsort(axis=1) < 3
+    # a third of the inputs hold some clause: three random concepts hardly ever do
+    for row in range(0, len(on), 3):
+        clause = program.clauses[int(rng.integers(len(program)))]
+        on[row] = False
+        on[row, [clause.a, int(rng.integers(n_concepts))]] = True
+        on[row, clause.b] = clause.gate != "a andnot b"
+    told = program.against(on)
+    return float(told[["wrong_true", "wrong_false"]].max(axis=1).mean())
+
+
+def universal(n_seeds: int) -> Iterator[dict[str, Any]]:
+    """Circuits that compute every pair alike, or all pairs of their concepts: nothing sets one pair apart."""
+    builders: dict[str, Callable[[int], Circuit]] = {
+        "sparse U-AND": lambda seed: sparse_uand(n_concepts=64, n_neurons=512, n_active=3, seed=seed),
+        "Gaussian layer": lambda seed: gaussian_uand(
+            n_concepts=64, n_neurons=512, n_active=3, d_model=64, seed=seed
+        ),
+        "2-AND high influence": lambda seed: two_and(
+            pairs=64 * 63 // 2, n_concepts=64, n_neurons=512, influence=63, case="high", seed=seed
+        ),
+    }
+    for name, build in builders.items():
+        n_found = []
+        for seed in range(n_seeds):
+            circuit = build(seed)
+            found = channels(circuit, circuit.encode, q=Q, seed=seed)
+            n_found.append(len(found.sets))
+        yield {"circuit": name, "pairs": 2016, "sets": mean_and_error(n_found)}
+
+
+# -------------------------------------------------------------------------------- layers without any pair
+
+
+def _sign_codes(rng: np.random.Generator, d: int, m: int) -> np.ndarray:
+    return rng.choice((-1.0, 1.0), size=(d, m)) / np.sqrt(d)
+
+
+def _related_codes(rng: np.random.Generator, d: int, m: int) -> np.ndarray:
+    """Codes whose spectrum falls by a factor of 100, with clusters of like concepts, as embeddings have."""
+    scale = np.linspace(1, 0.1, d)[:, None]
+    centres = rng.standard_normal((d, 8))[:, rng.integers(0, 8, m)]
+    return scale * (rng.standard_normal((d, m)) + 0.7 * centres) / np.sqrt(d)
+
+
+def gaussian(rng: np.random.Generator) -> Layer:
+    """Gaussian rows, random sign codes."""
+    return {"w_in": rng.standard_normal((96, 48))}, _sign_codes(rng, 48, 32)
+
+
+def related(rng: np.random.Generator) -> Layer:
+    """Gaussian rows, codes that overlap."""
+    return {"w_in": rng.standard_normal((96, 48))}, _related_codes(rng, 48, 32)
+
+
+def heavy(rng: np.random.Generator) -> Layer:
+    """Rows of very unequal length and heavy-tailed entries (Student, 3 degrees of freedom)."""
+    rows = rng.standard_t(3, (96, 48)) * np.exp(rng.standard_normal((96, 1)))
+    return {"w_in": rows}, _sign_codes(rng, 48, 32)
+
+
+def alike(rng: np.random.Generator) -> Layer:
+    """Every row four times, slightly changed: 24 neurons that count as 96."""
+    rows = np.repeat(rng.standard_normal((24, 48)), 4, axis=0)
+    return {"w_in": rows + 0.1 * rng.standard_normal(rows.shape)}, _related_codes(rng, 48, 32)
+
+
+def readers(rng: np.random.Generator) -> Layer:
+    """Every neuron reads one concept, and well; no pair meets by design."""
+    codes = _sign_codes(rng, 48, 32)
+    return {"w_in": codes[:, rng.integers(0, 32, 96)].T + 0.05 * rng.standard_normal((96, 48))}, codes
+
+
+def gated(rng: np.random.Generator) -> Layer:
+    """A random gated layer."""
+    halves = {name: rng.standard_normal((96, 48)) for name in ("w_in", "w_gate")}
+    return {**halves, "activation": "silu"}, _related_codes(rng, 48, 32)
+
+
+def twin_of_planted(rng: np.random.Generator) -> Layer:
+    """A PC-sign twin of a planted circuit: signs along the principal axes of its codes, which computes none of its pairs."""
+    circuit = two_and(pairs=32, n_concepts=32, n_neurons=192, d_model=48, seed=int(rng.integers(1 << 30)))
+    _, axes = np.linalg.eigh(circuit.encode @ circuit.encode.T)
+    signs = rng.choice((-1.0, 1.0), size=48)
+    return {"w_in": circuit.w_in @ (axes * signs) @ axes.T, "b_in": circuit.b_in}, circuit.encode
+
+
+NULLS = (gaussian, related, heavy, alike, readers, gated, twin_of_planted)
+
+
+def nulls(
+    n_draws: int,
+    builders: tuple[Callable[[np.random.Generator], Layer], ...] = NULLS,
+    levels: tuple[float, ...] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Share of layers on which anything is found: with no true pair that is the false discovery rate."""
+    for build in builders:
+        hits, sets, exact = [], [], []
+        for draw in range(n_draws):
+            weights, codes = build(np.random.default_rng([draw, 7]))
+            found = channels(weights, codes, q=Q, levels=levels, seed=draw)
+            hits.append(float(len(found.sets) > 0))
+            sets.append(len(found.sets))
+            exact.append(
+                float((np.sort(found.p_exact) <= Q * np.arange(1, len(found.p) + 1) / len(found.p)).any())
+            )
+        rate, error = float(np.mean(hits)), math.sqrt(Q * (1 - Q) / n_draws)
+        yield {
+            "layer": build.__name__, "levels": "default" if levels is None else "dense",
+            "what": (build.__doc__ or "").rstrip("."), "draws": n_draws, "fdr": rate,
+            "allowed": Q + 3 * error, "holds": rate <= Q + 3 * error, "mean_sets": float(np.mean(sets)),
+            "fdr_exact_alone": float(np.mean(exact)),
+        }  # fmt: skip
+
+
+# -------------------------------------------------------------------------------- learned formulas
+
+
+def train_dnf(
+    n_concepts: int, n_neurons: int, n_terms: int, seed: int
+) -> tuple[dict[str, Any], set[tuple[int, int]], float]:
+    """A one-hidden-layer ReLU net trained on a random DNF of two-literal terms; weights, terms, accuracy held out.
+
+    Inputs have four concepts on, half of them hold a term.
+    """
+    rng = np.random.default_rng([seed, 11])
+    order = rng.permutation(n_concepts)[: 2 * n_terms].reshape(n_terms, 2)
+    terms = {(int(min(pair)), int(max(pair))) for pair in order}
+    pairs = np.array(sorted(terms))
+
+    def batch(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        on = rng.random((size, n_concepts)).argsort(axis=1) < 4
+        chosen = pairs[rng.integers(0, n_terms, size // 2)]
+        rows = np.arange(size // 2)
+        on[rows] = rng.random((size // 2, n_concepts)).argsort(axis=1) < 2
+        on[rows, chosen[:, 0]] = on[rows, chosen[:, 1]] = True
+        wanted = (on[:, pairs[:, 0]] & on[:, pairs[:, 1]]).any(axis=1)
+        return torch.from_numpy(on).float(), torch.from_numpy(wanted).float()
+
+    generator = torch.Generator().manual_seed(seed)
+    w_in = (torch.randn(n_neurons, n_concepts, generator=generator) / math.sqrt(n_concepts)).requires_grad_()
+    b_in = torch.zeros(n_neurons, requires_grad=True)
+    w_out = (torch.randn(1, n_neurons, generator=generator) / math.sqrt(n_neurons)).requires_grad_()
+    b_out = torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.AdamW([w_in, b_in, w_out, b_out], lr=3e-3, weight_decay=1e-2)
+    answer = lambda x: (torch.relu(x @ w_in.T + b_in) @ w_out.T + b_out)[:, 0]
+    for _ in range(4_000):
+        x, y = batch(256)
+        optimiser.zero_grad()
+        torch.nn.functional.binary_cross_entropy_with_logits(answer(x), y).backward()
+        optimiser.step()
+    with torch.no_grad():
+        x, y = batch(4_000)
+        right = float(((answer(x) > 0) == (y > 0.5)).float().mean())
+    held = {"w_in": w_in.detach(), "b_in": b_in.detach(), "w_out": w_out.detach()}
+    return held, terms, right
+
+
+def formulas(n_seeds: int) -> Iterator[dict[str, Any]]:
+    """Terms of learned DNFs among the sets that meet on positive weights, whatever gate they are given."""
+    for n_concepts, n_neurons, n_terms in ((16, 32, 8), (24, 64, 8), (32, 128, 16)):
+        recalls, precisions, gates, accuracies = [], [], list[str](), []
+        for seed in range(n_seeds):
+            weights, terms, right = train_dnf(n_concepts, n_neurons, n_terms, seed)
+            found = channels(weights, np.eye(n_concepts), q=Q, levels=DENSE, seed=seed)
+            met = {
+                (min(one["a"], one["b"]), max(one["a"], one["b"])): one
+                for one in found.sets
+                if one["kind"] == "++"
+            }
+            recalls.append(len(terms & set(met)) / len(terms))
+            precisions.append(len(terms & set(met)) / len(met) if met else float("nan"))
+            gates += [one["gate"] for pair, one in met.items() if pair in terms]
+            accuracies.append(right)
+        yield {
+            "concepts": n_concepts, "neurons": n_neurons, "terms": n_terms, "accuracy": float(np.mean(accuracies)),
+            "recall": mean_and_error(recalls), "precision": mean_and_error([one for one in precisions if one == one]),
+            "gates": {gate: gates.count(gate) for gate in sorted(set(gates))},
+        }  # fmt: skip
+
+
+# -------------------------------------------------------------------------------- real layers
+
+
+def real(
+    model: str, shown: str, layers: tuple[int, ...], *, max_tokens: int, most: int
+) -> Iterator[dict[str, Any]]:
+    """What is decoded from layers of a real model, with token types and with measured directions."""
+    from collections import Counter
+
+    from probekit.analysis.inputs import cached
+    from probekit.model.directions import measured_directions, token_directions
+    from probekit.model.host import load_host
+    from probekit.text.concepts.concepts import Concepts
+    from probekit.text.corpus import as_corpus
+
+    host = load_host(model)
+    texts = cached(as_corpus("docs"))
+    tokens = texts.tokenize(host.tokenizer, context=64, max_tokens=max_tokens, bos_id=host.bos_id)
+    labels = Concepts.defaults(host.tokenizer, tokens).label(tokens)
+    common = [token for token, _ in Counter(tokens.ids[tokens.counted].tolist()).most_common(most)]
+    for layer in layers:
+        sources = {
+            "token types": token_directions(host, common, layer),
+            "measured": measured_directions(host, tokens, labels, layer).commonest(labels, most),
+        }
+        for name, held in sources.items():
+            found = channels(
+                host.mlp(layer),
+                held.codes,
+                names=held.names,
+                covariance=held.covariance,
+                mean=held.mean,
+                q=Q,
+                twins=20,
+            )
+            gates = [one["gate"] for one in found.sets]
+            yield {
+                "model": shown, "layer": layer, "directions": name, "concepts": len(held.names),
+                "neurons": found.layer.n_neurons, "tests": len(found.p), "smallest_p": float(found.p.min()),
+                "smallest_exact": float(found.p_exact.min()), "sets": len(found.sets), "clauses": len(found.program),
+                "gates": {gate: gates.count(gate) for gate in sorted(set(gates))},
+                "first": [str(clause) for clause in found.program.clauses[:12]],
+            }  # fmt: skip
+
+
+def beside_activations(
+    layers: tuple[int, ...], *, max_tokens: int, max_pairs: int, twins: int
+) -> Iterator[dict[str, Any]]:
+    """Channel scores of nano's tested pairs beside the excess that a run measured on them."""
+    import probekit as pk
+    from probekit.analysis.inputs import cached
+    from probekit.model.directions import measured_directions
+    from probekit.model.host import load_host
+    from probekit.text.concepts.concepts import Concepts
+    from probekit.text.corpus import as_corpus
+
+    run = pk.analyze("nano", "docs", layers=layers, max_tokens=max_tokens, max_pairs=max_pairs, twins=twins)
+    host = load_host("nano")
+    texts = cached(as_corpus("docs"))
+    tokens = texts.tokenize(host.tokenizer, context=128, max_tokens=max_tokens, bos_id=host.bos_id)
+    labels = Concepts.defaults(host.tokenizer, tokens).label(tokens)
+    for layer in layers:
+        tested = run.pairs(layer)
+        wanted = sorted(set(tested["a"]) | set(tested["b"]))
+        held = measured_directions(host, tokens, labels, layer)
+        index = [i for i, name in enumerate(held.names) if name in set(wanted)]
+        names = tuple(held.names[i] for i in index)
+        found = channels(
+            host.mlp(layer),
+            held.codes[:, index],
+            names=names,
+            covariance=held.covariance,
+            mean=held.mean,
+            q=Q,
+            twins=0,
+        )
+        pairs, excess = measured_pairs(tested, names)
+        told = agreement(found.scores(pairs), found.twin_scores(pairs, 20), excess)
+        yield {
+            "layer": layer,
+            "concepts": len(names),
+            **{key: getattr(told, key) for key in told.__dataclass_fields__},
+        }
+
+
+# -------------------------------------------------------------------------------- the page
+
+
+def page(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """The results as Markdown."""
+    spread = lambda pair: (
+        "–" if pair[0] is None else f"{pair[0]:.3f}{'' if pair[1] is None else f' ± {pair[1]:.3f}'}"
+    )
+    yield "# Channels decoded from weights"
+    yield ""
+    yield f"`python analyses/channels.py`. q = {Q:g}, Benjamini–Hochberg over all pairs and kinds of meeting."
+    yield ""
+    yield "## Planted 2-AND circuits, low influence, c = 5"
+    yield ""
+    yield (
+        "*Readable*: recall of the same test on the wiring itself (which neuron reads which concept), what counting allows; "
+        "on superposed inputs read noise and overlapping codes come on top. *Layer against program*: share of wrong "
+        "answers of the layer's own readings against the decoded program, three concepts on, the worse side, mean "
+        "over clauses. *Exact p alone*: without twins of the codes; where it finds much more, the neurons of a channel are "
+        "nearly copies of each other, which the twins count as fewer."
+    )
+    yield ""
+    yield from table(
+        ("inputs", "n", "m", "m′", "d", "readable", "recall ± s.e.",
+         "precision ± s.e.", "exact p alone: recall", "precision", "sets with other gates", "layer against program"),
+        ((row["inputs"], row["n"], row["m"], row["pairs"], row["d"] or "–", spread(row["readable"]),
+          *(spread(row[key]) for key in ("recall", "precision", "recall_exact_alone", "precision_exact_alone")),
+          f"{row['other_sets']:.1f}", f"{row['wrong_by_layer']:.3f}")
+         for row in found["planted"]),
+    )  # fmt: skip
+    yield ""
+    yield "## Circuits that compute every pair alike"
+    yield ""
+    yield "Every AND can be read from these layers, and no pair has a channel of its own: the decoder should be silent."
+    yield ""
+    yield from table(
+        ("circuit", "pairs", "sets found ± s.e."),
+        ((row["circuit"], row["pairs"], spread(row["sets"])) for row in found["universal"]),
+    )
+    yield ""
+    yield "## Layers without any pair"
+    yield ""
+    yield (
+        "Share of draws on which anything was found; allowed: q + 3 standard errors. Last column: the exact p-values alone, "
+        "without twins of the codes."
+    )
+    yield ""
+    yield from table(
+        ("layer", "levels", "draws", "false discovery rate", "allowed", "holds", "sets a draw", "exact alone"),
+        ((f"{row['layer']}: {row['what']}", row.get("levels", "default"), row["draws"],
+          f"{row['fdr']:.3f}", f"{row['allowed']:.3f}",
+          "yes" if row["holds"] else "**no**", f"{row['mean_sets']:.2f}", f"{row['fdr_exact_alone']:.3f}")
+         for row in [*found["nulls"], *found["dense"]]),
+    )  # fmt: skip
+    yield ""
+    yield "## Formulas learned by gradient descent"
+    yield ""
+    yield "One hidden ReLU layer on random DNFs of two-literal terms, AdamW, 4,000 steps; a term counts as found when its "
+    yield "two concepts meet on positive weights at the levels 0.05 and 0.3 (at the default levels none is found: these "
+    yield "codes are dense); the gates given to the found sets are beside it."
+    yield ""
+    yield from table(
+        ("concepts", "neurons", "terms", "accuracy", "recall ± s.e.", "precision ± s.e.", "gates of found terms"),
+        ((row["concepts"], row["neurons"], row["terms"], f"{row['accuracy']:.3f}", spread(row["recall"]),
+          spread(row["precision"]), ", ".join(f"{g} {k}" for g, k in row["gates"].items()) or "–")
+         for row in found["formulas"]),
+    )  # fmt: skip
+    yield ""
+    yield "## Real layers, as found"
+    yield ""
+    yield from table(
+        ("model", "layer", "directions", "concepts", "neurons", "tests", "smallest p", "smallest exact p", "sets", "clauses",
+         "gates"),
+        ((row["model"], row["layer"], row["directions"], row["concepts"], row["neurons"], f"{row['tests']:,}",
+          f"{row['smallest_p']:.1e}", f"{row['smallest_exact']:.1e}", row["sets"], row["clauses"],
+          ", ".join(f"{g} {k}" for g, k in row["gates"].items()) or "–") for row in found["real"]),
+    )  # fmt: skip
+    for row in found["real"]:
+        if row["first"]:
+            yield ""
+            yield f"First clauses of {row['model']}, layer {row['layer']}, {row['directions']}:"
+            yield ""
+            yield from (f"- `{clause}`" for clause in row["first"])
+    yield ""
+    yield "## Beside the activations: nano"
+    yield ""
+    yield (
+        "Spearman's correlation of a pair's channel score with d′ less that of its twins (relays removed), and pairs on "
+        "both top lists; beside each the lowest, mean and highest of 20 twins of the codes."
+    )
+    yield ""
+    three = lambda values, digits: " / ".join(f"{value:.{digits}f}" for value in values)
+    yield from table(
+        ("layer", "concepts", "pairs", "correlation", "twins", "p", "overlap of the lists", "twins", "p"),
+        ((row["layer"], row["concepts"], row["n_pairs"], f"{row['correlation']:.3f}", three(row["twin_correlation"], 3),
+          f"{row['p_correlation']:.2f}", f"{row['overlap']} of {row['top']}", three(row["twin_overlap"], 1),
+          f"{row['p_overlap']:.2f}") for row in found["beside"]),
+    )  # fmt: skip
+
+
+def smollm2() -> str | None:
+    """The GGUF file where it is installed."""
+    from smollm2 import model_file
+
+    from probekit.errors import ModelError
+
+    try:
+        return str(model_file())
+    except ModelError:
+        return None
+
+
+def main() -> None:
+    """Run the parts asked for, keep the numbers of each, write the page from all that are there."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--parts", default="planted,universal,nulls,dense,formulas,real,beside")
+    parser.add_argument("--out", type=Path, default=RESULTS / "channels.json")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    quick = options.quick
+    makers: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+        "planted": lambda: planted(1 if quick else 2),
+        "universal": lambda: universal(1 if quick else 3),
+        "nulls": lambda: nulls(10 if quick else 100),
+        "dense": lambda: nulls(10 if quick else 100, (gaussian, alike), DENSE),
+        "formulas": lambda: formulas(1 if quick else 3),
+        "real": lambda: _real(quick=quick),
+        "beside": lambda: beside_activations(
+            (0,) if quick else (0, 1, 2),
+            max_tokens=20_000 if quick else 40_000,
+            max_pairs=100 if quick else 300,
+            twins=8,
+        ),
+    }
+    found: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() and not quick else {}
+    for part in options.parts.split(","):
+        began = time.process_time()
+        rows = list[dict[str, Any]]()
+        for row in makers[part]():
+            rows.append(row)
+            print(part, row, flush=True)
+        found[part] = rows
+        print(f"({part}: {time.process_time() - began:.0f} s of processor time)", flush=True)
+        if not quick:
+            write_text(
+                options.out, json.dumps(_plain(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+            )
+            if set(makers) <= set(found):
+                write_text(options.out.with_suffix(".md"), "\n".join(page(_plain(found))).rstrip() + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """The same for JSON: null for what is not a number."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _real(*, quick: bool) -> Iterator[dict[str, Any]]:
+    yield from real(
+        "nano", "nano", (0,) if quick else (0, 1, 2, 3), max_tokens=8_000, most=40 if quick else 80
+    )
+    file = smollm2()
+    if file is not None:
+        yield from real(file, "SmolLM2-135M (GGUF)", (0,), max_tokens=8_000, most=40 if quick else 100)
+
+
+if __name__ == "__main__":
+    main()
