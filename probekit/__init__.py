@@ -18,6 +18,8 @@ from probekit.version import VERSION
 if TYPE_CHECKING:
     from probekit.analysis.api import analyze as analyze
     from probekit.analysis.api import analyze_arrays as analyze_arrays
+    from probekit.analysis.estimate import Estimate as Estimate
+    from probekit.analysis.estimate import estimate as estimate
     from probekit.errors import ProbekitError as ProbekitError
     from probekit.followups.causal import causal as causal
     from probekit.followups.compare import compare as compare
@@ -44,6 +46,7 @@ __version__ = VERSION
 _HOME = {
     "Concepts": "probekit.text.concepts.concepts",
     "Corpus": "probekit.text.corpus",
+    "Estimate": "probekit.analysis.estimate",
     "Moments": "probekit.probes.moments",
     "Planted": "probekit.model.planted",
     "ProbekitError": "probekit.errors",
@@ -55,6 +58,7 @@ _HOME = {
     "analyze_arrays": "probekit.analysis.api",
     "causal": "probekit.followups.causal",
     "channels": "probekit.theory.channels.decode",
+    "estimate": "probekit.analysis.estimate",
     "latents": "probekit.model.latents",
     "list_concepts": "probekit.followups.concepts",
     "compare": "probekit.followups.compare",
@@ -68,13 +72,15 @@ _MODULES = {"bounds": "probekit.theory.bounds", "circuits": "probekit.theory.cir
 __all__ = [*sorted((*_HOME, *_MODULES))]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name from its home on first use."""
-    if name in _MODULES:
-        return import_module(_MODULES[name])
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'probekit' has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a checker every name would exist
+
+    def __getattr__(name: str) -> Any:
+        """Load a public name from its home on first use."""
+        if name in _MODULES:
+            return import_module(_MODULES[name])
+        if name in _HOME:
+            return getattr(import_module(_HOME[name]), name)
+        raise AttributeError(f"module 'probekit' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,8 @@ def as_concepts(concepts: Any) -> Any:
     """Concepts as the rest of the house knows them: None, a file, or a `Concepts` set.
 
     Args:
-        concepts: these; or name → bool[vocab] or a function of the ids; or a list of sets, which are added.
+        concepts: these; or name → bool[vocab], words, token ids, a compiled regular expression or a function of the ids; or
+            a table with a column bool[vocab] a concept; or a list of words, or of sets, which are added.
 
     Raises:
         InputError: it is none of these.
@@ -98,29 +100,56 @@ def as_concepts(concepts: Any) -> Any:
         return concepts
     if isinstance(concepts, Mapping):
         return _of_mapping(concepts)
+    if hasattr(concepts, "columns") and hasattr(concepts, "to_numpy"):
+        return _of_mapping({name: concepts[name].to_numpy() for name in concepts.columns})
     if (
         isinstance(concepts, list | tuple)
         and concepts
         and all(hasattr(one, "descriptions") for one in concepts)
     ):
         return sum(concepts[1:], concepts[0])
+    if isinstance(concepts, list | tuple) and concepts and all(isinstance(one, str) for one in concepts):
+        from probekit.text.concepts.concepts import Concepts
+
+        return Concepts.from_words(concepts)
     raise InputError(
-        f"concepts: got a {type(concepts).__name__}; wanted None, a Concepts set or a list of such sets, a TOML file, or a "
-        "dictionary of name → bool[vocab]."
+        f"concepts: got a {type(concepts).__name__}; wanted None, a Concepts set or a list of such sets, a list of words, a "
+        "TOML file, or a dictionary of name → bool[vocab], words, token ids, a compiled expression or a function."
     )
 
 
 def _of_mapping(named: Mapping[Any, Any]) -> Concepts:
-    from probekit.text.concepts.concepts import Concepts
-
     wrong = [name for name in named if not isinstance(name, str)]
     if wrong or not named:
         told = shown(wrong[0]) if wrong else "nothing"
         raise InputError(f"concepts: got {told} as a name, wanted names of concepts.")
-    sets = {name: mask for name, mask in named.items() if not callable(mask)}
-    parts = [Concepts.from_vocab(sets)] if sets else []
-    parts += [Concepts.from_function(name, f) for name, f in named.items() if callable(f)]
+    # neighbours of one kind make one set, and all stand in the order given
+    parts = [
+        _of_one_kind(kind, dict(part))
+        for kind, part in groupby(named.items(), key=lambda item: _kind(item[1]))
+    ]
     return sum(parts[1:], parts[0])
+
+
+def _kind(value: Any) -> str:
+    """How a concept is written in a message."""
+    if callable(value):
+        return "function"
+    if isinstance(value, re.Pattern):
+        return "pattern"
+    items: list[Any] = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+    plain = bool(items) and all(isinstance(one, str) or _is_whole(one) for one in items)
+    return "words" if plain else "mask"
+
+
+def _of_one_kind(kind: str, named: dict[str, Any]) -> Concepts:
+    from probekit.text.concepts.concepts import Concepts
+
+    made = {
+        "function": Concepts.from_function, "pattern": Concepts.from_regex, "words": Concepts.from_words,
+        "mask": Concepts.from_vocab,
+    }  # fmt: skip
+    return made[kind](named)
 
 
 def check_corpus(corpus: Any) -> None:

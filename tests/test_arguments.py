@@ -78,14 +78,16 @@ class TestConcepts:
         assert as_concepts("default") == "default"
         assert as_concepts(None) is None
 
-    @pytest.mark.parametrize("given", [[], ["even"], 5, {}, {3: np.ones(2, bool)}, object(), {1, 2}, [None]])
+    @pytest.mark.parametrize(
+        "given", [[], 5, {}, {3: np.ones(2, bool)}, object(), {1, 2}, [None], ["even", 5]]
+    )
     def test_what_is_none_is_refused(self, given: Any):
         with pytest.raises(InputError, match="concepts: got "):
             as_concepts(given)
 
     def test_a_mask_that_is_none_is_named(self):
         with pytest.raises(InputError, match="mask 'a' has shape"):
-            as_concepts({"a": 5})
+            as_concepts({"a": 1.5})
 
 
 class TestCorpus:

@@ -16,7 +16,7 @@ import typer
 UsageError = typer.BadParameter.__mro__[1]  # typer carries its own copy of click's
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-HEAVY = re.compile(r"pk\.analyze\(|pk\.word_grid\(|probekit (analyze|demo|grid)")
+HEAVY = re.compile(r"pk\.(analyze|estimate)\(|pk\.word_grid\(|probekit (analyze|demo|grid)")
 """A page with one of these runs a model: slow."""
 
 

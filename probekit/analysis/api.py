@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
+
 from probekit.analysis import run_fingerprint
 from probekit.analysis.array_inputs import GivenArrays
 from probekit.analysis.backends import check_engine
@@ -29,8 +31,8 @@ from probekit.results.run import Run
 from probekit.storage.contents import Contents
 from probekit.text.tokens import SKIP_FIRST
 
-Pairs = str | Iterable[str] | Iterable[tuple[str, str]] | None
-"""A rule or kinds of pair, or pairs of concept names; None is the rule "blocks"."""
+Pairs = str | Iterable[str] | Iterable[tuple[str, str]] | pd.DataFrame | None
+"""A rule or kinds of pair; or pairs of names, in a list or as columns a and b of a table. None is the rule "blocks"."""
 
 
 def as_spikes(values: Any) -> tuple[Any, ...]:
@@ -53,6 +55,34 @@ def as_spikes(values: Any) -> tuple[Any, ...]:
     return sizes
 
 
+def settings_of(  # noqa: PLR0913
+    max_tokens: int,
+    context: int,
+    max_pairs: int,
+    min_support: int,
+    twins: int,
+    q: float,
+    seed: int,
+    twin_ks: Any,
+    controls: Any,
+    spikes: Any,
+    fdr: Fdr,
+    *,
+    heldout_types: bool,
+    skip_first: int,
+) -> Settings:
+    """What the numbers and lists of a call to `analyze` mean.
+
+    Raises:
+        InputError: one of them cannot be.
+    """
+    return Settings(
+        max_tokens, context, max_pairs, min_support, twins, q, seed, as_sizes(twin_ks),
+        controls=as_items(controls, "controls"), spikes=as_spikes(spikes), fdr=fdr,
+        heldout_types=heldout_types, skip_first=skip_first,
+    )  # fmt: skip
+
+
 @guarded
 @as_torch_starts()
 def analyze(  # noqa: PLR0913
@@ -73,9 +103,9 @@ def analyze(  # noqa: PLR0913
     device: str = "auto",
     engine: str = "local",
     progress: Any = None,
-    twin_ks: Sequence[int | Literal["all"]] = (16,),
-    controls: Sequence[str] = ("isotropic",),
-    spikes: Sequence[float] = AMPLITUDES,
+    twin_ks: int | Literal["all"] | Sequence[int | Literal["all"]] = (16,),
+    controls: str | Sequence[str] = ("isotropic",),
+    spikes: float | Sequence[float] = AMPLITUDES,
     fdr: Fdr = "bh",
     heldout_types: bool = False,
     skip_first: int = SKIP_FIRST,
@@ -93,12 +123,14 @@ def analyze(  # noqa: PLR0913
             TransformerBridge or `transformers` model without hooks of your own, which stays as it is.
         corpus: None or "docs" (the offline corpus), a file, a hub dataset, a list of texts, a table in memory (Dataset,
             DataFrame, dictionary of lists), or a `Corpus`.
-        concepts: None (the defaults), a `Concepts` set or a list of them, a TOML file, or name → bool[vocab].
+        concepts: None (the defaults), a `Concepts` set or a list of them, a list of words, a TOML file, or name →
+            bool[vocab], words, token ids, compiled regular expression or function of the ids.
         layers: layers to measure: numbers, or words such as "0,2-4"; None takes all.
         pairs: which testable pairs are tested. None or "blocks": pairs among as many randomly drawn concepts as leaves each
             of them 20 pairs on average; "uniform": among all concepts; "stratified": an equal share of each kind;
             "support": those whose emptiest quadrant holds the most tokens; a kind such as "token × token" or
-            "context × token, lag 1" (x for × will do), or a list of such words; or a list of (a, b) concept names.
+            "context × token, lag 1" (x for × will do), or a list of such words; or a list of (a, b) concept names,
+            or a table with columns a and b, such as rows of `run.top()`.
         max_tokens: counted tokens to read.
         context: positions of a document that are read.
         max_pairs: more testable pairs are sampled, with their inclusion probability recorded.
@@ -141,9 +173,8 @@ def analyze(  # noqa: PLR0913
         ModelError: the model cannot be loaded or fails the proof of its sites.
     """
     engine_ = check_engine(engine, model)
-    settings = Settings(
-        max_tokens, context, max_pairs, min_support, twins, q, seed, as_sizes(twin_ks),
-        controls=as_items(controls, "controls"), spikes=as_spikes(spikes), fdr=fdr,
+    settings = settings_of(
+        max_tokens, context, max_pairs, min_support, twins, q, seed, twin_ks, controls, spikes, fdr,
         heldout_types=heldout_types, skip_first=skip_first,
     )  # fmt: skip
     wanted, concepts = as_layers(layers), as_concepts(concepts)
@@ -196,9 +227,9 @@ def analyze_arrays(  # noqa: PLR0913
     out: str | Path | None = None,
     seed: int = 0,
     progress: Any = None,
-    twin_ks: Sequence[int | Literal["all"]] = (16,),
-    controls: Sequence[str] = ("isotropic",),
-    spikes: Sequence[float] = AMPLITUDES,
+    twin_ks: int | Literal["all"] | Sequence[int | Literal["all"]] = (16,),
+    controls: str | Sequence[str] = ("isotropic",),
+    spikes: float | Sequence[float] = AMPLITUDES,
     fdr: Fdr = "bh",
     nonfinite: str = "refuse",
     types: Any = None,
@@ -241,9 +272,8 @@ def analyze_arrays(  # noqa: PLR0913
     """
     given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names, nonfinite, types)
     n_tokens = len(given.doc)
-    settings = Settings(
-        max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, as_sizes(twin_ks),
-        controls=as_items(controls, "controls"), spikes=as_spikes(spikes), fdr=fdr,
+    settings = settings_of(
+        max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, twin_ks, controls, spikes, fdr,
         heldout_types=types is not None, skip_first=0,
     )  # fmt: skip
     choice = Choice.of(pairs)

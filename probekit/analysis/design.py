@@ -45,6 +45,8 @@ class PlannedStudy:
     """Testable pairs, before sampling."""
     excluded: dict[str, int]
     """Untestable pairs by reason."""
+    refused: tuple[str, ...]
+    """Of pairs asked for by name, those that cannot be tested, and why."""
     inclusion: Float[np.ndarray, " pair"]
     """Probability with which each tested pair was taken."""
     block: Block | None
@@ -62,6 +64,11 @@ class PlannedStudy:
 def is_fit(doc_key: UInt64[np.ndarray, " doc"], seed: int) -> np.ndarray:
     """Whether each document belongs to the fit half, by a hash of its key and the seed."""
     return (splitmix64(doc_key ^ splitmix64(np.array([seed], np.uint64))) & np.uint64(1)) == 0
+
+
+def batches_of(doc_key: UInt64[np.ndarray, " token"]) -> Int[np.ndarray, " token"]:
+    """Batch of each token's document in the confirm half, by shifted bits: the low ones already chose the half."""
+    return (splitmix64(doc_key >> np.uint64(1)) % np.uint64(N_BATCHES)).astype(np.int64)
 
 
 def is_confirm_type(types: Int[np.ndarray, " token"], seed: int) -> np.ndarray:
@@ -119,7 +126,7 @@ def plan_study(  # noqa: PLR0913
         half: count_quadrants(parts[half], doc[mask]) for half, mask in masks.items()
     }
     wanted = None if choice.named is None else _indices(choice.named, names)
-    index, excluded, _ = _testable(counts, labels.n_concepts, settings, wanted)
+    index, excluded, refused = _testable(counts, _Concepts(labels.n_concepts, names, kinds), settings, wanted)
     concepts = all_pairs(labels.n_concepts)
     index = index[choice.within(pair_kinds(kinds, lags, concepts[index], by_token))]
     drawn = choice.draw(
@@ -141,6 +148,7 @@ def plan_study(  # noqa: PLR0913
         tested=Tested(pairs, labels.n_concepts, n_natural, settings.q, settings.fdr),
         n_testable=len(index),
         excluded=excluded,
+        refused=refused,
         inclusion=drawn.inclusion,
         block=drawn.block,
         choice=choice,
@@ -172,8 +180,7 @@ def _half_plan(
 
 
 def _study(pairs: np.ndarray, plans: dict[Half, HalfPlan], settings: Settings) -> Study:
-    # shifted bits: the low ones already chose the half
-    batch = (splitmix64(plans["confirm"].doc_key >> np.uint64(1)) % np.uint64(N_BATCHES)).astype(np.int64)
+    batch = batches_of(plans["confirm"].doc_key)
     return Study(
         pairs=pairs, fit=plans["fit"], confirm=plans["confirm"], plan=ConfirmPlan.of(plans["confirm"].sample, batch),
         n_twins=settings.twins, seed=settings.seed, twin_ks=settings.twin_ks,
@@ -198,28 +205,73 @@ def _indices(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> np.ndarr
     return np.array([[place[a], place[b]] for a, b in pairs], np.int64)
 
 
+@dataclass(frozen=True)
+class _Concepts:
+    """What errors and notes call the concepts."""
+
+    n: int
+    names: Sequence[str]
+    kinds: Sequence[str]
+
+    def pair(self, place: int) -> tuple[int, int]:
+        """The two concepts of a pair."""
+        a, b = all_pairs(self.n)[place].tolist()
+        return a, b
+
+    def name(self, concept: int) -> str:
+        """Its name, or its number where it has none."""
+        return self.names[concept] if len(self.names) else f"concept {concept}"
+
+
 def _testable(
-    counts: dict[Half, QuadrantCounts], n_concepts: int, settings: Settings, chosen: np.ndarray | None
-) -> tuple[np.ndarray, dict[str, int], int]:
+    counts: dict[Half, QuadrantCounts], concepts: _Concepts, settings: Settings, chosen: np.ndarray | None
+) -> tuple[np.ndarray, dict[str, int], tuple[str, ...]]:
+    n = concepts.n
     found = testable_pairs(counts["fit"], counts["confirm"], min_support=settings.min_support)
-    index = found.index
+    index, refused = found.index, tuple[str, ...]()
     if chosen is not None:
         low, high = np.sort(chosen, axis=1).T
-        wanted = low * n_concepts - low * (low + 1) // 2 + high - low - 1
+        wanted = low * n - low * (low + 1) // 2 + high - low - 1
+        missing = np.setdiff1d(wanted, index)
+        refused = tuple(_why_not(int(place), counts, concepts, settings) for place in missing)
         index = np.intersect1d(index, wanted)
     if not len(index):
-        best = max(
-            (int(np.minimum(counts["fit"].n_tokens[p], counts["confirm"].n_tokens[p]).min()) for p in range(len(
-                counts["fit"].n_tokens))), default=0,
-        )  # fmt: skip
+        emptiest = np.minimum(*(half.n_tokens.min(1) for half in counts.values()))
+        told = refused[:3] or (
+            (_why_not(int(emptiest.argmax()), counts, concepts, settings),) if len(emptiest) else ()
+        )
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in found.excluded.items() if n)
         raise DegenerateError(
-            f"No testable pair: of {n_concepts * (n_concepts - 1) // 2:,} pairs of concepts none has {settings.min_support} "
+            f"No testable pair: of {n * (n - 1) // 2:,} pairs of concepts none has {settings.min_support} "
             f"tokens from {MIN_DOCS} documents in every quadrant of both halves ({reasons or 'no pair asked for'}; the best "
-            f"pair's emptiest quadrant holds {best:,}). Raise max_tokens, use a longer corpus or broader concepts, or lower "
-            "min_support."
+            f"pair's emptiest quadrant holds {int(emptiest.max(initial=0)):,}). "
+            + "".join(f"{reason}. " for reason in told)
+            + "Raise max_tokens, use a longer corpus or broader concepts, or lower min_support."
         )
-    return index, found.excluded, len(index)
+    return index, found.excluded, refused
+
+
+_QUADRANTS = ("with both", "with the first alone", "with the second alone", "with neither")
+
+
+def _why_not(place: int, counts: dict[Half, QuadrantCounts], concepts: _Concepts, settings: Settings) -> str:
+    """Which quadrant of a pair is the emptiest, and what that means where that is clear."""
+    a, b = concepts.pair(place)
+    pair = f"{concepts.name(a)!r} ∧ {concepts.name(b)!r}"
+    tokens = {half: held.n_tokens[place] for half, held in counts.items()}
+    half = min(tokens, key=lambda name: int(tokens[name].min()))
+    quadrant = int(tokens[half].argmin())
+    n = int(tokens[half][quadrant])
+    if n >= settings.min_support:
+        return f"{pair}: a quadrant whose tokens come from fewer than {MIN_DOCS} documents"
+    told = f"{pair}: {n:,} tokens {_QUADRANTS[quadrant]} in the {half} half"
+    never = not any(int(held[0]) for held in tokens.values())
+    if never and concepts.kinds[a] == concepts.kinds[b] == "document":
+        told += (
+            " (a document has one value of a column, so two values of one never meet: pair each with concepts of the "
+            "text, such as the defaults)"
+        )
+    return told
 
 
 def duplicates(labels: LabelColumns) -> Int[np.ndarray, " concept"]:

@@ -50,6 +50,15 @@ def coding_note(labels: LabelColumns, names: Sequence[str]) -> list[str]:
     ]
 
 
+def refused_note(planned: PlannedStudy) -> list[str]:
+    """Which of the pairs asked for by name are not tested, and why; nothing where all are."""
+    if not planned.refused:
+        return []
+    shown = "; ".join(planned.refused[:MOST_REFUSED]) + ("; …" if len(planned.refused) > MOST_REFUSED else "")
+    return [f"{len(planned.refused)} of the pairs asked for cannot be tested: {shown}."]
+
+
+MOST_REFUSED = 5
 NO_TWINS_NOTE = "No random twin was asked for (twins=0): nothing is said about computation."
 
 
@@ -179,6 +188,7 @@ def model_subject(  # noqa: PLR0913
             *host.notes,
             *_notes_of(settings),
             *coding_note(LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens), labelled.names),
+            *refused_note(planned),
             *text_notes(texts, tokens, host.tokenizer),
         ],
         tokens=tokens,
@@ -320,7 +330,7 @@ def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens, corpus: Corpus) -
         return Concepts.defaults(tokenizer, tokens)
     if isinstance(concepts, str | Path):
         return Concepts.from_toml(concepts, tokenizer, tokens, corpus)
-    return concepts
+    return concepts.for_tokenizer(tokenizer)
 
 
 def doc_keys(tokens: Tokens) -> np.ndarray:
@@ -363,7 +373,7 @@ def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Sub
     )
     if settings.heldout_types:
         notes.append(TYPES_NOTE)
-    notes += coding_note(columns, given.names)
+    notes += [*coding_note(columns, given.names), *refused_note(planned)]
     mlp = given.weights
     n_neurons = given.neurons.shape[1]
     n_params = mlp.n_params if mlp is not None else n_neurons

@@ -16,6 +16,7 @@ from probekit.analysis.settings import Settings
 from probekit.model.host import Host, Reader, load_host, load_reader
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.concepts.files import parse_toml
+from probekit.text.concepts.spelled import SpelledBlock
 from probekit.text.corpus import Corpus, as_corpus
 from probekit.text.tokenizers import of_tokenizer
 from probekit.text.tokens import Tokens
@@ -88,7 +89,9 @@ class Reading:
             given: None, "default", a TOML file or a set.
         """
         if isinstance(given, Concepts):
-            return given.settled(lambda: self.tokens)
+            spelled = any(isinstance(block, SpelledBlock) for block in given.blocks)
+            read = given.for_tokenizer(self.reader.tokenizer) if spelled else given
+            return read.settled(lambda: self.tokens)
         if given is None or not isinstance(given, str | Path) or str(given) == "default":
             return given
         named = parse_toml(Path(given))

@@ -165,7 +165,7 @@ def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, 
     inputs = stage.inputs
     if stage.committed() is None:
         pending = [layer for layer in subject.layers if not stage.has(layer)]
-        size = _group_size(subject.planned, subject)
+        size = group_size(subject.planned, subject)
         if job.engine == "local":
             progress.say(report, _foreseen(subject, pending, size))
         while pending:
@@ -247,7 +247,7 @@ def _foreseen(subject: Subject, layers: list[int], size: int) -> str:
     """What a run is going to take, in words."""
     study = subject.planned.study
     size = min(size, len(layers))
-    n_bytes = size * _layer_bytes(study, subject)
+    n_bytes = size * layer_bytes(study, subject)
     n_tokens = study.fit.labels.n_tokens + study.confirm.labels.n_tokens
     at_once = "all at once" if size == len(layers) else f"{size} at a time"
     what = f"{len(layers)} layers, {at_once}" if len(layers) > 1 else "1 layer"
@@ -258,7 +258,7 @@ def _foreseen(subject: Subject, layers: list[int], size: int) -> str:
 
 
 def _too_large(subject: Subject, error: BaseException) -> OutOfMemoryError:
-    needed = _layer_bytes(subject.planned.study, subject)
+    needed = layer_bytes(subject.planned.study, subject)
     return OutOfMemoryError(
         f"one layer of {subject.n_neurons:,} neurons with {len(subject.planned.study.pairs):,} pairs needs some "
         f"{needed:,} bytes for its sums and did not fit ({error or 'no memory left'}). Lower max_pairs or twins, or use a "
@@ -266,7 +266,13 @@ def _too_large(subject: Subject, error: BaseException) -> OutOfMemoryError:
     )
 
 
-def _layer_bytes(study: Study, subject: Subject) -> int:
+def layer_bytes(study: Study, subject: Subject) -> int:
+    """Memory that the sums of one layer take.
+
+    Args:
+        study: what is measured.
+        subject: of what.
+    """
     n_pairs = len(study.pairs)
     weights = subject.source.weights(subject.layers[0])
     n_controls = len(study.controls) * min(N_CONTROL, study.n_twins)
@@ -286,6 +292,6 @@ def _layer_bytes(study: Study, subject: Subject) -> int:
     return n_squares * moments + n_sites * confirm + own + spiked + waiting
 
 
-def _group_size(planned: PlannedStudy, subject: Subject) -> int:
+def group_size(planned: PlannedStudy, subject: Subject) -> int:
     """Layers measured together: their moments, refits and confirm sums fit into GROUP_BYTES."""
-    return max(1, int(GROUP_BYTES // _layer_bytes(planned.study, subject)))
+    return max(1, int(GROUP_BYTES // layer_bytes(planned.study, subject)))

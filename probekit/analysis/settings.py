@@ -105,18 +105,21 @@ def _in_digits(value: Any) -> str:
 
 
 def as_items(values: Any, name: str) -> tuple[Any, ...]:
-    """A list as a tuple; `Settings` says what may stand in it.
+    """A list as a tuple, and one number or word as a list of one; `Settings` says what may stand in it.
 
     Args:
         values: what the user gave.
         name: of the argument.
 
     Raises:
-        InputError: it is no list.
+        InputError: it is none of these.
     """
-    if isinstance(values, str) or not hasattr(values, "__iter__"):
+    if isinstance(values, str | int | float) and values != "":
+        return (values,)
+    items: Any = values
+    if values == "" or not hasattr(values, "__iter__"):
         raise InputError(f"{name}: got {values!r}, wanted a list.")
-    return tuple(values)
+    return tuple(items)
 
 
 def as_sizes(values: Any) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from probekit.cli.terminal import print_json, print_run, say, watched
 from probekit.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from probekit.analysis.estimate import Estimate
     from probekit.results.run import Run
 
 DEMO_DOCS = 320
@@ -138,6 +139,12 @@ def analyze(  # noqa: PLR0913
     force: Annotated[
         bool, typer.Option("--force", help="Replace another run in the same directory.")
     ] = False,
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate", help="Only say what the run will take and could find; nothing is written."
+        ),
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print summary.json instead of a table.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -156,13 +163,15 @@ def analyze(  # noqa: PLR0913
     }  # fmt: skip
     options = read_config(config) | {key: value for key, value in given.items() if value is not None}
     folder = out if out is not None else Path("runs") / Path(model).name
-    run = watched(
-        lambda report: _analyze(
-            model, corpus, concepts=None if concepts == "default" else concepts, layers=_layers(layers), out=folder,
-            pairs=pairs_asked(pairs), dtype=dtype, force=force, progress=report, command=_command(), **options,
-        ),
-        quiet=quiet,
-    )  # fmt: skip
+    options |= {
+        "concepts": None if concepts == "default" else concepts, "layers": _layers(layers), "out": folder,
+        "pairs": pairs_asked(pairs), "dtype": dtype, "force": force, "command": _command(),
+    }  # fmt: skip
+    if estimate:
+        told = watched(lambda report: _estimate(model, corpus, progress=report, **options), quiet=quiet)
+        print_json(told.as_dict()) if json_ else typer.echo(str(told))
+        return
+    run = watched(lambda report: _analyze(model, corpus, progress=report, **options), quiet=quiet)
     if json_:
         print_json(run.summary)
     if json_ or quiet:
@@ -175,6 +184,12 @@ def _analyze(*args: Any, **options: Any) -> Run:
     from probekit.analysis.api import analyze as run_analysis
 
     return run_analysis(*args, **options)
+
+
+def _estimate(*args: Any, **options: Any) -> Estimate:
+    from probekit.analysis.estimate import estimate as run_estimate
+
+    return run_estimate(*args, **options)
 
 
 def report(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from probekit.results.run import Run
+
+Result = TypeVar("Result")
 
 
 def print_json(value: Any) -> None:
@@ -33,7 +35,7 @@ def say(text: str, *, lead: str = "", style: str = "bold", quiet: bool = False) 
         Console(stderr=True, highlight=False, soft_wrap=True).print(Text.assemble((lead, style), text))
 
 
-def watched(work: Callable[[Any], Run], *, quiet: bool = False) -> Run:
+def watched(work: Callable[[Any], Result], *, quiet: bool = False) -> Result:
     """Run with progress bars where a terminal watches."""
     from rich.console import Console
 

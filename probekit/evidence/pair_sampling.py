@@ -51,7 +51,7 @@ class Choice:
 
         Args:
             given: None; a rule or a kind of pair (x may stand for ×), or several of them in one list; or a list of pairs
-                of concept names.
+                of concept names, such as a table with columns a and b.
 
         Raises:
             InputError: it is none of these.
@@ -64,7 +64,7 @@ class Choice:
             raise InputError(
                 f"pairs: got a {type(given).__name__}, wanted a rule, kinds of pair or a list of (name, name)."
             )
-        entries: list[Any] = [given] if isinstance(given, str) else list(given)
+        entries: list[Any] = [given] if isinstance(given, str) else _rows(given)
         words = [entry for entry in entries if isinstance(entry, str)]
         if not words:
             return cls(named=_named(entries))
@@ -179,10 +179,21 @@ def _kind(word: str) -> str:
     return " × ".join(parts) + comma + rest
 
 
+def _rows(given: Any) -> list[Any]:
+    """The entries of a list, or the rows of a table of pairs."""
+    if not hasattr(given, "columns"):
+        return list(given)
+    if not {"a", "b"} <= set(given.columns):
+        raise InputError(
+            f"pairs: got a table with columns {', '.join(map(str, given.columns))}, wanted a and b, such as run.top() has."
+        )
+    return list(dict.fromkeys(zip(given["a"], given["b"], strict=True)))
+
+
 def _named(entries: Iterable[Any]) -> tuple[tuple[str, str], ...]:
     pairs: list[tuple[str, str]] = []
     for entry in entries:
-        names = list(entry) if isinstance(entry, (tuple, list)) else []
+        names = list(entry) if isinstance(entry, tuple | list | np.ndarray) else []
         if len(names) != 2:
             raise InputError(f"pairs: got {entry!r}, wanted pairs of concept names (a, b), or a rule.")
         pairs.append((str(names[0]), str(names[1])))

@@ -51,6 +51,12 @@ class Planted:
     shared_by_layer: list[list[NamedPair]]
     """For each layer the pairs not designated whose concepts are both read by some neuron: accidental channel sharing."""
 
+    def __repr__(self) -> str:
+        """Its layers, concepts and what is planted in them."""
+        planted = ", ".join(str(len(pairs)) for pairs in self.truth_by_layer)
+        layers = "1 layer" if len(self.truth_by_layer) == 1 else f"{len(self.truth_by_layer)} layers"
+        return f"Planted({layers}, {len(self.concepts)} concepts, planted pairs: {planted}, corpus {self.corpus.name!r})"
+
     @property
     def truth(self) -> list[NamedPair]:
         """The designated pairs of the first layer (prev:f2 where f2 is read from the previous token)."""

@@ -149,6 +149,14 @@ class Moments:
         self._docs: list[np.ndarray] = []
         self._n_waiting = 0
 
+    def __repr__(self) -> str:
+        """Its sizes, and the tokens summed so far."""
+        folds = f", {self.n_folds} folds" if self.n_folds > 1 else ""
+        return (
+            f"Moments({self.n_neurons} neurons, {self.n_concepts} concepts, {len(self.pairs):,} pairs{folds}, "
+            f"{int(self._n_tokens.sum()) + self._n_waiting:,} tokens)"
+        )
+
     @guarded
     def update(self, activations: Array, labels: Array, docs: Array) -> None:
         """Add a block of any length.

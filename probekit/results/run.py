@@ -10,10 +10,13 @@ import pandas as pd
 
 from probekit.arguments import as_layer
 from probekit.errors import FormatError, InputError, guarded
+from probekit.evidence.columns import LAYERS, PAIRS, described, in_order
 from probekit.evidence.tables import SCHEMA, TOP_COLUMNS, layer_table, ranked
 from probekit.evidence.truth import Truth
 from probekit.report.paper import PAGE_MM
+from probekit.report.plot import Name, run_chart
 from probekit.results.export import export_run
+from probekit.results.notebook import run_html
 from probekit.results.pair import PairLook, read_look
 from probekit.results.pair_selection import Rung, bound_of
 from probekit.results.publish import publish
@@ -41,11 +44,13 @@ class Run:
     def layers(self) -> pd.DataFrame:
         """One row a layer: every number of summary.json's `layers`, nested ones with their path as a prefix.
 
+        `describe` says what each column means.
+
         Raises:
             FormatError: the summary's rows are not of this kind.
         """
         try:
-            return layer_table(self.summary["layers"])
+            return in_order(layer_table(self.summary["layers"]), LAYERS)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(
                 f"{self.path / SUMMARY}: its layers are no rows ({error!r}); start the run afresh with --force."
@@ -53,12 +58,33 @@ class Run:
 
     @guarded
     def pairs(self, layer: int | None = None) -> pd.DataFrame:
-        """One row a tested pair at the deciding k, of one layer or of all.
+        """One row a tested pair at the deciding k, of one layer or of all; `describe` says what each column means.
 
         Raises:
             InputError: the run has no such layer.
         """
-        return self._tables("pairs", layer)
+        return in_order(self._tables("pairs", layer), PAIRS)
+
+    @guarded
+    def describe(self) -> pd.DataFrame:
+        """What the columns of `layers` and `pairs()` mean, in their order: table, column, type, meaning."""
+        first = int(self.summary["layers"][0]["layer"])
+        return described({"layers": self.layers, "pairs": self.pairs(first)})
+
+    @guarded
+    def plot(self, name: Name) -> Any:
+        """A figure of the report as an Altair chart: a notebook shows it, and it can be changed and saved.
+
+        Args:
+            name: "ladder" (pairs on every rung beside the twins), "effects" (d′ at every site), "groups" (kinds of pair
+                beside the twins), "capacity" (counts against the references), "recall" (how large an AND would have been
+                found).
+
+        Raises:
+            InputError: no such figure, or the run has no numbers for it.
+        """
+        wanted = self.summary["layers"] if name == "effects" else []
+        return run_chart(name, self.summary, {row["layer"]: self.pairs(row["layer"]) for row in wanted})
 
     @guarded
     def top(self, layer: int | None = None, n: int = 10) -> pd.DataFrame:
@@ -198,6 +224,9 @@ class Run:
             StoreError: the folder cannot be written to.
         """
         return export_run(self, folder, width_mm=width_mm)
+
+    def _repr_html_(self) -> str:
+        return run_html(self.summary, str(self.path))
 
     def __repr__(self) -> str:
         name, n = self.summary["model"]["name"], len(self.summary["layers"])

@@ -16,6 +16,11 @@ class Bound:
     assumptions: tuple[str, ...]
     """What has to hold, and which constants were assumed, for the number to mean what its function says."""
 
+    def __repr__(self) -> str:
+        """The number, whether it limits anything, and what it assumes."""
+        vacuous = ", vacuous" if self.vacuous else ""
+        return f"Bound({self.value:,.6g}{vacuous}; {', '.join(self.assumptions) or 'no assumptions'})"
+
     def __float__(self) -> float:
         """The bare number."""
         return self.value

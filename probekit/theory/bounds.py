@@ -78,3 +78,8 @@ __all__ = [
     "sufficient_params",
     "welch_floor",
 ]
+
+
+def __dir__() -> list[str]:
+    """The bounds, and not what they are made of."""
+    return list(__all__)

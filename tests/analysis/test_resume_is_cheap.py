@@ -77,7 +77,7 @@ def small_tiles() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passes, "TILE", TILE)
         patch.setattr(checkpoint, "SHARE", math.inf)
-        patch.setattr(runner, "_group_size", lambda *args: 1)
+        patch.setattr(runner, "group_size", lambda *args: 1)
         patch.setattr(publish, "figures", lambda *args: {"ladder": "<svg/>"})
         patch.setattr(publish, "render_page", lambda *args, **options: "<html/>")
         yield

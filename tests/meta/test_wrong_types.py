@@ -94,6 +94,8 @@ GOOD: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (pk.Corpus.docs, {"split": "heldout"}),
     (pk.Concepts.from_vocab, {"masks": {"even": np.arange(6) % 2 == 0}, "lags": (0, 1), "kind": "user"}),
     (pk.Concepts.from_function, {"name": "f", "f": len, "description": ""}),
+    (pk.Concepts.from_words, {"words": ["a"], "lags": (0, 1)}),
+    (pk.Concepts.from_regex, {"patterns": {"a": "a"}, "lags": 0}),
     (pk.Concepts.from_column, {"corpus": pk.Corpus.from_texts(["a"]), "column": "text"}),
     (pk.Concepts.from_spans, {"spans": {}, "texts": ["a"], "tokenizer": None}),
     (pk.Concepts.phrases, {"tokenizer": None, "phrases": ["in order"]}),

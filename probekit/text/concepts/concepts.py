@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from probekit.errors import ConfigError, InputError, ShapeError, guarded, require_unmasked
+from probekit.errors import ConfigError, InputError, ShapeError, guarded, require_unmasked, shown
 from probekit.fingerprint import of_parts
 from probekit.text.concepts.blocks import (
     Block,
@@ -26,7 +26,6 @@ from probekit.text.concepts.blocks import (
     VocabBlock,
     fingerprint_of,
     labels_of,
-    lag_word,
     place,
     settled,
 )
@@ -37,6 +36,15 @@ from probekit.text.concepts.labels import Labels
 from probekit.text.concepts.lexicon import FAMILIES, lexicon_block
 from probekit.text.concepts.phrases import ngram_blocks, phrase_blocks, two_token_compounds
 from probekit.text.concepts.plugins import load_plugin
+from probekit.text.concepts.spelled import (
+    Spelled,
+    SpelledBlock,
+    as_lags,
+    set_columns,
+    some_of,
+    spelled_pattern,
+    spelled_words,
+)
 from probekit.text.concepts.tokens import class_block, frequent_ids, identity_block
 from probekit.text.concepts.vocabulary import read_vocabulary
 from probekit.text.corpus import Corpus
@@ -106,25 +114,56 @@ class Concepts:
             raise ShapeError(
                 f"from_vocab: masks of different lengths {lengths}, wanted one entry a vocabulary id"
             )
-        if not lags or any(lag < 0 for lag in lags):
-            raise InputError(f"from_vocab: lags={tuple(lags)}, wanted one or more numbers ≥ 0 (places back)")
-        columns = tuple(
-            Column(
-                name if lag == 0 else f"{lag_word(lag)}:{name}",
-                kind,
-                lag,
-                f"{place(lag)} in the set {name!r}",
+        columns = set_columns(list(arrays), lags, kind)
+        places = tuple(range(len(arrays))) * len(lags)
+        return cls((VocabBlock(columns, np.stack(list(arrays.values())), places),))
+
+    @classmethod
+    @guarded
+    def from_words(cls, words: Any, lags: Any = (0,)) -> Concepts:
+        """Words as concepts: each where the token is that word, with or without a space before it.
+
+        >>> Concepts.from_words(["cat", "dog"], lags=(0, 1)).names
+        ('cat', 'dog', 'prev:cat', 'prev:dog')
+        >>> Concepts.from_words({"pet": ["cat", "dog", 464]}).names
+        ('pet',)
+
+        Which ids they are is looked up once the model is known.
+
+        Args:
+            words: a list of words, each a concept (kind "token"); or name → words, each name a concept that holds at any of
+                its words (kind "class"). A word that begins with white space is meant exactly; a number is a token id.
+            lags: places back at which each is looked up, each a concept of its own; one number or several.
+        """
+        if isinstance(words, Mapping):
+            sets = [spelled_words(str(name), held) for name, held in words.items()]
+            return cls((SpelledBlock.of(some_of(sets, "from_words"), as_lags(lags), "class"),))
+        held = [words] if isinstance(words, str | int) else words
+        if isinstance(held, bytes | bytearray) or not isinstance(held, Iterable):
+            raise InputError(
+                f"from_words: got {shown(words)} ({type(words).__name__}), wanted a list of words"
             )
-            for lag in lags
-            for name in arrays
-        )
-        return cls(
-            (
-                VocabBlock(
-                    tuple(columns), np.stack(list(arrays.values())), tuple(range(len(arrays))) * len(lags)
-                ),
-            )
-        )
+        sets = [spelled_words(word if isinstance(word, str) else f"#{shown(word)}", [word]) for word in held]
+        return cls((SpelledBlock.of(some_of(sets, "from_words"), as_lags(lags), "token"),))
+
+    @classmethod
+    @guarded
+    def from_regex(cls, patterns: Mapping[str, Any], lags: Any = (0,)) -> Concepts:
+        """Sets of tokens by a regular expression, searched in the string of every token of the vocabulary; kind "class".
+
+        >>> Concepts.from_regex({"plural": r"[a-z]s$"}).names
+        ('plural',)
+
+        Which ids they are is looked up once the model is known. The string of a token holds the space before a word.
+
+        Args:
+            patterns: name → expression, as text or compiled.
+            lags: places back at which each is looked up, each a concept of its own; one number or several.
+        """
+        if not isinstance(cast(Any, patterns), Mapping):
+            raise InputError(f"from_regex: got {shown(patterns)}, wanted name → regular expression")
+        sets = [spelled_pattern(str(name), pattern) for name, pattern in patterns.items()]
+        return cls((SpelledBlock.of(some_of(sets, "from_regex"), as_lags(lags), "class"),))
 
     @classmethod
     @guarded
@@ -237,17 +276,53 @@ class Concepts:
 
     @classmethod
     @guarded
-    def from_function(cls, name: str, f: Callable[[Any], Any], *, description: str = "") -> Concepts:
-        """One concept computed from the whole block of ids.
+    def from_function(
+        cls,
+        name: str | Mapping[str, Any],
+        f: Callable[[Any], Any] | None = None,
+        *,
+        over: Literal["ids", "strings"] = "ids",
+        lags: Any = (0,),
+        description: str = "",
+    ) -> Concepts:
+        """Concepts computed by functions: of the whole block of ids, or of the string of one token.
+
+        >>> Concepts.from_function({"capital": lambda text: text.strip().istitle()}, over="strings").names
+        ('capital',)
 
         Args:
-            name: its name.
-            f: tokens int[doc pos] → bool[doc pos]; it sees the beginning-of-sequence tokens and -1 for
-                padding, and what it says there is left out.
-            description: when it holds, in words.
+            name: of the one concept; or name → function, for several.
+            f: the function of the one concept. Over ids it is given int[doc pos] and returns bool[doc pos]; it sees the
+                beginning-of-sequence tokens and -1 for padding, and what it says there is left out. Over strings it is given
+                the string of each token of the vocabulary, its space included, and returns True or False.
+            over: "ids" or "strings".
+            lags: places back at which a set of strings is looked up, one number or several; over ids the function itself can
+                look back.
+            description: when the one concept holds, in words.
         """
+        given: Any = name
+        functions: dict[Any, Any] = dict(given) if isinstance(given, Mapping) else {given: f}
+        wrong = [held for held, one in functions.items() if not isinstance(held, str) or not callable(one)]
+        if wrong or not functions or (isinstance(given, Mapping) and f is not None):
+            raise InputError(
+                f"from_function: got {shown(name)} and {shown(f)}, wanted a name and a function, or name → function"
+            )
+        told = {held: description or f"the user's function {held!r}" for held in functions}
+        if over == "strings":
+            sets = [Spelled(held, function=one) for held, one in functions.items()]
+            made = SpelledBlock.of(sets, as_lags(lags), "user")
+            at = zip(made.columns, made.set_of_column, strict=True)
+            columns = [replace(one, description=f"{place(one.lag)} {told[sets[i].name]}") for one, i in at]
+            return cls((replace(made, columns=tuple(columns)),))
+        if over != "ids" or as_lags(lags) != (0,):
+            raise InputError(
+                f"from_function: got over={shown(over)} and lags={shown(lags)}, wanted over='strings', or over='ids' "
+                "without lags, where the function looks back itself"
+            )
         return cls(
-            (FunctionBlock((Column(name, "user", 0, description or f"the user's function {name!r}"),), f),)
+            tuple(
+                FunctionBlock((Column(held, "user", 0, told[held]),), one) for held, one in functions.items()
+            )
         )
 
     @classmethod
@@ -319,7 +394,8 @@ class Concepts:
     @property
     def by_token(self) -> tuple[bool, ...]:
         """Whether each concept is decided by the one token it looks at: a set of token types, whatever stands around it."""
-        return tuple(isinstance(block, VocabBlock) for block in self.blocks for _ in block.columns)
+        sets = VocabBlock | SpelledBlock
+        return tuple(isinstance(block, sets) for block in self.blocks for _ in block.columns)
 
     @property
     def descriptions(self) -> tuple[str, ...]:
@@ -340,6 +416,28 @@ class Concepts:
             if block is not None:
                 added.append(block)
         return Concepts((*self.blocks, *added))
+
+    def for_tokenizer(self, tokenizer: Any) -> Concepts:
+        """The same set with what is given by its spelling looked up in a tokenizer's vocabulary; `analyze` does so itself.
+
+        Args:
+            tokenizer: a `transformers` tokenizer; None where there is none.
+
+        Raises:
+            InputError: a word that is no single token of it, a pattern that no token matches; no tokenizer where one is
+                needed.
+        """
+        spelled = [block for block in self.blocks if isinstance(block, SpelledBlock)]
+        if not spelled:
+            return self
+        if tokenizer is None:
+            raise InputError(
+                f"concept {spelled[0].columns[0].name!r} is given by its spelling, and this model has no tokenizer; give "
+                "sets of ids (Concepts.from_vocab)"
+            )
+        return Concepts(
+            tuple(b.read_by(tokenizer) if isinstance(b, SpelledBlock) else b for b in self.blocks)
+        )
 
     def settled(self, tokens: Callable[[], Tokens]) -> Concepts:
         """The same set, with the labels of functions and of foreign blocks asked for once and kept.
@@ -388,6 +486,12 @@ class Concepts:
             n_docs=tokens.n_docs,
             by_token=self.by_token,
         )
+
+    def __repr__(self) -> str:
+        """How many of each kind, and the first names."""
+        kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(self.kinds).items())
+        shown_names = ", ".join(map(repr, self.names[:3])) + (", …" if len(self) > 3 else "")
+        return f"Concepts({len(self)}: {kinds}; {shown_names})"
 
 
 def _is_other(kind: type[Concepts], name: str) -> bool:

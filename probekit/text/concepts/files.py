@@ -29,12 +29,11 @@ An unknown key, a string that is no single token and a pattern that no token mat
 
 from __future__ import annotations
 
-import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec, TypeVar
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from probekit.errors import ConfigError, InputError
@@ -42,9 +41,13 @@ from probekit.text.concepts.blocks import Block, Column, VocabBlock, lag_word, p
 from probekit.text.concepts.characters import char_table
 from probekit.text.concepts.context import CONTEXTS, ContextBlock, context_columns
 from probekit.text.concepts.defaults import DEFAULT_FREQUENT, default_blocks
+from probekit.text.concepts.spelled import Spelled, ids_of, places_of
 from probekit.text.concepts.tokens import identity_block
-from probekit.text.concepts.vocabulary import Vocabulary, quoted, read_vocabulary
+from probekit.text.concepts.vocabulary import Vocabulary, read_vocabulary
 from probekit.text.tokens import Tokens
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class _Strict(BaseModel):
@@ -105,9 +108,7 @@ def toml_blocks(path: Path, file: ConceptFile, tokenizer: Any, tokens: Tokens | 
         tokens: the tokens to be labelled; only needed for `defaults = true`.
     """
     vocabulary = read_vocabulary(tokenizer)
-    ids_of: dict[str, list[int]] = {}
-    for index, surface in enumerate(vocabulary.surfaces):
-        ids_of.setdefault(surface, []).append(index)
+    places = places_of(vocabulary)
     blocks: list[Block] = []
     if file.defaults:
         if tokens is None:
@@ -116,9 +117,9 @@ def toml_blocks(path: Path, file: ConceptFile, tokenizer: Any, tokens: Tokens | 
             )
         blocks += default_blocks(tokenizer, tokens, n_frequent=DEFAULT_FREQUENT)
     for entry in file.tokens:
-        ids = [_ids(path, ids_of, text)[0] for text in entry.text]
+        ids = [_told(path, ids_of, places, text)[0] for text in entry.text]
         blocks.append(identity_block(vocabulary, ids, entry.lags))
-    blocks += [_class(path, vocabulary, ids_of, entry) for entry in file.classes]
+    blocks += [_class(path, vocabulary, entry) for entry in file.classes]
     if file.context:
         unknown = [name for name in file.context if name not in CONTEXTS]
         if unknown:
@@ -183,33 +184,10 @@ def parse_toml(path: Path) -> ConceptFile:
         raise ConfigError(f"concepts file {path.name!r} is not valid TOML: {error}") from error
 
 
-def _ids(path: Path, ids_of: dict[str, list[int]], text: str) -> list[int]:
-    if not text or text not in ids_of:
-        raise ConfigError(
-            f"concepts file {path.name!r}: {quoted(text)} is not a single token of this tokenizer; "
-            "a word in running text usually starts with a space"
-        )
-    return ids_of[text]
-
-
-def _class(
-    path: Path, vocabulary: Vocabulary, ids_of: dict[str, list[int]], entry: _ClassEntry
-) -> VocabBlock:
-    mask = np.zeros(len(vocabulary), dtype=np.bool_)
-    for text in entry.text:
-        mask[_ids(path, ids_of, text)] = True
-    if entry.pattern is not None:
-        try:
-            pattern = re.compile(entry.pattern)
-        except re.error as error:
-            raise ConfigError(
-                f"concepts file {path.name!r}: class {entry.name!r}: bad pattern: {error}"
-            ) from error
-        mask |= [surface != "" and pattern.search(surface) is not None for surface in vocabulary.surfaces]
-    if not mask.any():
-        raise ConfigError(
-            f"concepts file {path.name!r}: class {entry.name!r} holds no token; give text or a pattern"
-        )
+def _class(path: Path, vocabulary: Vocabulary, entry: _ClassEntry) -> VocabBlock:
+    mask = _told(
+        path, Spelled(entry.name, surfaces=tuple(entry.text), pattern=entry.pattern).mask, vocabulary
+    )
     columns = tuple(
         Column(
             f"{lag_word(lag)}:{entry.name}",
@@ -220,3 +198,11 @@ def _class(
         for lag in entry.lags
     )
     return VocabBlock(columns, mask[None], (0,) * len(columns))
+
+
+def _told(path: Path, read: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:
+    """What is read, or an error that names the file."""
+    try:
+        return read(*args, **options)
+    except InputError as error:
+        raise ConfigError(f"concepts file {path.name!r}: {error}") from error

@@ -25,3 +25,8 @@ __all__ = [
     "targeted_and",
     "two_and",
 ]
+
+
+def __dir__() -> list[str]:
+    """The constructions, and not the modules they live in."""
+    return list(__all__)

@@ -91,6 +91,13 @@ class Circuit:
         if n_outputs and not 0 <= self.pairs.min() <= self.pairs.max() < n_concepts:
             raise InputError(f"circuit {self.name}: pairs name concepts outside 0…{n_concepts - 1}.")
 
+    def __repr__(self) -> str:
+        """Its sizes."""
+        return (
+            f"Circuit({self.name!r}, {self.n_concepts} concepts, {self.n_outputs} outputs in {self.n_neurons} neurons, "
+            f"d_model {self.d_model}, {self.n_active} concepts active)"
+        )
+
     @property
     def n_concepts(self) -> int:
         """Number of input concepts, m."""
@@ -218,6 +225,13 @@ class DeepCircuit:
                 raise ShapeError(
                     f"circuit {self.name}: layer {i + 1} does not decode the code that layer {i} writes."
                 )
+
+    def __repr__(self) -> str:
+        """Its layers."""
+        outputs = " → ".join(
+            str(n) for n in (self.layers[0].n_concepts, *(one.n_outputs for one in self.layers))
+        )
+        return f"DeepCircuit({self.name!r}, {len(self.layers)} layers, features {outputs})"
 
     def neurons(self, concepts: Bool[np.ndarray, "batch concept"]) -> list[Float[np.ndarray, "batch neuron"]]:
         """Neuron outputs of every layer; only the first layer sees clean inputs."""

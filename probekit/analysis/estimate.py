@@ -1,0 +1,330 @@
+"""Before a run: what it will take, and what it could find.
+
+The text is read, labelled and planned as a run does it, so its counts are the run's own. Time comes from a pilot on one
+layer (`pilot`), the floor from the pilot's twins (`evidence.floor`). Nothing is written.
+"""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from probekit.analysis import run_fingerprint
+from probekit.analysis.api import Pairs, settings_of
+from probekit.analysis.backends import check_engine
+from probekit.analysis.inputs import Subject, model_subject
+from probekit.analysis.passes import CALIBRATION_TOKENS
+from probekit.analysis.pilot import Pilot, clock_of, run_pilot, seconds_a_token
+from probekit.analysis.progress import watching
+from probekit.analysis.reading import Reading
+from probekit.analysis.runner import group_size, layer_bytes
+from probekit.arguments import as_concepts, as_layers, check_corpus
+from probekit.errors import guarded
+from probekit.evidence.decide import Fdr
+from probekit.evidence.floor import floor
+from probekit.evidence.nulls import MIN_TAIL, TAIL_SHARE
+from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.spikein import AMPLITUDES
+from probekit.model.ambient import as_torch_starts
+from probekit.text.tokens import SKIP_FIRST
+
+STEPS = {
+    "calibration": "drawing twins", "supports": "moments and selection", "readouts": "refit", "confirm": "confirmation",
+    "decision": "decision",
+}  # fmt: skip
+"""First word of a pilot's step: what it is called here."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take and could find; print it, or show it in a notebook."""
+
+    model: str
+    """Name of the model."""
+    corpus: str
+    """Name of the corpus."""
+    n_docs: int
+    """Documents read."""
+    n_tokens_fit: int
+    """Counted tokens that readouts are fitted on."""
+    n_tokens_confirm: int
+    """Counted tokens that they are judged on."""
+    n_concepts: int
+    """Concepts."""
+    n_pairs: int
+    """Pairs of them."""
+    n_testable: int
+    """Pairs with tokens enough in every quadrant of both halves."""
+    n_tested: int
+    """Pairs that are tested."""
+    untestable: Mapping[str, int]
+    """The other pairs by reason."""
+    layers: tuple[int, ...]
+    """Layers measured."""
+    n_together: int
+    """Layers measured in one reading of the text."""
+    n_neurons: int
+    """Neurons of a layer."""
+    device: str
+    """Where the model computes."""
+    n_twins: int
+    """Twins of a layer."""
+    sums_bytes: int
+    """Memory of the sums of the layers that are measured together, besides the model and its activations."""
+    seconds: float
+    """Time of the run on this machine, one process, its last seconds for tables and report left out: of the processor, all
+    cores added up; on an accelerator, of the clock on the wall."""
+    steps: Mapping[str, float]
+    """The same by step."""
+    smallest_p: float | None
+    """Smallest p-value of a single pair; 0 where a tail is fitted beyond the twins, None without twins enough."""
+    fewest_nameable: int | None
+    """Pairs that must stand out together for any of them to be named; None where none could be."""
+    detectable_d: float | None
+    """d′ at which a usual pair would be named; None where none could be."""
+    assumptions: str
+    """What the last three rest on, in words."""
+    pilot: Mapping[str, int | float]
+    """What was measured: layer, n_tokens, n_pairs, n_twins, seconds."""
+    notes: tuple[str, ...]
+    """What the run would tell before any number."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain values, ready for JSON."""
+        return {**asdict(self), "layers": list(self.layers), "notes": list(self.notes)}
+
+    def _rows(self) -> list[tuple[str, str]]:
+        """What is reported, a line each."""
+        n_layers = len(self.layers)
+        at_once = (
+            ""
+            if n_layers == 1
+            else ", all at once"
+            if self.n_together == n_layers
+            else f", {self.n_together} at once"
+        )
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in self.untestable.items() if n)
+        steps = ", ".join(f"{name} {duration(value)}" for name, value in self.steps.items())
+        whose = "of one core" if self.device == "cpu" else f"on {self.device}"
+        pilot = self.pilot
+        lines = {
+            "reads": f"{self.n_docs:,} documents of {self.corpus}, {self.n_tokens_fit:,} tokens to fit and "
+            f"{self.n_tokens_confirm:,} to confirm",
+            "pairs": f"{self.n_concepts:,} concepts, {self.n_pairs:,} pairs, {self.n_testable:,} testable, "
+            f"{self.n_tested:,} tested" + (f" (not testable: {reasons})" if reasons else ""),
+            "layers": f"{n_layers} of {self.n_neurons:,} neurons{at_once}; {self.n_twins} twins each",
+            "memory": f"{self.sums_bytes / 1e9:.2g} GB for the sums, besides the model and its activations",
+            "time": f"some {duration(self.seconds)} {whose} ({steps})",
+            "could find": _findable(self),
+            "pilot": f"layer {pilot['layer']:.0f}, {pilot['n_tokens']:,.0f} tokens, {pilot['n_pairs']:.0f} pairs, "
+            f"{pilot['n_twins']:.0f} twins: {duration(pilot['seconds'])}",
+        }
+        return [*lines.items(), *(("note", note) for note in self.notes)]
+
+    def __str__(self) -> str:
+        """A line for each thing to know."""
+        lines = [f"{self.model}: what a run will take, and could find"]
+        return "\n".join(lines + [f"  {name:<11}{text}" for name, text in self._rows()])
+
+    def __repr__(self) -> str:
+        """One line."""
+        return (
+            f"Estimate({self.model!r}, {len(self.layers)} layers, {self.n_tested} pairs, {duration(self.seconds)}, "
+            f"{self.sums_bytes / 1e9:.2g} GB)"
+        )
+
+    def _repr_html_(self) -> str:
+        left = "style='text-align:left'"
+        rows = "".join(
+            f"<tr><th {left}>{html.escape(name)}</th><td {left}>{html.escape(text)}</td></tr>"
+            for name, text in self._rows()
+        )
+        return f"<table><caption>{html.escape(str(self).splitlines()[0])}</caption>{rows}</table>"
+
+
+def _findable(told: Estimate) -> str:
+    if told.fewest_nameable is None:
+        return f"no pair ({told.assumptions.rstrip('.')})"
+    alone = (
+        "a single pair can be named"
+        if told.fewest_nameable == 1
+        else f"{told.fewest_nameable} pairs must stand out together for any to be named"
+    )
+    smallest = (
+        "no smallest p (a tail is fitted)" if told.smallest_p == 0 else f"smallest p {told.smallest_p:.2g}"
+    )
+    needed = (
+        "no d′ would do"
+        if told.detectable_d is None
+        else f"a usual pair needs d′ of some {told.detectable_d:.2g}"
+    )
+    return f"{alone}; {smallest}; {needed} ({told.assumptions.rstrip('.')})"
+
+
+def duration(seconds: int | float) -> str:
+    """Seconds in the unit that a person would use.
+
+    >>> duration(4.2), duration(150), duration(9_000), duration(400_000)
+    ('4.2 s', '2.5 min', '2.5 h', '4.6 days')
+
+    Args:
+        seconds: a time.
+    """
+    for size, word, most in ((1, "s", 100), (60, "min", 100), (3_600, "h", 48)):
+        if seconds < size * most:
+            return f"{seconds / size:.2g} {word}"
+    return f"{seconds / 86_400:.2g} days"
+
+
+@guarded
+@as_torch_starts()
+def estimate(  # noqa: PLR0913
+    model: Any,
+    corpus: Any = None,
+    *,
+    concepts: Any = None,
+    layers: int | str | Iterable[int] | None = None,
+    pairs: Pairs = None,
+    max_tokens: int = 300_000,
+    context: int = 128,
+    max_pairs: int = 2_000,
+    min_support: int = 60,
+    twins: int = 20,
+    q: float = 0.05,
+    out: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    engine: str = "local",
+    progress: Any = None,
+    twin_ks: int | Literal["all"] | Sequence[int | Literal["all"]] = (16,),
+    controls: str | Sequence[str] = ("isotropic",),
+    spikes: float | Sequence[float] = AMPLITUDES,
+    fdr: Fdr = "bh",
+    heldout_types: bool = False,
+    skip_first: int = SKIP_FIRST,
+    force: bool = False,
+    command: str | None = None,
+    dtype: str | None = None,
+    tokenizer: Any = None,
+    truth: Any = None,
+) -> Estimate:
+    """What `analyze` with the same arguments will take on this machine, and what it could find.
+
+    The text is read, labelled and planned in full; one layer is measured on some thousand tokens. Every argument is that of
+    `analyze`.
+
+    Args:
+        model: as in `analyze`.
+        corpus: as in `analyze`.
+        concepts: as in `analyze`.
+        layers: as in `analyze`.
+        pairs: as in `analyze`.
+        max_tokens: as in `analyze`.
+        context: as in `analyze`.
+        max_pairs: as in `analyze`.
+        min_support: as in `analyze`.
+        twins: as in `analyze`.
+        q: as in `analyze`.
+        out: nothing is written there, and what a run has finished there is not taken off.
+        seed: as in `analyze`.
+        device: as in `analyze`.
+        engine: as in `analyze`; the time is that of one process, whatever the engine is.
+        progress: as in `analyze`.
+        twin_ks: as in `analyze`.
+        controls: as in `analyze`.
+        spikes: as in `analyze`.
+        fdr: as in `analyze`.
+        heldout_types: as in `analyze`.
+        skip_first: as in `analyze`.
+        force: taken and of no effect.
+        command: taken and of no effect.
+        dtype: as in `analyze`.
+        tokenizer: as in `analyze`.
+        truth: taken and of no effect.
+
+    Raises:
+        InputError: data or configuration that `analyze` would refuse; no pair is testable.
+        ModelError: the model cannot be loaded or fails the proof of its sites.
+    """
+    begun = time.process_time()
+    check_engine(engine, model)
+    settings = settings_of(
+        max_tokens, context, max_pairs, min_support, twins, q, seed, twin_ks, controls, spikes, fdr,
+        heldout_types=heldout_types, skip_first=skip_first,
+    )  # fmt: skip
+    wanted, concepts = as_layers(layers), as_concepts(concepts)
+    check_corpus(corpus)
+    choice = Choice.of(pairs)
+    clock = clock_of(run_fingerprint.of_device(device))
+    with watching(progress) as report:
+        reading = Reading(
+            model, corpus, settings, tokenizer=tokenizer, device=device, dtype=dtype, report=report
+        )
+        chosen = reading.concepts(concepts)
+        subject = model_subject(
+            model, reading.corpus, chosen, wanted, choice, settings, device, report,
+            dtype=dtype, tokenizer=tokenizer, host=reading.loaded,
+        )  # fmt: skip
+        read = time.process_time() - begun
+        measured = sorted(subject.layers)
+        report("pilot", 0, 2)
+        ends = seconds_a_token(subject.source, sorted({measured[0], measured[-1]}), clock)
+        report("pilot", 1, 2)
+        pilot = run_pilot(subject, measured[len(measured) // 2], clock)
+        report("pilot", 2, 2)
+    return _told(subject, pilot, ends, read)
+
+
+def _told(subject: Subject, pilot: Pilot, ends: Mapping[int, float], read: float) -> Estimate:
+    """From what was planned and measured to what is reported."""
+    planned, study = subject.planned, subject.planned.study
+    n_together = min(group_size(planned, subject), len(subject.layers))
+    steps = {"reading": read, "forward": _forward(subject, ends, n_together)}
+    for step, seconds in pilot.layer_seconds.items():
+        name = STEPS[step.partition(",")[0]]
+        steps[name] = steps.get(name, 0.0) + seconds * len(subject.layers)
+    at_best = floor(
+        len(study.pairs), study.n_twins, planned.tested.q, fdr=planned.tested.fdr,
+        d_twins=_as_many(pilot.d_twins, len(study.pairs)),
+    )  # fmt: skip
+    counted = subject.concepts
+    return Estimate(
+        model=str(subject.model["name"]), corpus=str(subject.corpus["name"]), n_docs=int(subject.corpus["n_docs"]),
+        n_tokens_fit=study.fit.labels.n_tokens, n_tokens_confirm=study.confirm.labels.n_tokens,
+        n_concepts=counted["n"], n_pairs=counted["n_pairs"], n_testable=planned.n_testable, n_tested=len(study.pairs),
+        untestable=dict(planned.excluded), layers=tuple(subject.layers), n_together=n_together,
+        n_neurons=subject.n_neurons, device=str(subject.model["device"]),
+        n_twins=study.n_twins, sums_bytes=int(n_together * layer_bytes(study, subject)),
+        seconds=sum(steps.values()), steps=steps, **at_best,
+        pilot={
+            "layer": pilot.layer, "n_tokens": pilot.n_tokens, "n_pairs": pilot.n_pairs, "n_twins": pilot.n_twins,
+            "seconds": pilot.seconds,
+        },
+        notes=tuple(subject.notes),
+    )  # fmt: skip
+
+
+def _forward(subject: Subject, ends: Mapping[int, float], n_together: int) -> float:
+    """Seconds of all forwards: each group of layers reads the text for its calibration, twice to fit, once to confirm."""
+    study = subject.planned.study
+    n_fit, n_confirm = study.fit.labels.n_tokens, study.confirm.labels.n_tokens
+    n_tokens = min(n_fit, CALIBRATION_TOKENS) + 2 * n_fit + n_confirm
+    layers = subject.layers
+    deepest = [max(layers[i : i + n_together]) for i in range(0, len(layers), n_together)]
+    return n_tokens * float(np.interp(deepest, list(ends), list(ends.values())).sum())
+
+
+def _as_many(
+    d_twins: Float[np.ndarray, "twin some"] | None, n_pairs: int
+) -> Float[np.ndarray, "twin pair"] | None:
+    """The pilot's twins as if all pairs scattered as its pairs do; None where they are too few to show a tail."""
+    if d_twins is None or d_twins.size * TAIL_SHARE < MIN_TAIL:
+        return None
+    return d_twins[:, np.arange(n_pairs) % d_twins.shape[1]]
