@@ -35,6 +35,12 @@ PATIENCE = 240
 """Seconds until a process that has begun must have come as far as the test wants it; loading torch alone takes some."""
 
 
+def as_from_a_terminal() -> None:
+    """A suite that runs in the background or under nohup hands down ignored signals, which a child keeps ignoring."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Process:
     """The command as a shell starts it: a process group of its own, which the terminal's Ctrl-C reaches as a whole."""
 
@@ -47,6 +53,7 @@ class Process:
             stdout=self._told,
             stderr=self._told,
             start_new_session=True,
+            preexec_fn=as_from_a_terminal,
             env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])},
         )
 
