@@ -21,9 +21,11 @@ def test_no_other_size_is_taken(wrong: tuple[int, ...]) -> None:
         Settings(twin_ks=as_sizes(wrong))
 
 
-def test_a_word_alone_is_no_list() -> None:
-    with pytest.raises(InputError, match="twin_ks: got 'all', wanted a list"):
-        as_sizes("all")
+def test_one_size_alone_is_a_list_of_one_and_nothing_is_none() -> None:
+    assert as_sizes("all") == as_sizes(0) == (0,)
+    assert as_sizes(64) == (64,)
+    with pytest.raises(InputError, match="twin_ks: got '', wanted a list"):
+        as_sizes("")
 
 
 def test_a_file_may_use_the_word(tmp_path: Path) -> None:
