@@ -55,32 +55,21 @@ def as_spikes(values: Any) -> tuple[Any, ...]:
     return sizes
 
 
-def settings_of(  # noqa: PLR0913
-    max_tokens: int,
-    context: int,
-    max_pairs: int,
-    min_support: int,
-    twins: int,
-    q: float,
-    seed: int,
-    twin_ks: Any,
-    controls: Any,
-    spikes: Any,
-    fdr: Fdr,
-    *,
-    heldout_types: bool,
-    skip_first: int,
-) -> Settings:
+def settings_of(*, twin_ks: Any, controls: Any, spikes: Any, **plain: Any) -> Settings:
     """What the numbers and lists of a call to `analyze` mean.
+
+    Args:
+        twin_ks: as in `analyze`.
+        controls: as in `analyze`.
+        spikes: as in `analyze`.
+        plain: the other fields of `Settings`, which are taken as they are.
 
     Raises:
         InputError: one of them cannot be.
     """
     return Settings(
-        max_tokens, context, max_pairs, min_support, twins, q, seed, as_sizes(twin_ks),
-        controls=as_items(controls, "controls"), spikes=as_spikes(spikes), fdr=fdr,
-        heldout_types=heldout_types, skip_first=skip_first,
-    )  # fmt: skip
+        twin_ks=as_sizes(twin_ks), controls=as_items(controls, "controls"), spikes=as_spikes(spikes), **plain
+    )
 
 
 @guarded
@@ -174,8 +163,8 @@ def analyze(  # noqa: PLR0913
     """
     engine_ = check_engine(engine, model)
     settings = settings_of(
-        max_tokens, context, max_pairs, min_support, twins, q, seed, twin_ks, controls, spikes, fdr,
-        heldout_types=heldout_types, skip_first=skip_first,
+        max_tokens=max_tokens, context=context, max_pairs=max_pairs, min_support=min_support, twins=twins, q=q, seed=seed,
+        twin_ks=twin_ks, controls=controls, spikes=spikes, fdr=fdr, heldout_types=heldout_types, skip_first=skip_first,
     )  # fmt: skip
     wanted, concepts = as_layers(layers), as_concepts(concepts)
     check_corpus(corpus)
@@ -273,8 +262,8 @@ def analyze_arrays(  # noqa: PLR0913
     given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names, nonfinite, types)
     n_tokens = len(given.doc)
     settings = settings_of(
-        max(n_tokens, 1), 2, max_pairs, min_support, twins, q, seed, twin_ks, controls, spikes, fdr,
-        heldout_types=types is not None, skip_first=0,
+        max_tokens=max(n_tokens, 1), context=2, max_pairs=max_pairs, min_support=min_support, twins=twins, q=q, seed=seed,
+        twin_ks=twin_ks, controls=controls, spikes=spikes, fdr=fdr, heldout_types=types is not None, skip_first=0,
     )  # fmt: skip
     choice = Choice.of(pairs)
     record = run_fingerprint.science(

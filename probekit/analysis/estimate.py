@@ -256,8 +256,8 @@ def estimate(  # noqa: PLR0913
     begun = time.process_time()
     check_engine(engine, model)
     settings = settings_of(
-        max_tokens, context, max_pairs, min_support, twins, q, seed, twin_ks, controls, spikes, fdr,
-        heldout_types=heldout_types, skip_first=skip_first,
+        max_tokens=max_tokens, context=context, max_pairs=max_pairs, min_support=min_support, twins=twins, q=q, seed=seed,
+        twin_ks=twin_ks, controls=controls, spikes=spikes, fdr=fdr, heldout_types=heldout_types, skip_first=skip_first,
     )  # fmt: skip
     wanted, concepts = as_layers(layers), as_concepts(concepts)
     check_corpus(corpus)
