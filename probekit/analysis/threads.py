@@ -22,7 +22,7 @@ def threads_of(folder: Path) -> int:
 
 @contextlib.contextmanager
 def computing_with(n_threads: int) -> Generator[None, None, None]:
-    """Compute with so many threads in torch and compiled loops, one in NumPy's linear algebra; then all is as it was.
+    """Compute with a number of threads, in torch and in the linear algebra of NumPy; afterwards all is as it was.
 
     Args:
         n_threads: how many.
@@ -31,9 +31,7 @@ def computing_with(n_threads: int) -> Generator[None, None, None]:
     here = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:
-        # one thread for the linear algebra of NumPy and SciPy: compiled loops call it from threads of their own, where
-        # OpenBLAS with several warns at every product that it may hang
-        with threadpool_limits({"blas": 1, "openmp": n_threads}):
+        with threadpool_limits(n_threads):
             yield
     finally:
         torch.set_num_threads(here)

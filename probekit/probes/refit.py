@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 
 from probekit.probes.moments import FrozenMoments, Moments
 from probekit.probes.pairs import SIGNS, TokenSample
+from probekit.probes.workers import one_blas_thread
 
 JITTER = 1e-6
 """Ridge on the balanced covariance, relative to each neuron's own variance so that its unit does not matter: far
@@ -127,10 +128,11 @@ class BalancedMoments:
         self, rows: Float[np.ndarray, "token neuron"], start: int, low: np.ndarray, high: np.ndarray
     ) -> None:
         """Add the sampled tokens of one tile; `TokenSample.between` gives low and high."""
-        _support_moments(
-            rows, self._shift, start, low, high, self.sample.token, self._weight, self.support,
-            self._means, self._outer,
-        )  # fmt: skip
+        with one_blas_thread:
+            _support_moments(
+                rows, self._shift, start, low, high, self.sample.token, self._weight, self.support,
+                self._means, self._outer,
+            )  # fmt: skip
 
     def state(self) -> dict[str, np.ndarray]:
         """The sums as they stand between two tiles, to be kept and given to `restore`; not copied."""

@@ -27,6 +27,7 @@ from jaxtyping import Float, Int
 
 from probekit.probes.pairs import SIGNS, TokenSample
 from probekit.probes.refit import BalancedMoments, Readouts
+from probekit.probes.workers import one_blas_thread
 
 SCRAMBLES = 3
 """Draws of the scrambled input that are averaged: a pair's value then hardly depends on the draw."""
@@ -318,7 +319,8 @@ class Removal:
         low, high = sample.between(start, stop)
         first = np.concatenate([[0], np.cumsum(high - low)])
         moved = np.empty((first[-1] * len(self.signs), self.directions.shape[2]), np.float32)
-        _moved(rotated, start, low, high, first, sample.token, self.directions, self.signs, moved)
+        with one_blas_thread:
+            _moved(rotated, start, low, high, first, sample.token, self.directions, self.signs, moved)
         return TileChange(low, high, first, moved)
 
     def reads(
@@ -377,11 +379,12 @@ class RemovedMoments:
 
     def add_tile(self, rows: Rows, start: int, change: TileChange) -> None:
         """Add the sampled tokens of one tile."""
-        _removed_moments(
-            rows.neurons, rows.pre, ACTIVATION_CODES[rows.activation], rows.gated, self._shift, start, change.low,
-            change.high, change.first, self._sample.token, self._weight, self._support, self._reads, change.moved,
-            len(self._means), self._means, self._outer,
-        )  # fmt: skip
+        with one_blas_thread:
+            _removed_moments(
+                rows.neurons, rows.pre, ACTIVATION_CODES[rows.activation], rows.gated, self._shift, start, change.low,
+                change.high, change.first, self._sample.token, self._weight, self._support, self._reads, change.moved,
+                len(self._means), self._means, self._outer,
+            )  # fmt: skip
 
     def state(self) -> dict[str, np.ndarray]:
         """The sums as they stand between two tiles; not copied."""
@@ -416,11 +419,12 @@ class RemovedSums:
 
     def add_tile(self, rows: Rows, start: int, change: TileChange) -> None:
         """Add the sampled tokens of one tile."""
-        _removed_values(
-            rows.neurons, rows.pre, ACTIVATION_CODES[rows.activation], rows.gated, start, change.low, change.high,
-            change.first, self._sample.token, self._support, self._reads, change.moved, self._weights, self._offset,
-            self._sums,
-        )  # fmt: skip
+        with one_blas_thread:
+            _removed_values(
+                rows.neurons, rows.pre, ACTIVATION_CODES[rows.activation], rows.gated, start, change.low, change.high,
+                change.first, self._sample.token, self._support, self._reads, change.moved, self._weights, self._offset,
+                self._sums,
+            )  # fmt: skip
 
     def state(self) -> dict[str, np.ndarray]:
         """The sums as they stand between two tiles; not copied."""

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from probekit.analysis.threads import computing_with
 
@@ -113,17 +112,3 @@ def test_a_task_on_a_worker_gives_the_counts_back() -> None:
     with _threads(1):
         assert (torch.get_num_threads(), numba.get_num_threads()) == (1, 1)
     assert (torch.get_num_threads(), numba.get_num_threads()) == here
-
-
-def test_one_thread_for_numpy_whatever_is_asked_of_torch() -> None:
-    # compiled loops call the linear algebra from threads of their own; with several threads of its own OpenBLAS warned at
-    # every product there that it may hang, thousands of times in one run
-    def threads_of_blas() -> set[int]:
-        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
-
-    with threadpool_limits(2):
-        assert threads_of_blas() == {2}  # the control: without our care there are as many as were set
-        with computing_with(2):
-            assert threads_of_blas() == {1}
-            assert torch.get_num_threads() == 2
-        assert threads_of_blas() == {2}
