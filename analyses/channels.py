@@ -442,7 +442,8 @@ def page(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     yield "One hidden ReLU layer on random DNFs of two-literal terms, AdamW, 4,000 steps; a term counts as found when its "
     yield "two concepts meet on positive weights at the levels 0.05 and 0.3 (at the default levels none is found: these "
     yield "codes are dense); the gates given to the found sets are beside it. The two levels were chosen on the first of "
-    yield "the three seeds, after the default ones had failed there; an AND that a net makes by taking sets apart reads as *or*."
+    yield "the three seeds, after the default ones had failed there; an AND that a net makes by taking sets apart reads as "
+    yield "*or*."
     yield ""
     yield from table(
         ("concepts", "neurons", "terms", "accuracy", "recall ± s.e.", "precision ± s.e.", "gates of found terms"),
