@@ -97,7 +97,14 @@ def started(tmp_path: Path) -> Generator[Callable[..., Process], None, None]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        *(
+            pytest.param(*stop, marks=pytest.mark.sweep)
+            for stop in ((signal.SIGTERM, 143), (signal.SIGHUP, 129))
+        ),
+    ],
 )
 def test_a_stop_has_its_own_code_and_says_how_to_go_on(
     started: Callable[..., Process], tmp_path: Path, number: signal.Signals, code: int

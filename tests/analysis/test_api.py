@@ -153,6 +153,7 @@ class TestRepeatability:
         run = analyze_arrays(neurons, labels, docs, q=0.1, force=True, **options)
         assert run.record["science"]["settings"]["q"] == 0.1
 
+    @pytest.mark.sweep
     def test_grouping_of_layers_changes_nothing(
         self, planted, planted_run: pk.Run, monkeypatch: pytest.MonkeyPatch
     ):
@@ -167,6 +168,7 @@ class TestRepeatability:
 
 
 class TestArrays:
+    @pytest.mark.sweep
     def test_arrays_give_what_the_model_gives(self, planted, planted_run: pk.Run):
         """The same activations, brought along instead of harvested, give the same readouts and decisions."""
         from probekit.model.harvest import harvest

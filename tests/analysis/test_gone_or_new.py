@@ -64,6 +64,7 @@ class TestNew:
         held.require_unchanged(in_memory=True)  # everything had been read by then
 
 
+@pytest.mark.sweep
 def test_the_causal_check_computes_in_the_dtype_of_the_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

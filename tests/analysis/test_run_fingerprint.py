@@ -569,7 +569,9 @@ class TestConcepts:
         case = self.case(concepts, lambda: first.__setitem__(0, 7), lambda: first.__setitem__(0, 0))
         require_told(case, tmp_path / "run")
 
-    @pytest.mark.parametrize("what", ["weights", "above", "model"])
+    @pytest.mark.parametrize(
+        "what", ["weights", *(pytest.param(name, marks=pytest.mark.sweep) for name in ("above", "model"))]
+    )
     def test_latents(self, what: str, tmp_path: Path, bridge: Any) -> None:
         folder, above = tmp_path / "sae", [0.0]
         folder.mkdir()
@@ -745,6 +747,7 @@ class TestObjects:
         nano_tokenizer.split_special_tokens = True
         assert of_tokenizer(nano_tokenizer) != before
 
+    @pytest.mark.sweep
     def test_in_another_process_the_same_objects_are_the_same(self, tmp_path: Path, bridge: Any) -> None:
         script = (
             "import numpy as np, probekit as pk; from probekit.model.host import load_host\n"

@@ -184,6 +184,7 @@ def share_allowed(n_draws: int, q: float = 0.05) -> float:
     return q + 3 * float(np.sqrt(q * (1 - q) / n_draws))
 
 
+@pytest.mark.sweep
 def test_twins_in_the_layers_place_are_rarely_flagged_small() -> None:
     flags: list[bool] = []
     for seed in (20, 21):

@@ -75,7 +75,7 @@ class TestFreshProcess:
     @pytest.mark.parametrize(
         "what",
         [
-            pytest.param(PROBE, id="SparseProbe"),
+            pytest.param(PROBE, id="SparseProbe", marks=pytest.mark.sweep),
             pytest.param(MOMENTS, id="Moments", marks=pytest.mark.slow),
         ],
     )

@@ -38,6 +38,9 @@ SWITCHES: dict[str, tuple[Callable[[], AbstractContextManager[Any]], Callable[[t
 }
 
 
+EACH = ["autocast", *(pytest.param(name, marks=pytest.mark.sweep) for name in SWITCHES if name != "autocast")]
+
+
 @pytest.fixture(scope="module")
 def given() -> dict[str, Any]:
     """A ReLU layer on four concepts."""
@@ -56,7 +59,7 @@ def wanted(given: dict[str, Any]) -> Any:
     return pk.analyze_arrays(**given).pairs()
 
 
-@pytest.mark.parametrize("what", SWITCHES)
+@pytest.mark.parametrize("what", EACH)
 def test_arrays(what: str, given: dict[str, Any], wanted: Any) -> None:
     switch, felt = SWITCHES[what]
     with switch():
@@ -92,7 +95,7 @@ def analysed(analyse: Callable[[], Any]) -> Any:
     return analyse()
 
 
-@pytest.mark.parametrize("what", SWITCHES)
+@pytest.mark.parametrize("what", EACH)
 def test_a_model(what: str, analyse: Callable[[], Any], analysed: Any) -> None:
     with SWITCHES[what][0]():
         found = analyse()

@@ -15,7 +15,7 @@ GATED = {"llama"}
 
 
 @pytest.mark.parametrize(
-    "family", ["gpt2", "neox", "llama"]
+    "family", ["gpt2", pytest.param("neox", marks=pytest.mark.sweep), "llama"]
 )  # test_architectures.py goes through all of them
 def test_analyze(family: str, model_folder: Callable[[str], Path]):
     """Every layer is measured against its twins, and a random layer shows no excess over them."""

@@ -385,6 +385,7 @@ def options() -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.sweep
 def test_the_same_tables_as_in_hugging_face_format(
     llama: Path, tmp_path: Path, options: dict[str, Any], model_folder: Callable[[str], Path]
 ) -> None:

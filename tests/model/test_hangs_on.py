@@ -176,6 +176,7 @@ def test_what_holds_itself_is_walked_once() -> None:
     assert of_anything(ring) != of_anything(other)
 
 
+@pytest.mark.sweep
 def test_in_another_process_it_is_the_same() -> None:
     """No address and no order of a hash table gets into the digest."""
     script = (

@@ -173,7 +173,8 @@ def test_outputs_that_are_no_pairs_are_planted_but_nothing_is_designated() -> No
 
 
 @pytest.mark.parametrize(
-    ("spread", "activation", "layer_norm"), [("previous", "relu", False), ("previous", "gelu", True)]
+    ("spread", "activation", "layer_norm"),
+    [pytest.param("previous", "relu", False, marks=pytest.mark.sweep), ("previous", "gelu", True)],
 )
 def test_planted_pairs_are_computed(spread: Any, activation: str, layer_norm: bool) -> None:
     circuit = two_and(pairs=[(c, c + 10) for c in range(10)], n_concepts=20, n_neurons=80, n_active=2, seed=3)

@@ -39,6 +39,7 @@ def reference(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -
     return np.append(fit.coef_[0], fit.intercept_[0])
 
 
+@pytest.mark.sweep
 def test_on_all_tokens_it_is_logistic_regression(problem) -> None:
     x, held, lists, support = problem
     weights, intercept, n_kept = logistic_refit(

@@ -92,6 +92,7 @@ def warnings_of(*, unguarded: bool) -> int:
     return done.stderr.count("OpenBLAS Warning")
 
 
+@pytest.mark.sweep
 def test_no_product_of_a_compiled_loop_warns_that_it_may_hang() -> None:
     assert warnings_of(unguarded=False) == 0
     if not warnings_of(unguarded=True):

@@ -102,6 +102,7 @@ def test_all_else_is_folded(page: str) -> None:
     assert body.count('class="part print"') == 5
 
 
+@pytest.mark.sweep
 def test_many_layers_print_no_panel_for_each() -> None:
     summary, layers, pairs = run(("none",) * 8)
     drawn = figures(*run(("none",)))  # any will do: only what is folded is looked at

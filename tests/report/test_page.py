@@ -157,6 +157,7 @@ def test_a_run_without_finds_calls_nothing_a_find() -> None:
     assert text.count("these came nearest and are not finds") == 2
 
 
+@pytest.mark.sweep
 def test_a_companion_shows_a_find_only_where_it_has_one() -> None:
     base = run(("none",))
     assert "What a find looks like: plant" in render_page(
@@ -181,6 +182,7 @@ def test_what_was_not_measured_is_a_dash_and_never_a_zero() -> None:
     assert "nan" not in re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.S).lower().split()
 
 
+@pytest.mark.sweep
 def test_other_k_come_from_the_layer_rows_or_from_the_paths() -> None:
     summary, layers, pairs = run(("finds",))
     other = pd.concat([pairs[0].assign(k=k, above_twins=k == 64) for k in (1, 64)], ignore_index=True)
@@ -214,6 +216,7 @@ def test_layers_that_disagree_are_refused() -> None:
         render_page(summary, layers.iloc[:2], pairs)
 
 
+@pytest.mark.sweep
 def test_a_big_run_stays_a_small_file() -> None:
     kinds = ("none", "finds", "doubtful") * 4
     summary, layers, pairs = run(kinds)

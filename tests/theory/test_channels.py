@@ -140,7 +140,11 @@ def null_layer(kind: str, rng: np.random.Generator) -> tuple[dict[str, np.ndarra
 
 @pytest.mark.parametrize(
     "kind",
-    ["clones", pytest.param("random", marks=pytest.mark.slow), pytest.param("twin", marks=pytest.mark.slow)],
+    [
+        pytest.param("clones", marks=pytest.mark.sweep),
+        pytest.param("random", marks=pytest.mark.slow),
+        pytest.param("twin", marks=pytest.mark.slow),
+    ],
 )
 def test_nothing_is_found_in_layers_that_compute_no_pair(kind: str) -> None:
     """Overlapping codes, cloned neurons, PC-sign twins of a planted circuit: FDR ≤ q + 3 s.e. over 100 layers."""
