@@ -28,7 +28,7 @@ demo: $(VENV)/core
 	$(BIN)/probekit demo --force
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -q -n 2 -m 'not slow and not gpu and not sweep and not notebook'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow and not gpu and not sweep and not notebook'
 
 $(VENV)/smollm2: $(VENV)/core
 	$(PIP) install -c constraints.txt -e '.[gguf]'

@@ -8,7 +8,7 @@
 The weights that act at the neurons are pruned by magnitude and rounded, step by step; after each step the whole analysis
 runs again. z weights of b bits among P take log2 C(P, z) + z·b bits to describe, which must not be less than what the
 finds tell about the planted set (probekit/theory/recovered.py): the script asserts it for every planted layer and step,
-with 10 bits of luck (a chance of 1 in 1,000). Beside it stands m′ log2 m′, the parameters that the found number would
+with 10 bits of luck (a chance of 1 in 1,000). Beside it stands m′ ln m′, the parameters that the found number would
 need by Adler & Shavit, constant 1 assumed. Writes analyses/results/compression.md and compression.svg.
 """
 
@@ -131,13 +131,13 @@ def planted_part(quick: bool, figure: Path | None) -> Iterator[str]:
         f"{size}; {n_seeds} seeds, {twins} twins. P = {SIZE['n_neurons'] * SIZE['n_concepts']:,} input weights, of which "
         f"the construction uses a few hundred (made unequal by {JITTER:.0%} of noise); biases are all −1 and carry nothing. "
         "*Told*: bits that the finds tell about the planted set; *described*: bits that the compressed weights take. "
-        "*Told* must stay below *described*; the script stops where it exceeds it by 10. m′ log2 m′: parameters that the "
+        "*Told* must stay below *described*; the script stops where it exceeds it by 10. m′ ln m′: parameters that the "
         "found number would need, constant 1 assumed. Error: root mean square error of the construction's own readoff, "
         "quadrants alike.\n"
     )
     yield (
         "| seed | weights kept | bits each | described | told | whole set | designated computed | computed | above twins | "
-        "excess (95 %) | represented | m′ log2 m′ | error |"
+        "excess (95 %) | represented | m′ ln m′ | error |"
     )
     yield "|" + "---|" * 13
     drawn: list[dict[str, Any]] = []

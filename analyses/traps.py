@@ -86,7 +86,9 @@ class Task:
         return self.scene, self.variant, self.kind, self.seed, self.rule, self.twins
 
 
-def tasks(n_draws: int, only: Sequence[str], rule: str, twins: int) -> list[Task]:
+def tasks(
+    n_draws: int, only: Sequence[str], rule: str, twins: int, variants: Sequence[str] = ()
+) -> list[Task]:
     """All draws, seed by seed, so that a run which was stopped holds every scene equally often."""
     return [
         Task(scene, variant, kind, seed, rule, twins)
@@ -94,6 +96,7 @@ def tasks(n_draws: int, only: Sequence[str], rule: str, twins: int) -> list[Task
         for scene, recipe in RECIPES.items()
         if not only or any(word in scene for word in only)
         for variant in recipe.variants
+        if not variants or variant in variants
         for kind in KINDS
     ]
 
@@ -402,6 +405,10 @@ def main() -> None:
     parser.add_argument(
         "--only", action="append", default=[], help="scenes whose name holds this; may be repeated"
     )
+    parser.add_argument(
+        "--variant", action="append", default=[], choices=("innocent", "planted", "twin"),
+        help="only these layers; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no draw after so many minutes")
     parser.add_argument("--twins", type=int, default=N_TWINS)
     parser.add_argument("--rule", default=RULE, help="name of the decision under test")
@@ -409,7 +416,7 @@ def main() -> None:
         "--out", default=str(RESULTS / "traps.md"), help="page; - prints it and keeps nothing"
     )
     options = parser.parse_args()
-    wanted = tasks(options.draws, options.only, options.rule, options.twins)
+    wanted = tasks(options.draws, options.only, options.rule, options.twins, options.variant)
     if not wanted:
         parser.error(f"--only {options.only}: no scene of that name; there are: {', '.join(RECIPES)}")
     out = None if options.out == "-" else Path(options.out)

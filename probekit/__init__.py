@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from probekit.errors import ProbekitError as ProbekitError
     from probekit.followups.causal import causal as causal
     from probekit.followups.compare import compare as compare
+    from probekit.followups.compression import CompressionCurve as CompressionCurve
+    from probekit.followups.compression import compression_curve as compression_curve
     from probekit.followups.concepts import list_concepts as list_concepts
     from probekit.followups.null_comparison import against_nulls as against_nulls
     from probekit.followups.word_grid import WordGrid as WordGrid
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOME = {
+    "CompressionCurve": "probekit.followups.compression",
     "Concepts": "probekit.text.concepts.concepts",
     "Corpus": "probekit.text.corpus",
     "Estimate": "probekit.analysis.estimate",
@@ -62,6 +65,7 @@ _HOME = {
     "latents": "probekit.model.latents",
     "list_concepts": "probekit.followups.concepts",
     "compare": "probekit.followups.compare",
+    "compression_curve": "probekit.followups.compression",
     "load": "probekit.results.run",
     "plant": "probekit.model.planted",
     "select_readouts": "probekit.probes.select",

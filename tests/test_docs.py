@@ -16,7 +16,9 @@ import typer
 UsageError = typer.BadParameter.__mro__[1]  # typer carries its own copy of click's
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-HEAVY = re.compile(r"pk\.(analyze|estimate)\(|pk\.word_grid\(|probekit (analyze|demo|grid)")
+HEAVY = re.compile(
+    r"pk\.(analyze|estimate|compression_curve|word_grid)\(|probekit (analyze|demo|grid|compress)"
+)
 """A page with one of these runs a model: slow."""
 
 

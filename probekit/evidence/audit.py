@@ -49,9 +49,9 @@ class Capacity:
     bits_held: float
     """P·b at b = 2."""
     min_neurons: float
-    """√(m′ log2 m′) for that m′: the order of neurons pairwise AND needs, constant 1 assumed."""
+    """√(m′ ln m′) for that m′: the order of neurons pairwise AND needs, constant 1 assumed."""
     min_params: float
-    """m′ log2 m′ for that m′: the order of parameters it needs, constant 1 assumed."""
+    """m′ ln m′ for that m′: the order of parameters it needs, constant 1 assumed."""
     by_assumption: list[dict[str, Any]]
     """The verdict under other bits b and tolerances δ (`by_assumption`)."""
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from probekit.errors import ConfigError, InputError
-from probekit.model.compress import compressed, pruned, quantised
+from probekit.model.compress import compressed, in_format, pruned, quantised
 from probekit.model.harvest import harvest
 from probekit.model.host import Host, load_host
 from probekit.model.intervene import (
@@ -171,3 +171,30 @@ class TestCompressed:
             assert float(inside[inside != 0].abs().min()) >= float(before[inside == 0].abs().max())
         assert torch.equal(host.mlp(1).weight, before)
         assert torch.equal(inside[inside != 0], before[inside != 0])
+
+    def test_a_format_is_what_its_definition_says(self) -> None:
+        pytest.importorskip("gguf")
+        values = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
+        # Q8_0: 32 weights share a scale, the largest magnitude over 127, held in half precision
+        blocks = values.reshape(6, 2, 32)
+        scale = blocks.abs().amax(2, keepdim=True) / 127
+        wanted = ((blocks / scale).round() * scale.half().float()).reshape(6, 64)
+        torch.testing.assert_close(in_format(values, "Q8_0"), wanted, rtol=0, atol=1e-6)
+        assert torch.equal(in_format(values, "F16"), values.half().float())
+        with pytest.raises(
+            ConfigError, match="Q8_0: a block holds 32 weights of one row, and a neuron here reads 20"
+        ):
+            in_format(values[:, :20], "Q8_0")
+
+    def test_formats_go_along_a_neurons_inputs(self) -> None:
+        pytest.importorskip("gguf")
+        host = load_host("nano")  # its weights are held [input neuron]
+        before = host.mlp(1)
+        halves = [half for half in (before.w_gate, before.w_in) if half is not None]
+        with compressed(host, 1, stored_as="Q4_0"):
+            inside = host.mlp(1)
+            held = [half for half in (inside.w_gate, inside.w_in) if half is not None]
+        for got, was in zip(held, halves, strict=True):
+            assert torch.equal(got, in_format(was, "Q4_0"))
+            assert not torch.equal(got, was)
+        assert torch.equal(host.mlp(1).weight, before.weight)
