@@ -169,7 +169,7 @@ def half_of(subject: Subject, parity: int, named: list[tuple[str, str]]) -> tupl
         labels.kinds, labels.lags, by_token=labels.by_token,
     )  # fmt: skip
     docs = {half: held[held % 2 == parity] for half, held in planned.docs.items()}
-    return ModelSource(subject.source.host, tokens, docs), replace(planned, docs=docs)
+    return ModelSource(subject.source.hooked, tokens, docs), replace(planned, docs=docs)
 
 
 def halves(subject: Subject, n_twins: int) -> Iterator[str]:

@@ -27,7 +27,7 @@ from scipy.optimize import linear_sum_assignment
 
 import probekit as pk
 from probekit.evidence.nulls import compress, leave_one_out
-from probekit.model.host import load_reader
+from probekit.model.hooked_model import load_reader
 from probekit.probes.pairs import MIN_DOCS
 from probekit.storage import store
 from probekit.text.concepts.blocks import VocabBlock

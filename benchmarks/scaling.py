@@ -13,7 +13,7 @@ from benchmarks.selection import K, only
 from benchmarks.table import RESULTS, Goal, Table, digits
 from benchmarks.timing import in_turns
 from probekit.model.harvest import harvest
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 from probekit.probes.lists import token_lists
 from probekit.probes.moments import Moments
 from probekit.probes.pairs import LabelColumns, all_pairs
@@ -150,15 +150,15 @@ def _layers(quick: bool) -> list[Line]:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(n_layer=8, n_embd=256, n_head=4, vocab_size=1_000, n_positions=128)
-    host = load_host(GPT2LMHeadModel(config).eval(), device="cpu")
+    hooked = load_hooked_model(GPT2LMHeadModel(config).eval(), device="cpu")
     ids = np.random.default_rng(0).integers(0, 1_000, (64, 128)).astype(np.int32)
     tokens = Tokens(ids=ids, lengths=np.full(64, 128), bos_id=None, name="random")
     truth = np.random.default_rng(1).random((tokens.n_tokens, 64)) < 6 / 64
     sizes = (1, 2, 4, 8)
 
     def go(n_layers: int) -> None:
-        streams = [Moments(host.d_mlp, 64) for _ in range(n_layers)]
-        for block in harvest(host, tokens, np.arange(64), range(n_layers)):
+        streams = [Moments(hooked.d_mlp, 64) for _ in range(n_layers)]
+        for block in harvest(hooked, tokens, np.arange(64), range(n_layers)):
             for layer, (_, neurons) in block.sites.items():
                 streams[layer].update(neurons, truth[block.tokens], block.tokens // 128)
         for stream in streams:

@@ -119,7 +119,7 @@ DEFECTS += (
 CHECKPOINT, GGUF = "tests/model/test_checkpoint.py", "tests/model/test_gguf.py"
 DEFECTS += (
     Defect("tensors that are left over are let through", "model/checkpoint.py", "    if left:\n        raise ModelError(\n            f\"{folder}: the files hold", "    if False:\n        raise ModelError(\n            f\"{folder}: the files hold", f"{CHECKPOINT} -k MoreThan"),
-    Defect("the caller's own model is bridged", "model/host.py", "        sharing_copy(given, name), name, UNPACK", "        given, name, UNPACK", "tests/model/test_untouched.py -k 'loading_touches'"),
+    Defect("the caller's own model is bridged", "model/hooked_model.py", "        sharing_copy(given, name), name, UNPACK", "        given, name, UNPACK", "tests/model/test_untouched.py -k 'loading_touches'"),
     Defect("a RoPE scaling of a GGUF file is lost", "model/gguf_config.py", '    elif kind == "linear" and factor != 1:', '    elif kind == "linear" and factor > 1e9:', f"{GGUF} -k leaves_out"),
     Defect("a key of a GGUF file that nobody used is let through", "model/gguf_config.py", "        if left:\n            told", "        if False:\n            told", f"{GGUF} -k refused_by_name"),
     Defect("a bridge that is not the model is let through", "model/plain.py", "        if not error <= _FAR * eps", "        if not error <= 1e9 * eps", "tests/model/test_untouched.py -k TheBridge"),

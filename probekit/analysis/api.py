@@ -190,7 +190,7 @@ def analyze(  # noqa: PLR0913
         record,
         lambda report: model_subject(
             model, reading.corpus, chosen, wanted, choice, settings, device, report,
-            dtype=dtype, tokenizer=tokenizer, host=reading.loaded,
+            dtype=dtype, tokenizer=tokenizer, hooked=reading.loaded,
         ),
         arguments, command, kind, engine_, contents, answer,
     )  # fmt: skip

@@ -71,15 +71,15 @@ class RemoteModel:
         from probekit.analysis.source import ModelSource
 
         key = (self.model, self.device, self.dtype)
-        if key not in _hosts:
-            from probekit.model.host import load_host
+        if key not in _hooked_models:
+            from probekit.model.hooked_model import load_hooked_model
 
-            _hosts.clear()
-            _hosts[key] = load_host(self.model, device=self.device, dtype=self.dtype)
-        return ModelSource(_hosts[key], self.tokens, self.docs, self.rows)
+            _hooked_models.clear()
+            _hooked_models[key] = load_hooked_model(self.model, device=self.device, dtype=self.dtype)
+        return ModelSource(_hooked_models[key], self.tokens, self.docs, self.rows)
 
 
-_hosts: dict[tuple[str, str, str | None], Any] = {}
+_hooked_models: dict[tuple[str, str, str | None], Any] = {}
 
 
 def check_engine(engine: Any, model: Any) -> Engine:

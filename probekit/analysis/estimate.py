@@ -270,7 +270,7 @@ def estimate(  # noqa: PLR0913
         chosen = reading.concepts(concepts)
         subject = model_subject(
             model, reading.corpus, chosen, wanted, choice, settings, device, report,
-            dtype=dtype, tokenizer=tokenizer, host=reading.loaded,
+            dtype=dtype, tokenizer=tokenizer, hooked=reading.loaded,
         )  # fmt: skip
         read = time.process_time() - begun
         measured = sorted(subject.layers)

@@ -20,7 +20,7 @@ from probekit.arguments import as_concepts
 from probekit.errors import DegenerateError, InputError
 from probekit.evidence.pair_sampling import Choice
 from probekit.fingerprint import of_array
-from probekit.model.host import Host, Reader, load_host
+from probekit.model.hooked_model import HookedModel, Reader, load_hooked_model
 from probekit.probes.pairs import LabelColumns, splitmix64
 from probekit.storage.cache import cached_texts
 from probekit.text.concepts.concepts import Concepts
@@ -136,7 +136,7 @@ def model_subject(  # noqa: PLR0913
     *,
     dtype: str | None = None,
     tokenizer: Any | None = None,
-    host: Host | None = None,
+    hooked: HookedModel | None = None,
 ) -> Subject:
     """Load the model, read the corpus, label it and plan the study.
 
@@ -151,66 +151,66 @@ def model_subject(  # noqa: PLR0913
         report: called with the progress.
         dtype: see there.
         tokenizer: see there.
-        host: the model where it is loaded already.
+        hooked: the model where it is loaded already.
 
     Raises:
         InputError: a layer, pair, corpus or concept that cannot be used.
         ModelError: the model cannot be loaded or fails the proof of its sites.
     """
     texts = as_corpus(corpus)  # a corpus that cannot be found is refused before a model is loaded
-    if host is None:
-        host = load_host(model, device=device, dtype=dtype, tokenizer=tokenizer)
-    chosen = _chosen_layers(host, layers)
+    if hooked is None:
+        hooked = load_hooked_model(model, device=device, dtype=dtype, tokenizer=tokenizer)
+    chosen = _chosen_layers(hooked, layers)
     texts = cached(texts)
-    tokens = read_tokens(texts, host, settings, report)
+    tokens = read_tokens(texts, hooked, settings, report)
     _require_documents(texts, tokens, settings)
-    chosen_concepts = concepts_of(concepts, host.tokenizer, tokens, texts)
+    chosen_concepts = concepts_of(concepts, hooked.tokenizer, tokens, texts)
     labelled = chosen_concepts.label(tokens)
     planned = _plan(labelled, doc_keys(tokens), settings, choice, tokens.ids[tokens.counted])
     rows = planned.rows if settings.heldout_types else None
     return Subject(
-        source=ModelSource(host, tokens, planned.docs, rows),
+        source=ModelSource(hooked, tokens, planned.docs, rows),
         layers=chosen,
-        n_neurons=host.d_mlp,
-        n_params=lambda layer: host.mlp(layer).n_params,
-        bits=host.bits_at,
-        model=_about_model(host),
+        n_neurons=hooked.d_mlp,
+        n_params=lambda layer: hooked.mlp(layer).n_params,
+        bits=hooked.bits_at,
+        model=_about_model(hooked),
         corpus={
             **_about_tokens(tokens, planned),
             "context": int(tokens.ids.shape[1]),
-            "bos_id": tokens.bos_id, **reading_of(texts, tokens, host.tokenizer),
+            "bos_id": tokens.bos_id, **reading_of(texts, tokens, hooked.tokenizer),
         },
         concepts=counts_of(planned),
         names=labelled.names,
         kinds=pair_kinds(labelled.kinds, labelled.lags, planned.study.pairs, labelled.by_token),
         planned=planned,
         notes=[
-            *host.notes,
+            *hooked.notes,
             *_notes_of(settings),
             *coding_note(LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens), labelled.names),
             *refused_note(planned),
-            *text_notes(texts, tokens, host.tokenizer),
+            *text_notes(texts, tokens, hooked.tokenizer),
         ],
         tokens=tokens,
-        tokenizer=host.tokenizer,
+        tokenizer=hooked.tokenizer,
         labels=labelled,
         descriptions=chosen_concepts.descriptions,
-        remote=RemoteModel(str(model), host.device.type, dtype, tokens, planned.docs, rows)
+        remote=RemoteModel(str(model), hooked.device.type, dtype, tokens, planned.docs, rows)
         if isinstance(model, str | Path) else None,
     )  # fmt: skip
 
 
-def _chosen_layers(host: Host, layers: list[int] | None) -> list[int]:
+def _chosen_layers(hooked: HookedModel, layers: list[int] | None) -> list[int]:
     """The layers asked for, all where none are named.
 
     Raises:
         InputError: the list is empty, or the model has no such layer.
     """
-    chosen = list(range(host.n_layers)) if layers is None else layers
+    chosen = list(range(hooked.n_layers)) if layers is None else layers
     if not chosen:
         raise InputError("layers: the list is empty; give at least one layer, or None for all.")
     for layer in chosen:
-        host.check_layer(layer)
+        hooked.check_layer(layer)
     return chosen
 
 
@@ -222,12 +222,12 @@ def _require_documents(texts: Corpus, tokens: Tokens, settings: Settings) -> Non
         )
 
 
-def _about_model(host: Host) -> dict[str, Any]:
+def _about_model(hooked: HookedModel) -> dict[str, Any]:
     """The `model` section of summary.json."""
     return {
-        "name": host.name, "n_layers": host.n_layers, "d_model": host.d_model, "d_mlp": host.d_mlp,
-        "activation": host.activation, "gated": host.gated, "dtype": str(host.dtype).removeprefix("torch."),
-        "device": host.device.type, **({"stored": host.stored} if host.stored else {}),
+        "name": hooked.name, "n_layers": hooked.n_layers, "d_model": hooked.d_model, "d_mlp": hooked.d_mlp,
+        "activation": hooked.activation, "gated": hooked.gated, "dtype": str(hooked.dtype).removeprefix("torch."),
+        "device": hooked.device.type, **({"stored": hooked.stored} if hooked.stored else {}),
     }  # fmt: skip
 
 
@@ -247,7 +247,9 @@ def _notes_of(settings: Settings) -> list[str]:
     ]
 
 
-def read_tokens(corpus: Corpus, reader: Host | Reader, settings: Settings, report: progress.Report) -> Tokens:
+def read_tokens(
+    corpus: Corpus, reader: HookedModel | Reader, settings: Settings, report: progress.Report
+) -> Tokens:
     """The tokens that a run reads.
 
     Args:

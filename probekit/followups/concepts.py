@@ -44,7 +44,7 @@ def list_concepts(
         ModelError: the model has no tokenizer.
     """
     from probekit.analysis.inputs import cached, concepts_of
-    from probekit.model.host import load_reader
+    from probekit.model.hooked_model import load_reader
 
     check_corpus(corpus)
     named = as_corpus(corpus)

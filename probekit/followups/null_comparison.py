@@ -28,7 +28,7 @@ from probekit.evidence.battery import Null, flagged, in_place, nothing_read, p_v
 from probekit.evidence.contrast import N_BATCHES, ConfirmPlan, Contrast
 from probekit.evidence.pair_sampling import Choice
 from probekit.model.ambient import as_torch_starts
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 from probekit.model.twins import random_model
 from probekit.probes.pairs import LabelColumns, sample_tokens, splitmix64
 from probekit.probes.workers import start_workers
@@ -197,10 +197,10 @@ def against_nulls(  # noqa: PLR0913
         rng = np.random.default_rng([seed, 21])
         shuffled = [readings(subject.source, chosen, permuted(study, rng)) for _ in range(permutations)]
         drawn = [random_model(model, seed=seed + r) for r in range(untrained)]
-        fresh = [readings(_source(host, subject), chosen, study) for host in drawn]
+        fresh = [readings(_source(hooked, subject), chosen, study) for hooked in drawn]
         before = {
             str(name).rsplit("/", 1)[-1]: readings(
-                _source(load_host(name, device=device), subject), chosen, study
+                _source(load_hooked_model(name, device=device), subject), chosen, study
             )
             for name in checkpoints
         }
@@ -221,9 +221,9 @@ def against_nulls(  # noqa: PLR0913
     return NullTable(pd.DataFrame(rows))
 
 
-def _source(host: Any, subject: Any) -> ModelSource:
-    host.check_layer(max(subject.layers))
-    return ModelSource(host, subject.tokens, subject.planned.docs)
+def _source(hooked: Any, subject: Any) -> ModelSource:
+    hooked.check_layer(max(subject.layers))
+    return ModelSource(hooked, subject.tokens, subject.planned.docs)
 
 
 def rows_of(measure: LayerMeasure, planned: PlannedStudy, nulls: Sequence[Null]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probekit.errors import ConfigError, ModelError
-from probekit.model.host import Host
+from probekit.model.hooked_model import HookedModel
 
 
 def pruned(values: Float[Tensor, "*any"], n_kept: int) -> Float[Tensor, "*any"]:
@@ -48,14 +48,14 @@ def quantised(values: Float[Tensor, "*any"], bits: int) -> Float[Tensor, "*any"]
 
 @contextmanager
 def compressed(
-    host: Host, layer: int, *, n_kept: int | None = None, bits: int | None = None
+    hooked: HookedModel, layer: int, *, n_kept: int | None = None, bits: int | None = None
 ) -> Generator[int]:
     """The model with the weights that act at a layer's neurons pruned by magnitude and rounded; biases stay.
 
-    Inside the block `host.mlp(layer)` and every forward see the compressed weights; afterwards they are as before.
+    Inside the block `hooked.mlp(layer)` and every forward see the compressed weights; afterwards they are as before.
 
     Args:
-        host: the model.
+        hooked: the model.
         layer: which layer.
         n_kept: weights that stay (of gate and linear half together); None keeps all.
         bits: bits of each weight that stays; None leaves them as they are.
@@ -68,10 +68,10 @@ def compressed(
         ConfigError: bits is below 1, or n_kept below 0.
         ModelError: the model holds its weights in a way that they cannot be changed.
     """
-    host.check_layer(layer)
+    hooked.check_layer(layer)
     if n_kept is not None and n_kept < 0:
         raise ConfigError(f"n_kept: got {n_kept}, wanted at least 0.")
-    held = _input_weights(host, layer)
+    held = _input_weights(hooked, layer)
     before = [weight.detach().clone() for weight in held]
     flat = torch.cat([weight.flatten().float() for weight in before])
     flat = flat if n_kept is None else pruned(flat, n_kept)
@@ -82,9 +82,9 @@ def compressed(
             for weight, part in zip(held, parts, strict=True):
                 weight.copy_(part.reshape(weight.shape))
         n_left = int((flat != 0).sum())
-        if int((host.mlp(layer).weight != 0).sum()) != n_left:
+        if int((hooked.mlp(layer).weight != 0).sum()) != n_left:
             raise ModelError(
-                f"{host.name}: layer {layer}: its input weights cannot be changed in place; load the model unfused and "
+                f"{hooked.name}: layer {layer}: its input weights cannot be changed in place; load the model unfused and "
                 "in memory."
             )
         yield n_left
@@ -94,7 +94,7 @@ def compressed(
                 weight.copy_(old)
 
 
-def _input_weights(host: Host, layer: int) -> list[Tensor]:
-    mlp = host.bridge.blocks[layer].mlp
-    halves = ("gate", "in") if host.gated else ("in",)
+def _input_weights(hooked: HookedModel, layer: int) -> list[Tensor]:
+    mlp = hooked.bridge.blocks[layer].mlp
+    halves = ("gate", "in") if hooked.gated else ("in",)
     return [getattr(mlp, half).weight for half in halves]

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from probekit.errors import InputError
 from probekit.model.folder import bare_folder
-from probekit.model.host import Host, load_host, one_at_a_time
+from probekit.model.hooked_model import HookedModel, load_hooked_model, one_at_a_time
 from probekit.model.weights import MlpWeights
 
 LABEL_RIDGE = 1e-3
@@ -233,7 +233,7 @@ def linearised(weights: MlpWeights, sample: Float[Tensor, "token input"]) -> Lin
 
 
 @one_at_a_time
-def random_model(model: Any, *, seed: int) -> Host:
+def random_model(model: Any, *, seed: int) -> HookedModel:
     """A model of the same architecture that was never trained: embedding, attention and MLPs as they are initialised.
 
     Args:
@@ -255,4 +255,4 @@ def random_model(model: Any, *, seed: int) -> Host:
     with bare_folder(str(model)) as (folder, tokenizer), redirect_stdout(StringIO()):
         bridge = random_init_bridge(str(folder), seed=seed, tokenizer=copy.deepcopy(tokenizer), device="cpu")
     bridge.original_model.requires_grad_(False)
-    return load_host(bridge)
+    return load_hooked_model(bridge)

@@ -19,7 +19,7 @@ from probekit.errors import InputError
 from probekit.evidence.pair_sampling import Choice
 from probekit.followups.concepts import list_concepts
 from probekit.model.harvest import harvest
-from probekit.model.host import Host, load_host
+from probekit.model.hooked_model import HookedModel, load_hooked_model
 from probekit.report.methods import methods
 from probekit.text.corpus import Corpus
 from probekit.text.tokens import SKIP_FIRST
@@ -29,8 +29,8 @@ N_ROWS = 120
 
 
 @pytest.fixture(scope="module")
-def host() -> Host:
-    return load_host("nano")
+def hooked() -> HookedModel:
+    return load_hooked_model("nano")
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +48,16 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def subject_of(host: Host, corpus: Any, **settings: Any) -> Subject:
+def subject_of(hooked: HookedModel, corpus: Any, **settings: Any) -> Subject:
     chosen = Settings(
         **{"max_tokens": 3_000, "context": 40, "twins": 0, "min_support": 4, "max_pairs": 10, **settings}
     )
-    return model_subject(host.bridge, corpus, None, [1], Choice(), chosen, "cpu", silent)
+    return model_subject(hooked.bridge, corpus, None, [1], Choice(), chosen, "cpu", silent)
 
 
 @pytest.fixture(scope="module")
-def subject(host: Host, rows: Path) -> Subject:
-    return subject_of(host, rows, skip_first=2)
+def subject(hooked: HookedModel, rows: Path) -> Subject:
+    return subject_of(hooked, rows, skip_first=2)
 
 
 class TestSaid:
@@ -99,8 +99,8 @@ class TestSaid:
         assert "The text is column “text”; 2 rows without a text there left out." in said
         assert "never counted: start mark, the first 2" in said
 
-    def test_a_plain_text_has_nothing_to_say(self, host: Host) -> None:
-        plain = subject_of(host, Corpus.docs(), skip_first=0)
+    def test_a_plain_text_has_nothing_to_say(self, hooked: HookedModel) -> None:
+        plain = subject_of(hooked, Corpus.docs(), skip_first=0)
         assert not [note for note in plain.notes if note.startswith(("The text is", "Special tokens"))]
         assert plain.corpus["column"] is None
         assert "after the start mark" not in plain.corpus["policy"].split("never counted")[1]
@@ -108,15 +108,15 @@ class TestSaid:
 
 class TestSkipped:
     def test_what_is_delivered_is_what_is_counted_and_otherwise_the_same(
-        self, host: Host, subject: Subject
+        self, hooked: HookedModel, subject: Subject
     ) -> None:
         """Labels, sums and confirm see the same tokens; the model saw the skipped ones, so no activation moves."""
         tokens = subject.tokens
         assert tokens is not None
         docs = np.arange(8)
         kept = tokens.counted[tokens.text][: tokens.text[:8].sum()]
-        some = torch.cat([b.sites[1][1] for b in harvest(host, tokens, docs, [1], batch_docs=8)])
-        whole = torch.cat([b.sites[1][1] for b in harvest(host, tokens.whole, docs, [1], batch_docs=8)])
+        some = torch.cat([b.sites[1][1] for b in harvest(hooked, tokens, docs, [1], batch_docs=8)])
+        whole = torch.cat([b.sites[1][1] for b in harvest(hooked, tokens.whole, docs, [1], batch_docs=8)])
         assert len(some) == kept.sum() < len(whole)
         assert torch.equal(some, whole[torch.from_numpy(kept)])
         for half in ("fit", "confirm"):
@@ -145,8 +145,8 @@ class TestSkipped:
         with pytest.raises(InputError, match=r"skip_first: got .*, wanted a whole number ≥ 0"):
             Settings(skip_first=value)
 
-    def test_more_than_the_context_is_refused(self, host: Host, rows: Path) -> None:
+    def test_more_than_the_context_is_refused(self, hooked: HookedModel, rows: Path) -> None:
         with pytest.raises(
             InputError, match="context=40 leaves no room for a counted token behind skip_first=39; raise it"
         ):
-            subject_of(host, rows, skip_first=39)
+            subject_of(hooked, rows, skip_first=39)

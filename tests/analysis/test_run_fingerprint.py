@@ -622,9 +622,9 @@ def nano_tokenizer() -> Any:
 @pytest.fixture(scope="module")
 def nano_bridge() -> Any:
     """nano as a TransformerBridge."""
-    from probekit.model.host import load_host
+    from probekit.model.hooked_model import load_hooked_model
 
-    return load_host("nano", device="cpu").bridge
+    return load_hooked_model("nano", device="cpu").bridge
 
 
 @pytest.fixture
@@ -747,9 +747,9 @@ class TestObjects:
 
     def test_in_another_process_the_same_objects_are_the_same(self, tmp_path: Path, bridge: Any) -> None:
         script = (
-            "import numpy as np, probekit as pk; from probekit.model.host import load_host\n"
+            "import numpy as np, probekit as pk; from probekit.model.hooked_model import load_hooked_model\n"
             "from probekit.model.state import of_object; from probekit.text.tokenizers import of_tokenizer\n"
-            "b = load_host('nano', device='cpu').bridge\n"
+            "b = load_hooked_model('nano', device='cpu').bridge\n"
             "print(of_object(b), of_tokenizer(b.tokenizer))"
         )
         from probekit.model.state import of_object

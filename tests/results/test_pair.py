@@ -30,7 +30,7 @@ def text_run(tmp_path_factory: pytest.TempPathFactory) -> pk.Run:
 
 
 def _tokenizer():
-    from probekit.model.host import load_reader
+    from probekit.model.hooked_model import load_reader
 
     return load_reader("nano").tokenizer
 
