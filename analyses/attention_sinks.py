@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from measured import RESULTS, table, write_page
 
-from probekit.analysis.design import PlannedStudy, plan_study
+from probekit.analysis.design import StudyDesign, design_study
 from probekit.analysis.inputs import doc_keys
+from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import measure_layers
-from probekit.analysis.planned import DECIDING_K
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 from probekit.model.harvest import harvest
 from probekit.model.hooked_model import HookedModel, load_hooked_model
 from probekit.probes.pairs import LabelColumns
@@ -104,24 +104,24 @@ def _massive(ratio: np.ndarray) -> str:
     return f"{share:.1%}, up to {ratio.max():.0f}×" if share else f"none (≤ {ratio.max():.1f}×)"
 
 
-def planned_with(
-    tokens: Tokens, concepts: Concepts, choice: Choice
-) -> tuple[PlannedStudy, list[tuple[str, str]]]:
+def design_with(
+    tokens: Tokens, concepts: Concepts, pair_sampling: PairSampling
+) -> tuple[StudyDesign, list[tuple[str, str]]]:
     """The study of a token block as it counts, and the names of its pairs."""
     labelled = concepts.label(tokens)
     settings = Settings(max_pairs=N_PAIRS, min_support=MIN_SUPPORT, twins=0, controls=(), spikes=())
-    planned = plan_study(
+    design = design_study(
         LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens), labelled.doc, labelled.pos,
-        doc_keys(tokens), settings, choice, labelled.names, labelled.kinds, labelled.lags,
+        doc_keys(tokens), settings, pair_sampling, labelled.names, labelled.kinds, labelled.lags,
     )  # fmt: skip
     names = labelled.names
-    return planned, [(names[a], names[b]) for a, b in planned.study.pairs.tolist()]
+    return design, [(names[a], names[b]) for a, b in design.pass_plan.pairs.tolist()]
 
 
 def cost(hooked: HookedModel, tokens: Tokens, layers: list[int]) -> Iterator[str]:
     """The second table: d′ of added ANDs by layer and skip_first, each row as it comes."""
     concepts = Concepts.defaults(hooked.tokenizer, tokens)
-    _, named = planned_with(replace(tokens, skip_first=max(SKIPS)), concepts, Choice.of("stratified"))
+    _, named = design_with(replace(tokens, skip_first=max(SKIPS)), concepts, PairSampling.of("stratified"))
     parts: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
     for block in harvest(hooked, tokens, np.arange(tokens.n_docs), layers):
         for layer, (_, neurons) in block.sites.items():
@@ -144,10 +144,10 @@ def cost(hooked: HookedModel, tokens: Tokens, layers: list[int]) -> Iterator[str
         spiked = added(neurons, neurons[far].std(0), held)
         base = np.empty(0)
         for skip in SKIPS:
-            planned, _ = planned_with(replace(tokens, skip_first=skip), concepts, Choice.of(named))
+            design, _ = design_with(replace(tokens, skip_first=skip), concepts, PairSampling.of(named))
             kept = torch.from_numpy(_counted_with(tokens, skip))
-            source = ArraySource(spiked[kept], None, None, planned.rows)
-            contrast = next(measure_layers(source, [0], planned.study)).by_k[DECIDING_K]
+            source = ArraySource(spiked[kept], None, None, design.rows)
+            contrast = next(measure_layers(source, [0], design.pass_plan)).by_k[DECIDING_K]
             found = np.asarray(contrast.d_prime)
             cells = [str(layer), str(skip), f"{int(kept.sum()):,}", f"{np.median(found):.2f}"]
             if skip:

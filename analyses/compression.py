@@ -83,13 +83,13 @@ def planted_steps(seed: int, quick: bool, twins: int) -> Iterator[Step]:
     rng = np.random.default_rng([seed, 41])
     jitter = torch.from_numpy(1 + JITTER * rng.standard_normal(tuple(plant.weights.w_in.shape))).float()
     weights = replace(plant.weights, w_in=plant.weights.w_in * jitter)
-    planned = plan(plant.scene, Settings(twins=twins, max_pairs=10_000, min_support=40))
+    design = plan(plant.scene, Settings(twins=twins, max_pairs=10_000, min_support=40))
     n_used = int((weights.w_in != 0).sum())
     for share, bits in steps_of(quick):
         small = pruned(weights.w_in, round(share * n_used))
         small = small if bits == STORED else quantised(small, bits)
         layer = replace(weights, w_in=small)
-        judged = run_layer(plant.scene, layer, twins=twins, seed=seed, planned=planned)
+        judged = run_layer(plant.scene, layer, twins=twins, seed=seed, design=design)
         row = judged.result.row
         n_hit = int(judged.computed[judged.rows_of(plant.designated)].sum())
         n_found, universe = int(judged.computed.sum()), len(judged.pairs)

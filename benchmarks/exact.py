@@ -32,7 +32,7 @@ def folds(*, quick: bool) -> Table:
         chosen = np.arange(0, len(problem.pairs), 400 if quick else 100)
         for additive in (False, True):
             supports = [
-                forward_select(moments.freeze(np.arange(N_FOLDS) != f), K, additive=additive)
+                forward_select(moments.finalize(np.arange(N_FOLDS) != f), K, additive=additive)
                 for f in range(N_FOLDS)
             ]
             direct: list[float] = []
@@ -118,7 +118,7 @@ def precision(*, quick: bool) -> Table:
         "fp64. Equal: the same set of neurons.",
         ["activations", "neurons", "targets", "equal supports, %", "equal paths, %"],
     )
-    scenes = [(problem.name, moments_of(problem).freeze()) for problem in (u_and(512), dense(512))]
+    scenes = [(problem.name, moments_of(problem).finalize()) for problem in (u_and(512), dense(512))]
     scenes += [(f"nano, layer {layer}", frozen) for layer, frozen in _nano(60_000 if not quick else 20_000)]
     for name, frozen in scenes:
         single, double = forward_select(frozen, K), forward_in_fp64(frozen, K)
@@ -156,4 +156,4 @@ def _nano(n_tokens: int):
     for block in harvest(hooked, tokens, np.arange(tokens.n_docs), range(hooked.n_layers)):
         for layer, (_, neurons) in block.sites.items():
             streams[layer].update(neurons, dense_labels[block.tokens], labels.doc[block.tokens])
-    return [(layer, stream.freeze()) for layer, stream in streams.items()]
+    return [(layer, stream.finalize()) for layer, stream in streams.items()]

@@ -32,7 +32,7 @@ from probekit.model.hooked_model import DTYPES, HookedModel, load_hooked_model
 from probekit.model.intervene import Edit, NeuronScale, neuron_scales, predict
 from probekit.probes.pairs import QUADRANTS
 from probekit.results.run import Run, load
-from probekit.results.text_snapshot import KeptText
+from probekit.results.text_snapshot import TextSnapshot
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.concepts.labels import Labels
 from probekit.text.corpus import as_corpus
@@ -110,7 +110,7 @@ def causal(  # noqa: PLR0913
     """
     held = load(run) if isinstance(run, str | Path) else run
     _check(what, n_pairs=n_pairs, n_neurons=n_neurons, n_random=n_random, max_tokens=max_tokens)
-    text = KeptText.read(held.path, held._results.files)
+    text = TextSnapshot.read(held.path, held._results.files)
     if text is None:
         raise StoreError(
             f"{held.path}: a run on arrays keeps no text and no model; analyse the model itself."

@@ -222,9 +222,9 @@ def _check_numbers(
     for name, (value, wanted) in least.items():
         if value < wanted:
             raise ConfigError(f"{name}: got {value!r}, wanted {wanted} or more.")
-    if 0 < twins < evidence.MIN_TWINS:
+    if 0 < twins < evidence.MIN_GRID_TWINS:
         raise ConfigError(
-            f"twins: got {twins}, wanted 0, or {evidence.MIN_TWINS} or more to know their spread."
+            f"twins: got {twins}, wanted 0, or {evidence.MIN_GRID_TWINS} or more to know their spread."
         )
 
 

@@ -60,7 +60,7 @@ def held_out(moments: Moments, *, k: int = 16, additive: bool = True) -> HeldOut
     error, baseline = np.zeros(len(moments.pairs)), np.zeros(len(moments.pairs))
     for fold in filled:
         out = np.arange(moments.n_folds) == fold
-        train, test = moments.freeze(~out), moments.freeze(out)
+        train, test = moments.finalize(~out), moments.finalize(out)
         support = forward_select(train, k, additive=additive)
         whole, none = _squared_errors(train, test, support, additive=additive)
         error += whole

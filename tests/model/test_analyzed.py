@@ -38,7 +38,7 @@ def test_analyze(family: str, model_folder: Callable[[str], Path]):
         assert row["capacity"]["n_params"] == hooked.mlp(row["layer"]).n_params
     pairs = run.pairs(0)
     assert (
-        np.isfinite(pairs[["kappa", "kappa_se", "d_prime", "d_prime_input", "d_prime_pre", "p_lin"]])
+        np.isfinite(pairs[["kappa", "kappa_se", "d_prime", "d_prime_input", "d_prime_pre", "p_vs_linear"]])
         .all()
         .all()
     )

@@ -92,7 +92,7 @@ def test_dense(
         assert row["n_tested"] == 12
         # random weights are one more twin
         assert row["excess_low"] <= 0 <= row["excess_high"]
-    finite = run.pairs()[["kappa", "kappa_se", "d_prime", "d_prime_input", "d_prime_pre", "p_lin"]]
+    finite = run.pairs()[["kappa", "kappa_se", "d_prime", "d_prime_input", "d_prime_pre", "p_vs_linear"]]
     assert np.isfinite(finite.to_numpy(float)).all()
     record_property("analysed", f"{hooked.n_layers} layers")
 

@@ -1,9 +1,10 @@
 """What TransformerLens did to a model's weights before a dictionary read it, done to the activations.
 
-A hooked model computes with raw weights. Of the processing that `from_pretrained` offers, folding the layer norms and centring
-the unembedding change no activation that a dictionary can read. Centring the writing weights takes its mean off everything that
-is written to the residual stream of a LayerNorm model (every write is linear in the weights centred), which is the same as
-taking it off each vector; an RMSNorm model is left alone by TransformerLens, too. The other two move what heads compute.
+A hooked model computes with raw weights. Of the processing that `from_pretrained` offers, folding the layer norms and
+centring the unembedding change no activation that a dictionary can read. Centring the writing weights takes its mean off
+everything that is written to the residual stream of a LayerNorm model (every write is linear in the weights centred), which
+is the same as taking it off each vector; an RMSNorm model is left alone by TransformerLens, too. The other two move what
+heads compute.
 Source: TransformerLens 3.9 `ProcessWeights` and `HookedTransformer.from_pretrained`; compared in
 `tests/model/dictionaries/test_processing.py`.
 """
