@@ -128,7 +128,7 @@ class ActivationData:
             n_dropped=int((~kept).sum()),
         )
 
-    def told(self) -> list[str]:
+    def notes(self) -> list[str]:
         """What a reader must know of these arrays before any number."""
         notes: list[str] = []
         if self.n_dropped:

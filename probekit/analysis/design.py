@@ -1,4 +1,4 @@
-"""From labels to the study design: halves by document hash, testable pairs, the pairs tested, the tokens they are read on."""
+"""From labels to the study design: halves by document hash, testable pairs, tested pairs, the tokens they are read on."""
 
 from __future__ import annotations
 

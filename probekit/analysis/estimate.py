@@ -149,23 +149,25 @@ class Estimate:
         return f"<table><caption>{html.escape(str(self).splitlines()[0])}</caption>{rows}</table>"
 
 
-def _findable(told: Estimate) -> str:
-    if told.fewest_nameable is None:
-        return f"no pair ({told.assumptions.rstrip('.')})"
+def _findable(result: Estimate) -> str:
+    if result.fewest_nameable is None:
+        return f"no pair ({result.assumptions.rstrip('.')})"
     alone = (
         "a single pair can be named"
-        if told.fewest_nameable == 1
-        else f"{told.fewest_nameable} pairs must stand out together for any to be named"
+        if result.fewest_nameable == 1
+        else f"{result.fewest_nameable} pairs must stand out together for any to be named"
     )
     smallest = (
-        "no smallest p (a tail is fitted)" if told.smallest_p == 0 else f"smallest p {told.smallest_p:.2g}"
+        "no smallest p (a tail is fitted)"
+        if result.smallest_p == 0
+        else f"smallest p {result.smallest_p:.2g}"
     )
     needed = (
         "no d′ would do"
-        if told.detectable_d is None
-        else f"a usual pair needs d′ of some {told.detectable_d:.2g}"
+        if result.detectable_d is None
+        else f"a usual pair needs d′ of some {result.detectable_d:.2g}"
     )
-    return f"{alone}; {smallest}; {needed} ({told.assumptions.rstrip('.')})"
+    return f"{alone}; {smallest}; {needed} ({result.assumptions.rstrip('.')})"
 
 
 def duration(seconds: int | float) -> str:
@@ -279,10 +281,12 @@ def estimate(  # noqa: PLR0913
         report("pilot", 1, 2)
         pilot = run_pilot(analysis_inputs, measured[len(measured) // 2], clock)
         report("pilot", 2, 2)
-    return _told(analysis_inputs, pilot, ends, read)
+    return _estimate_of(analysis_inputs, pilot, ends, read)
 
 
-def _told(analysis_inputs: AnalysisInputs, pilot: Pilot, ends: Mapping[int, float], read: float) -> Estimate:
+def _estimate_of(
+    analysis_inputs: AnalysisInputs, pilot: Pilot, ends: Mapping[int, float], read: float
+) -> Estimate:
     """From what was planned and measured to what is reported."""
     design, pass_plan = analysis_inputs.design, analysis_inputs.design.pass_plan
     n_together = min(group_size(design, analysis_inputs), len(analysis_inputs.layers))

@@ -359,7 +359,7 @@ def inputs_of_arrays(
 ) -> AnalysisInputs:
     """Draw up the study design on given arrays; without inputs and weights no twin can be made, and a note says so."""
     can_twin = given.inputs is not None and given.weights is not None
-    notes = given.told()
+    notes = given.notes()
     if settings.twins == 0:
         notes.append(NO_TWINS_NOTE)
     elif not can_twin:

@@ -238,7 +238,7 @@ class Recorded:
         self._source, self._layer = source, layer
         halves: tuple[Half, ...] = ("fit", "confirm")
         with torch.inference_mode():
-            self._held = {half: list(self._first(half, n_tokens)) for half in halves}
+            self._blocks = {half: list(self._first(half, n_tokens)) for half in halves}
 
     def _first(self, half: Half, n_most: int) -> Iterator[LayerBlock]:
         n_done = 0
@@ -252,7 +252,7 @@ class Recorded:
 
     def blocks(self, half: Half, layers: list[int], start: int = 0) -> Iterator[LayerBlock]:
         """The blocks held, from a token on."""
-        for block in self._held[half]:
+        for block in self._blocks[half]:
             inputs, neurons = block[self._layer]
             n = len(neurons)
             if start < n:

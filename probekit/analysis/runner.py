@@ -110,7 +110,7 @@ def _in_folder(
     job: Job, folder: Path, watch: Any, *, force: bool, temporary: TemporaryDirectory[str] | None = None
 ) -> Run:
     """The same, by the one who holds the directory."""
-    state = "other" if force and any(_held(folder)) else manifest.state_of(folder, job.record)
+    state = "other" if force and any(_foreign_or_own_files(folder)) else manifest.state_of(folder, job.record)
     environment = run_fingerprint.environment(job.device)
     if state == "other" and not force:
         manifest.require_same(folder, job.record)
@@ -156,7 +156,7 @@ def _in_folder(
     return run
 
 
-def _held(folder: Path) -> Iterator[Path]:
+def _foreign_or_own_files(folder: Path) -> Iterator[Path]:
     """What a run, or anybody, has put there; somebody else's files are no run to replace."""
     names = {path.name for path in folder.iterdir()}
     if manifest.RECORD in names:
@@ -289,8 +289,8 @@ def _too_large(analysis_inputs: AnalysisInputs, error: BaseException) -> OutOfMe
     needed = layer_bytes(analysis_inputs.design.pass_plan, analysis_inputs)
     return OutOfMemoryError(
         f"one layer of {analysis_inputs.n_neurons:,} neurons with "
-        f"{len(analysis_inputs.design.pass_plan.pairs):,} pairs needs some {needed:,} bytes for its sums and did not fit ({error or 'no memory left'}). Lower max_pairs or twins, or use a "
-        "larger machine; what was finished is kept."
+        f"{len(analysis_inputs.design.pass_plan.pairs):,} pairs needs some {needed:,} bytes for its sums and did not "
+        f"fit ({error or 'no memory left'}). Lower max_pairs or twins, or use a larger machine; what was finished is kept."
     )
 
 

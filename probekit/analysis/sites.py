@@ -327,34 +327,34 @@ class Layer:
         weights, pass_plan = self.weights, self.pass_plan
         if "linear" in self.sites:
             line = linearised(weights, sample)
-            outputs |= {"linear/weight": _held(line.weight), "linear/bias": _held(line.bias)}
+            outputs |= {"linear/weight": _as_numpy(line.weight), "linear/bias": _as_numpy(line.bias)}
         if pass_plan.n_twins:
             frame = InputFrame.of(sample)
             rng = np.random.default_rng([pass_plan.seed, self.layer, 1])
             twins = PcSignTwins.draw(weights, frame, pass_plan.n_twins, rng)
-            outputs |= {"frame/mean": _held(frame.mean), "frame/directions": _held(frame.directions)}
-            outputs |= {"frame/variance": _held(frame.variance), "signs": _held(twins.signs)}
+            outputs |= {"frame/mean": _as_numpy(frame.mean), "frame/directions": _as_numpy(frame.directions)}
+            outputs |= {"frame/variance": _as_numpy(frame.variance), "signs": _as_numpy(twins.signs)}
             if pass_plan.fit.relay_sample is not None:
                 rng = np.random.default_rng([pass_plan.seed, self.layer, 5])
                 rotated = (sample - frame.mean) @ frame.directions
                 outputs["relay/directions"] = interaction_directions(rotated, pass_plan.fit.relay_sample, rng)
                 signs = PcSignTwins.draw(weights, frame, SCRAMBLES, rng).signs
-                outputs["relay/signs"] = _held(signs)
+                outputs["relay/signs"] = _as_numpy(signs)
         for r in range(self._n_controls("isotropic")):
             rng = np.random.default_rng([pass_plan.seed, self.layer, 2, r])
             outputs |= under(f"isotropic:{r}", _weight_arrays(isotropic_twin(weights, sample, rng)))
         directions = concept_directions(
-            sample, self._held_labels(pass_plan.fit.labels.between(0, len(sample)))
+            sample, self._dense_labels(pass_plan.fit.labels.between(0, len(sample)))
         )
         # the gate decides what a gated neuron reads
         reads = directions @ weights.weight[: weights.n_neurons].T
-        outputs["overlap"] = channel_overlap(_held(reads).astype(float), pass_plan.pairs)
+        outputs["overlap"] = channel_overlap(_as_numpy(reads).astype(float), pass_plan.pairs)
         if self._n_controls("shuffle"):
             for r in range(self._n_controls("shuffle")):
                 rng = np.random.default_rng([pass_plan.seed, self.layer, 3, r])
-                outputs[f"shuffle:{r}/moves"] = _held(channel_shuffle(weights, directions, rng).moves)
+                outputs[f"shuffle:{r}/moves"] = _as_numpy(channel_shuffle(weights, directions, rng).moves)
         if any(site.spiked for site in self.sites.values()):
-            unit = _held(weights.neurons(sample).std(0))
+            unit = _as_numpy(weights.neurons(sample).std(0))
             rng = np.random.default_rng([pass_plan.seed, self.layer, 4])
             outputs["spikes/pattern"] = Spikes.draw(pass_plan.spiked.pairs, unit, rng).pattern
         self.load_calibrated(outputs)
@@ -363,7 +363,7 @@ class Layer:
     def _n_controls(self, kind: str) -> int:
         return sum(name.startswith(f"{kind}:") for name in self.sites)
 
-    def _held_labels(self, labels: LabelColumns) -> Tensor:
+    def _dense_labels(self, labels: LabelColumns) -> Tensor:
         assert self.weights is not None
         return _tensor(labels.dense()).to(self.weights.device)
 
@@ -405,8 +405,8 @@ class Layer:
             return
         assert self.weights is not None
         assert self.pc_twins is not None
-        weight = np.ascontiguousarray(_held(self.weights.weight @ self.pc_twins.frame.directions))
-        signs = _held(self.pc_twins.signs)
+        weight = np.ascontiguousarray(_as_numpy(self.weights.weight @ self.pc_twins.frame.directions))
+        signs = _as_numpy(self.pc_twins.signs)
         for name, site in self.sites.items():
             if not site.relay:
                 continue
@@ -424,7 +424,7 @@ class Layer:
         assert self.pc_twins is not None
         assert half.relay_sample is not None
         frame, stop = self.pc_twins.frame, start + len(inputs)
-        rotated = np.ascontiguousarray(_held(((inputs - frame.mean) @ frame.directions).float()))
+        rotated = np.ascontiguousarray(_as_numpy(((inputs - frame.mean) @ frame.directions).float()))
         change = self.removals[0].change(rotated, start, stop, half.relay_sample)
         if not any(site.spiked for site in self.sites.values()):
             return (change,)
@@ -483,7 +483,7 @@ class Layer:
         spiked = any(site.spiked for site in self.sites.values())
         if not self.shuffled and not spiked:
             return
-        held = self._held_labels(labels)
+        held = self._dense_labels(labels)
         for name, twin in self.shuffled.items():
             yield name, twin.neurons(inputs, held), None
         if self.spikes is not None and spiked:
@@ -533,10 +533,10 @@ def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(values, order="C")).clone()
 
 
-def _held(tensor: Tensor) -> np.ndarray:
+def _as_numpy(tensor: Tensor) -> np.ndarray:
     return tensor.cpu().numpy()
 
 
 def _weight_arrays(weights: MlpWeights) -> Arrays:
     held = {"w_in": weights.w_in, "b_in": weights.b_in, "w_gate": weights.w_gate, "b_gate": weights.b_gate}
-    return {name: _held(tensor) for name, tensor in held.items() if tensor is not None}
+    return {name: _as_numpy(tensor) for name, tensor in held.items() if tensor is not None}

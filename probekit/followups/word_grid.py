@@ -257,7 +257,7 @@ def _measured(plan: _Plan, layers: Sequence[int], report: Any) -> _Tables:
             cells[name] = read_grid(plan.hooked, grid, group, progress=told)
             n_before += grid.n_cells
         for place, layer in enumerate(group, first + 1):
-            _measure(plan, layer, {name: held.pop(layer) for name, held in cells.items()}, tables)
+            _measure(plan, layer, {name: layer_data.pop(layer) for name, layer_data in cells.items()}, tables)
             report("measuring layers", place, len(layers))
     return tables
 
@@ -276,27 +276,27 @@ class _Layer:
 
 
 def _measure(plan: _Plan, layer: int, cells: dict[str, LayerCells], tables: _Tables) -> None:
-    held = _interactions(plan, layer, cells)
+    layer_data = _interactions(plan, layer, cells)
     adds = all(part.adds for part in cells.values())
     if not adds:
         tables.not_added.append(layer)
-        del held.sites["before"]
-    for site, by_group in held.sites.items():
+        del layer_data.sites["before"]
+    for site, by_group in layer_data.sites.items():
         _test_sets(plan, layer, site, by_group, tables)
         _test_pseudo(plan, layer, site, by_group, tables)
-    _test_arms(plan, layer, held, tables)
+    _test_arms(plan, layer, layer_data, tables)
     if plan.n_twins:
-        _test_twins(plan, layer, held, cells, tables, adds=adds)
+        _test_twins(plan, layer, layer_data, cells, tables, adds=adds)
 
 
 def _interactions(plan: _Plan, layer: int, cells: dict[str, LayerCells]) -> _Layer:
     weights, w_out = plan.hooked.mlp(layer), output_weights(plan.hooked, layer).numpy()
     sites: dict[str, dict[str, Cells]] = {site: {} for site in SITES}
-    for group, held in cells.items():
-        sites["input"][group] = evidence.double_centred(held.inputs.mean(0).numpy())
-        sites["neurons"][group] = evidence.double_centred(neuron_means(weights, held.inputs).numpy())
+    for group, layer_data in cells.items():
+        sites["input"][group] = evidence.double_centred(layer_data.inputs.mean(0).numpy())
+        sites["neurons"][group] = evidence.double_centred(neuron_means(weights, layer_data.inputs).numpy())
         sites["output"][group] = sites["neurons"][group] @ w_out
-        sites["after"][group] = evidence.double_centred(held.after.numpy())
+        sites["after"][group] = evidence.double_centred(layer_data.after.numpy())
         sites["before"][group] = sites["after"][group] - sites["output"][group]
     linear = {group: LinearPart.of(inputs) for group, inputs in sites["input"].items()}
     sites["given"] = {group: linear[group].rest(outputs) for group, outputs in sites["output"].items()}
@@ -317,7 +317,7 @@ def _test_sets(plan: _Plan, layer: int, site: str, by_group: Mapping[str, Cells]
         )
 
 
-def _test_arms(plan: _Plan, layer: int, held: _Layer, tables: _Tables) -> None:
+def _test_arms(plan: _Plan, layer: int, layer_data: _Layer, tables: _Tables) -> None:
     """The arms along the direction learned on set B, beside as many words of set A along the same.
 
     A smaller grid leaves less of what a linear prediction takes away, so the words are read as a grid of the arm's size.
@@ -326,10 +326,10 @@ def _test_arms(plan: _Plan, layer: int, held: _Layer, tables: _Tables) -> None:
         size = len(plan.grids[arm].prefixes)
         few = {
             site: evidence.double_centred(by_group["A"][:size, :size])
-            for site, by_group in held.sites.items()
+            for site, by_group in layer_data.sites.items()
         }
         few["given"] = LinearPart.of(few["input"]).rest(few["output"])
-        for site, by_group in held.sites.items():
+        for site, by_group in layer_data.sites.items():
             if site == DECIDING and _few_cells(size, plan.hooked.d_model):
                 continue
             direction = evidence.word_direction(by_group["B"])
@@ -364,25 +364,25 @@ def _test_pseudo(plan: _Plan, layer: int, site: str, by_group: Mapping[str, Cell
 def _test_twins(
     plan: _Plan,
     layer: int,
-    held: _Layer,
+    layer_data: _Layer,
     cells: Mapping[str, LayerCells],
     tables: _Tables,
     *,
     adds: bool,
 ) -> None:
     inputs = {name: cells[name].inputs for name in SETS}
-    relay = evidence.interaction_directions([held.sites["input"][name] for name in SETS], plan.n_relay)
+    relay = evidence.interaction_directions([layer_data.sites["input"][name] for name in SETS], plan.n_relay)
     rng = np.random.default_rng([plan.seed, 43, layer])
-    twins = draw_twins(held.weights, list(inputs.values()), relay, plan.n_twins, rng)
+    twins = draw_twins(layer_data.weights, list(inputs.values()), relay, plan.n_twins, rng)
     drawn = zip(*(twins.means(inputs[name]) for name in SETS), strict=True)
     for twin, by_set in enumerate(drawn):
         for place, kind in enumerate(KINDS):
             neurons = [evidence.double_centred(means[place].numpy()) for means in by_set]
-            outputs = [cells @ held.w_out for cells in neurons]
-            given = [held.linear[name].rest(cells) for name, cells in zip(SETS, outputs, strict=True)]
+            outputs = [cells @ layer_data.w_out for cells in neurons]
+            given = [layer_data.linear[name].rest(cells) for name, cells in zip(SETS, outputs, strict=True)]
             sites = {"neurons": neurons, "output": outputs, "given": given}
             if adds:
-                before = [held.sites["before"][name] for name in SETS]
+                before = [layer_data.sites["before"][name] for name in SETS]
                 sites["after"] = [b + y for b, y in zip(before, outputs, strict=True)]
             for site, pair in sites.items():
                 for name, own, other in zip(SETS, pair, reversed(pair), strict=True):

@@ -151,25 +151,25 @@ class ChannelShuffle:
     """What the presence of each concept adds to each pre-activation (gate first in a gated layer)."""
 
     def neurons(
-        self, inputs: Float[Tensor, "token input"], held: Float[Tensor, "token concept"]
+        self, inputs: Float[Tensor, "token input"], labels: Float[Tensor, "token concept"]
     ) -> Float[Tensor, "token neuron"]:
         """Neurons of the twin.
 
         Args:
             inputs: the MLP inputs.
-            held: labels of the same tokens, 0 or 1.
+            labels: labels of the same tokens, 0 or 1.
         """
-        return self.weights.activate(self.weights.pre(inputs) + held @ self.moves)
+        return self.weights.activate(self.weights.pre(inputs) + labels @ self.moves)
 
 
 def concept_directions(
-    inputs: Float[Tensor, "token input"], held: Float[Tensor, "token concept"]
+    inputs: Float[Tensor, "token input"], labels: Float[Tensor, "token concept"]
 ) -> Float[Tensor, "concept input"]:
     """What each concept adds to the input beside all others: least squares of the input on the labels.
 
     A ridge of `LABEL_RIDGE` of each label's own variance settles concepts that determine each other.
     """
-    x, labels = inputs.double(), held.double()
+    x, labels = inputs.double(), labels.double()
     x, labels = x - x.mean(0), labels - labels.mean(0)
     gram = labels.T @ labels
     spread = gram.diagonal()

@@ -167,8 +167,8 @@ class TestArraysThatDoNotBelongTogether:
     def test_what_16_bits_leave_is_said(self):
         given = by_hand()
         rounded = {name: torch.tensor(given[name]).bfloat16() for name in ("neurons", "inputs")}
-        assert ActivationData.check(**given).told() == []
-        (note,) = ActivationData.check(**{**given, **rounded}).told()
+        assert ActivationData.check(**given).notes() == []
+        (note,) = ActivationData.check(**{**given, **rounded}).notes()
         assert note.startswith("The neurons follow from inputs and weights to 0.00")
         assert "as 16-bit arithmetic gives" in note
 

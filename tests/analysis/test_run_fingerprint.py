@@ -37,7 +37,7 @@ IDS = np.arange(2_048)
 WORDS = "the cat sat on a mat and then it saw that the dog had been here before us ".split()  # noqa: SIM905
 
 
-class Told(Run):
+class Progress(Run):
     """A run that says whether it was computed or loaded, and nothing else."""
 
     def __init__(self, word: str) -> None:
@@ -60,10 +60,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         store.write_sealed(folder / manifest.RECORD, head | job.record)
         store.write_sealed(folder / manifest.COMMIT, head | {"schema": manifest.RESULTS_SCHEMA})
         (folder / manifest.REPORT).write_text("")
-        return Told("computed")
+        return Progress("computed")
 
     monkeypatch.setattr(runner, "_in_folder", in_folder)
-    monkeypatch.setattr(runner, "Run", lambda folder: Told("loaded"))
+    monkeypatch.setattr(runner, "Run", lambda folder: Progress("loaded"))
 
 
 @dataclass
@@ -234,7 +234,7 @@ class TestRememberedDigests:
 
     def test_a_file_is_read_once(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         first = contents.Contents().of_file(file)
-        monkeypatch.setattr(contents, "of_file", lambda path, told=None: pytest.fail("read again"))
+        monkeypatch.setattr(contents, "of_file", lambda path, progress=None: pytest.fail("read again"))
         assert contents.Contents().of_file(file) == first
 
     def test_an_edit_in_place_is_seen_though_size_and_time_of_writing_are_the_same(self, file: Path) -> None:
