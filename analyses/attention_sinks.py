@@ -25,15 +25,15 @@ import numpy as np
 import torch
 from measured import RESULTS, table, write_page
 
-from probekit.analysis.design import PlannedStudy, plan_study
+from probekit.analysis.design import StudyDesign, design_study
 from probekit.analysis.inputs import doc_keys
+from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import measure_layers
-from probekit.analysis.planned import DECIDING_K
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 from probekit.model.harvest import harvest
-from probekit.model.host import Host, load_host
+from probekit.model.hooked_model import HookedModel, load_hooked_model
 from probekit.probes.pairs import LabelColumns
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.corpus import Corpus, as_corpus
@@ -47,21 +47,21 @@ N_PAIRS = 60
 MIN_SUPPORT = 20
 
 
-def loaded(name: str) -> Host:
+def loaded(name: str) -> HookedModel:
     """A model by name, folder or GGUF file."""
     if not name.endswith(".gguf"):
-        return load_host(name)
+        return load_hooked_model(name)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = Path(name)
     model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    return load_host(model, tokenizer=AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name))
+    return load_hooked_model(model, tokenizer=AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name))
 
 
-def norms(host: Host, tokens: Tokens) -> np.ndarray:
+def norms(hooked: HookedModel, tokens: Tokens) -> np.ndarray:
     """Norm of the residual stream behind each block, float [layer doc pos]; NaN where there is no token."""
-    found = np.full((host.n_layers, *tokens.ids.shape), np.nan, np.float32)
-    names = [f"blocks.{layer}.hook_out" for layer in range(host.n_layers)]
+    found = np.full((hooked.n_layers, *tokens.ids.shape), np.nan, np.float32)
+    names = [f"blocks.{layer}.hook_out" for layer in range(hooked.n_layers)]
     for start in range(0, tokens.n_docs, 16):
         ids = tokens.ids[start : start + 16]
         shown = torch.from_numpy(np.where(ids < 0, ids[:, :1], ids).astype(np.int64))
@@ -74,7 +74,7 @@ def norms(host: Host, tokens: Tokens) -> np.ndarray:
             found[layer, start : start + len(inside)] = np.where(inside, length, np.nan)
 
         with torch.inference_mode():
-            host.bridge.run_with_hooks(shown, return_type=None, fwd_hooks=[(name, keep) for name in names])
+            hooked.bridge.run_with_hooks(shown, return_type=None, fwd_hooks=[(name, keep) for name in names])
     return found
 
 
@@ -104,26 +104,26 @@ def _massive(ratio: np.ndarray) -> str:
     return f"{share:.1%}, up to {ratio.max():.0f}×" if share else f"none (≤ {ratio.max():.1f}×)"
 
 
-def planned_with(
-    tokens: Tokens, concepts: Concepts, choice: Choice
-) -> tuple[PlannedStudy, list[tuple[str, str]]]:
+def design_with(
+    tokens: Tokens, concepts: Concepts, pair_sampling: PairSampling
+) -> tuple[StudyDesign, list[tuple[str, str]]]:
     """The study of a token block as it counts, and the names of its pairs."""
     labelled = concepts.label(tokens)
     settings = Settings(max_pairs=N_PAIRS, min_support=MIN_SUPPORT, twins=0, controls=(), spikes=())
-    planned = plan_study(
+    design = design_study(
         LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens), labelled.doc, labelled.pos,
-        doc_keys(tokens), settings, choice, labelled.names, labelled.kinds, labelled.lags,
+        doc_keys(tokens), settings, pair_sampling, labelled.names, labelled.kinds, labelled.lags,
     )  # fmt: skip
     names = labelled.names
-    return planned, [(names[a], names[b]) for a, b in planned.study.pairs.tolist()]
+    return design, [(names[a], names[b]) for a, b in design.pass_plan.pairs.tolist()]
 
 
-def cost(host: Host, tokens: Tokens, layers: list[int]) -> Iterator[str]:
+def cost(hooked: HookedModel, tokens: Tokens, layers: list[int]) -> Iterator[str]:
     """The second table: d′ of added ANDs by layer and skip_first, each row as it comes."""
-    concepts = Concepts.defaults(host.tokenizer, tokens)
-    _, named = planned_with(replace(tokens, skip_first=max(SKIPS)), concepts, Choice.of("stratified"))
+    concepts = Concepts.defaults(hooked.tokenizer, tokens)
+    _, named = design_with(replace(tokens, skip_first=max(SKIPS)), concepts, PairSampling.of("stratified"))
     parts: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
-    for block in harvest(host, tokens, np.arange(tokens.n_docs), layers):
+    for block in harvest(hooked, tokens, np.arange(tokens.n_docs), layers):
         for layer, (_, neurons) in block.sites.items():
             parts[layer].append(neurons)
     labels = concepts.label(tokens)
@@ -144,10 +144,10 @@ def cost(host: Host, tokens: Tokens, layers: list[int]) -> Iterator[str]:
         spiked = added(neurons, neurons[far].std(0), held)
         base = np.empty(0)
         for skip in SKIPS:
-            planned, _ = planned_with(replace(tokens, skip_first=skip), concepts, Choice.of(named))
+            design, _ = design_with(replace(tokens, skip_first=skip), concepts, PairSampling.of(named))
             kept = torch.from_numpy(_counted_with(tokens, skip))
-            source = ArraySource(spiked[kept], None, None, planned.rows)
-            contrast = next(measure_layers(source, [0], planned.study)).by_k[DECIDING_K]
+            source = ArraySource(spiked[kept], None, None, design.rows)
+            contrast = next(measure_layers(source, [0], design.pass_plan)).by_k[DECIDING_K]
             found = np.asarray(contrast.d_prime)
             cells = [str(layer), str(skip), f"{int(kept.sum()):,}", f"{np.median(found):.2f}"]
             if skip:
@@ -186,26 +186,26 @@ def of_model(
     name: str, corpus: Corpus, *, n_tokens: int, context: int, layers: list[int] | None, marks: str
 ) -> Iterator[str]:
     """Both tables of one model, with its start mark put first, without, or both ways."""
-    host = loaded(name)
-    chosen = layers if layers is not None else sorted({host.n_layers // 2, host.n_layers - 2})
-    ways = {"with": (host.bos_id,), "without": (None,), "both": dict.fromkeys((host.bos_id, None))}[marks]
+    hooked = loaded(name)
+    chosen = layers if layers is not None else sorted({hooked.n_layers // 2, hooked.n_layers - 2})
+    ways = {"with": (hooked.bos_id,), "without": (None,), "both": dict.fromkeys((hooked.bos_id, None))}[marks]
     for bos_id in ways:
-        tokens = corpus.tokenize(host.tokenizer, context=context, max_tokens=n_tokens, bos_id=bos_id)
-        few = corpus.tokenize(host.tokenizer, context=context, max_tokens=n_tokens // 3, bos_id=bos_id)
+        tokens = corpus.tokenize(hooked.tokenizer, context=context, max_tokens=n_tokens, bos_id=bos_id)
+        few = corpus.tokenize(hooked.tokenizer, context=context, max_tokens=n_tokens // 3, bos_id=bos_id)
         mark = "no start mark"
         if bos_id is not None:
-            mark = f"start mark `{host.tokenizer.convert_ids_to_tokens(bos_id)}` first"
+            mark = f"start mark `{hooked.tokenizer.convert_ids_to_tokens(bos_id)}` first"
         yield f"\n## {Path(name).name}, {mark}\n"
         yield (
             f"{few.n_docs} documents, {few.n_tokens:,} tokens. Share of documents whose position is massive, and the "
             "largest norm in medians:\n"
         )
-        yield from where(norms(host, few), few)
+        yield from where(norms(hooked, few), few)
         yield (
             f"\n{N_PAIRS} ANDs of {AMPLITUDE:g} standard deviation on {CHANNEL} neurons each, "
             f"{tokens.n_docs} documents:\n"
         )
-        yield from cost(host, tokens, chosen)
+        yield from cost(hooked, tokens, chosen)
 
 
 def page(options: argparse.Namespace) -> Iterator[str]:

@@ -118,14 +118,14 @@ def in_place(kind: str, n_draws: int, n_twins: int) -> Iterator[str]:
     draws: list[Draw] = []
     for layer in range(5):
         plant = make_plant(100 + layer, **SMALL)
-        planned = plan(plant.scene, Settings(twins=n_twins, max_pairs=10_000, min_support=30))
+        design = plan(plant.scene, Settings(twins=n_twins, max_pairs=10_000, min_support=30))
         for draw in range(layer, n_draws, 5):
             stand_in = (
-                twin_of(plant.weights, plant.scene, planned, draw)
+                twin_of(plant.weights, plant.scene, design, draw)
                 if kind == "twin"
                 else random_layer(1_000 + draw, SMALL["n_neurons"], SMALL["n_concepts"])
             )
-            judged = run_layer(plant.scene, stand_in, twins=n_twins, seed=2_000 + draw, planned=planned)
+            judged = run_layer(plant.scene, stand_in, twins=n_twins, seed=2_000 + draw, design=design)
             draws.append(Draw.of(judged))
     allowed = Q + 3 * np.sqrt(Q * (1 - Q) / len(draws))
     yield f"* draws: {len(draws)}, twins each: {n_twins}, tested pairs each: {draws[0].n_pairs}"

@@ -20,16 +20,16 @@ import numpy as np
 from measured import LEVELS, RESULTS, mean_and_error, table, twins_in_place
 from scipy import stats
 
-from probekit.analysis.design import PlannedStudy, plan_study
-from probekit.analysis.inputs import Subject, doc_keys, model_subject
+from probekit.analysis.design import StudyDesign, design_study
+from probekit.analysis.inputs import AnalysisInputs, doc_keys, inputs_of_model
+from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure, measure_layers
-from probekit.analysis.planned import DECIDING_K
 from probekit.analysis.progress import silent
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ModelSource
 from probekit.evidence.census import excess_interval
 from probekit.evidence.decide import Decision, decide, decide_twins
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 from probekit.probes.pairs import LabelColumns
 from probekit.storage.store import write_text
 
@@ -44,30 +44,30 @@ kind of pair, context 128, quadrants of 60 tokens or more, k = 16, q = 0.05.
 """
 
 
-def subject_of(
+def inputs_of(
     model: str, corpus: str, options: argparse.Namespace, rule: str = "stratified", **changed: int
-) -> Subject:
+) -> AnalysisInputs:
     """Model, corpus, concepts and pairs; nothing is measured but the PC-sign twins."""
     settings = Settings(
         max_tokens=options.tokens, max_pairs=options.pairs, twins=N_TWINS, controls=(), spikes=()
     )
-    return model_subject(
-        model, corpus, None, None, Choice.of(rule), replace(settings, **changed), "cpu", silent
+    return inputs_of_model(
+        model, corpus, None, None, PairSampling.of(rule), replace(settings, **changed), "cpu", silent
     )
 
 
-def measured(subject: Subject, n_twins: int) -> Iterator[LayerMeasure]:
+def measured(analysis_inputs: AnalysisInputs, n_twins: int) -> Iterator[LayerMeasure]:
     """Every layer with some twins."""
-    study = replace(subject.planned.study, n_twins=n_twins)
-    yield from measure_layers(subject.source, subject.layers, study)
+    pass_plan = replace(analysis_inputs.design.pass_plan, n_twins=n_twins)
+    yield from measure_layers(analysis_inputs.source, analysis_inputs.layers, pass_plan)
 
 
-def in_place(subject: Subject, n_pool: int) -> Iterator[str]:
+def in_place(analysis_inputs: AnalysisInputs, n_pool: int) -> Iterator[str]:
     """Every twin of every layer's pool in the layer's place."""
-    tested = subject.planned.tested
+    tested = analysis_inputs.design.tested
     rows: list[list[str]] = []
     everything: list[Decision] = []
-    for measure in measured(subject, n_pool):
+    for measure in measured(analysis_inputs, n_pool):
         rng = np.random.default_rng([17, measure.layer])
         pool = measure.twins[DECIDING_K]
         decisions = list(twins_in_place(pool, tested, n_twins=N_TWINS, rng=rng))
@@ -124,9 +124,9 @@ def seeds(model: str, corpus: str, options: argparse.Namespace) -> Iterator[str]
     """The counts of every layer under three seeds, and whether each excess lies in the intervals of the others."""
     held: dict[tuple[int, str], list[tuple[int, float, float, float]]] = {}
     for seed in range(options.seeds):
-        subject = subject_of(model, corpus, options, seed=seed)
-        for measure in measured(subject, N_TWINS):
-            tested, twins = subject.planned.tested, measure.twins[DECIDING_K]
+        analysis_inputs = inputs_of(model, corpus, options, seed=seed)
+        for measure in measured(analysis_inputs, N_TWINS):
+            tested, twins = analysis_inputs.design.tested, measure.twins[DECIDING_K]
             own = decide(measure.by_k[DECIDING_K], twins, [], tested)
             theirs = decide_twins(twins, tested)
             for rung in ("above_twins", "computed"):
@@ -155,31 +155,33 @@ def seeds(model: str, corpus: str, options: argparse.Namespace) -> Iterator[str]
     yield f"\nThe excess of one seed lies in the interval of another in {np.mean(inside):.1%} of {len(inside)} couples."
 
 
-def half_of(subject: Subject, parity: int, named: list[tuple[str, str]]) -> tuple[ModelSource, PlannedStudy]:
+def half_of(
+    analysis_inputs: AnalysisInputs, parity: int, named: list[tuple[str, str]]
+) -> tuple[ModelSource, StudyDesign]:
     """The study of every other document, on the same pairs."""
-    labels, tokens = subject.labels, subject.tokens
+    labels, tokens = analysis_inputs.labels, analysis_inputs.tokens
     assert labels is not None
     assert tokens is not None
-    assert isinstance(subject.source, ModelSource)
+    assert isinstance(analysis_inputs.source, ModelSource)
     kept = labels.doc % 2 == parity
     columns = LabelColumns(labels.indptr, labels.tokens, labels.n_tokens).take(kept)
     settings = Settings(max_pairs=len(named), min_support=30, twins=N_TWINS, controls=(), spikes=())
-    planned = plan_study(
-        columns, labels.doc[kept], labels.pos[kept], doc_keys(tokens), settings, Choice.of(named), labels.names,
+    design = design_study(
+        columns, labels.doc[kept], labels.pos[kept], doc_keys(tokens), settings, PairSampling.of(named), labels.names,
         labels.kinds, labels.lags, by_token=labels.by_token,
     )  # fmt: skip
-    docs = {half: held[held % 2 == parity] for half, held in planned.docs.items()}
-    return ModelSource(subject.source.host, tokens, docs), replace(planned, docs=docs)
+    docs = {half: held[held % 2 == parity] for half, held in design.docs.items()}
+    return ModelSource(analysis_inputs.source.hooked, tokens, docs), replace(design, docs=docs)
 
 
-def halves(subject: Subject, n_twins: int) -> Iterator[str]:
+def halves(analysis_inputs: AnalysisInputs, n_twins: int) -> Iterator[str]:
     """d′ and flags of the same pairs on two disjoint halves of the corpus."""
-    names = subject.names
-    named = [(names[a], names[b]) for a, b in subject.planned.tested.pairs]
-    parts = [half_of(subject, parity, named) for parity in (0, 1)]
+    names = analysis_inputs.names
+    named = [(names[a], names[b]) for a, b in analysis_inputs.design.tested.pairs]
+    parts = [half_of(analysis_inputs, parity, named) for parity in (0, 1)]
     decided: list[list[tuple[np.ndarray, Decision]]] = []
-    for source, planned in parts:
-        study = replace(planned.study, n_twins=n_twins)
+    for source, design in parts:
+        pass_plan = replace(design.pass_plan, n_twins=n_twins)
         decided.append(
             [
                 (
@@ -188,22 +190,22 @@ def halves(subject: Subject, n_twins: int) -> Iterator[str]:
                         measure.by_k[DECIDING_K],
                         measure.twins[DECIDING_K],
                         [],
-                        planned.tested,
+                        design.tested,
                     ),
                 )
-                for measure in measure_layers(source, subject.layers, study)
+                for measure in measure_layers(source, analysis_inputs.layers, pass_plan)
             ]
         )
-    keys = [
-        {(int(a), int(b)): row for row, (a, b) in enumerate(planned.tested.pairs)} for _, planned in parts
-    ]
+    keys = [{(int(a), int(b)): row for row, (a, b) in enumerate(design.tested.pairs)} for _, design in parts]
     both = sorted(keys[0].keys() & keys[1].keys())
     at = [np.array([key[pair] for pair in both]) for key in keys]
     rarest = np.minimum(
-        *(p.study.confirm.sample.n_natural.min(1)[i] for (_, p), i in zip(parts, at, strict=True))
+        *(p.pass_plan.confirm.sample.n_natural.min(1)[i] for (_, p), i in zip(parts, at, strict=True))
     )
     rows: list[list[str]] = []
-    for layer, ((d0, first), (d1, second)) in zip(subject.layers, zip(*decided, strict=True), strict=True):
+    for layer, ((d0, first), (d1, second)) in zip(
+        analysis_inputs.layers, zip(*decided, strict=True), strict=True
+    ):
         x, y = d0[at[0]], d1[at[1]]
         rich = rarest >= RICH
         cells = [f"{layer}", f"{len(both)}", spearman(x, y), f"{rich.sum()}", spearman(x[rich], y[rich])]
@@ -218,7 +220,7 @@ def halves(subject: Subject, n_twins: int) -> Iterator[str]:
         cells.append(spearman(first.z.layer[at[0]], second.z.layer[at[1]]))
         rows.append(cells)
     yield (
-        f"\n**Two disjoint halves of the corpus** ({sum(p.study.confirm.labels.n_tokens for _, p in parts):,} tokens to "
+        f"\n**Two disjoint halves of the corpus** ({sum(p.pass_plan.confirm.labels.n_tokens for _, p in parts):,} tokens to "
         f"confirm), {n_twins} twins each, the "
         f"{len(named)} pairs with the most tokens in their rarest quadrant:\n"
     )
@@ -236,20 +238,20 @@ def spearman(x: np.ndarray, y: np.ndarray) -> str:
 
 def section(options: argparse.Namespace) -> Iterator[str]:
     """All three studies of one model."""
-    subject = subject_of(options.model, options.corpus, options)
-    said = subject.corpus
-    name = f"{Path(options.model).name} on {options.name or subject.corpus['name']}"
+    analysis_inputs = inputs_of(options.model, options.corpus, options)
+    said = analysis_inputs.corpus
+    name = f"{Path(options.model).name} on {options.name or analysis_inputs.corpus['name']}"
     yield f"## {name}\n"
     yield (
         f"{said['n_tokens_fit']:,} tokens to fit, {said['n_tokens_confirm']:,} to confirm, {said['n_docs']:,} documents, "
-        f"{subject.concepts['n']} concepts, "
-        f"{subject.concepts['n_tested']} of {subject.concepts['n_testable']:,} testable "
+        f"{analysis_inputs.concepts['n']} concepts, "
+        f"{analysis_inputs.concepts['n_tested']} of {analysis_inputs.concepts['n_testable']:,} testable "
         f"pairs; `--tokens {options.tokens} --pairs {options.pairs} --pool {options.pool} --seeds {options.seeds}`.\n"
     )
-    yield from in_place(subject, options.pool)
+    yield from in_place(analysis_inputs, options.pool)
     yield from seeds(options.model, options.corpus, options)
     # twice the tokens, and the pairs whose emptiest quadrant holds most: a quarter of the corpus confirms each half
-    rich = subject_of(options.model, options.corpus, options, "support", max_tokens=2 * options.tokens)
+    rich = inputs_of(options.model, options.corpus, options, "support", max_tokens=2 * options.tokens)
     yield from halves(rich, 8)
 
 

@@ -18,18 +18,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from measured import RESULTS, planned_for, table, write_page
+from measured import RESULTS, design_for, table, write_page
 
 # isort: split
-from probekit.analysis.design import PlannedStudy
-from probekit.analysis.inputs import model_subject
-from probekit.analysis.layer_summary import judge
+from probekit.analysis.design import StudyDesign
+from probekit.analysis.inputs import inputs_of_model
+from probekit.analysis.layer_summary import summarise_layer
 from probekit.analysis.passes import measure_layers
 from probekit.analysis.progress import silent
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource, Half
 from probekit.evidence.audit import ASSUMED_BITS
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 from probekit.model.weights import MlpWeights
 from probekit.testing.synthetic import Scene, make_plant, random_layer
 
@@ -37,14 +37,14 @@ LAYER, MOST_PAIRS = 1, 6_000
 
 
 def judged(
-    inputs: torch.Tensor, weights: MlpWeights, planned: PlannedStudy, bits_stored: float
+    inputs: torch.Tensor, weights: MlpWeights, design: StudyDesign, bits_stored: float
 ) -> dict[str, Any]:
     """The layer's row of summary.json."""
-    source = ArraySource(weights.neurons(inputs), inputs, weights, planned.rows)
-    measure = next(measure_layers(source, [0], planned.study))
-    n_concepts, n_pairs = planned.tested.n_concepts, len(planned.tested.pairs)
-    return judge(
-        measure, planned, names=[f"c{i}" for i in range(n_concepts)], kinds=["all"] * n_pairs,
+    source = ArraySource(weights.neurons(inputs), inputs, weights, design.rows)
+    measure = next(measure_layers(source, [0], design.pass_plan))
+    n_concepts, n_pairs = design.tested.n_concepts, len(design.tested.pairs)
+    return summarise_layer(
+        measure, design, names=[f"c{i}" for i in range(n_concepts)], kinds=["all"] * n_pairs,
         n_params=weights.n_params, bits_stored=bits_stored,
     ).row  # fmt: skip
 
@@ -96,7 +96,7 @@ def planted() -> Iterator[str]:
 
 def on_scene(scene: Scene, weights: MlpWeights) -> dict[str, Any]:
     """A layer of a scene, judged."""
-    return judged(scene.inputs, weights, planned_for(scene, twins=8, min_support=40), 32.0)
+    return judged(scene.inputs, weights, design_for(scene, twins=8, min_support=40), 32.0)
 
 
 def nano() -> Iterator[str]:
@@ -104,30 +104,33 @@ def nano() -> Iterator[str]:
     settings = Settings(
         max_tokens=40_000, max_pairs=MOST_PAIRS, min_support=40, twins=6, controls=(), spikes=()
     )
-    subject = model_subject("nano", None, None, [LAYER], Choice(), settings, "cpu", silent)
-    n_fit = subject.planned.study.fit.labels.n_tokens
-    n_all = n_fit + subject.planned.study.confirm.labels.n_tokens
+    analysis_inputs = inputs_of_model("nano", None, None, [LAYER], PairSampling(), settings, "cpu", silent)
+    n_fit = analysis_inputs.design.pass_plan.fit.labels.n_tokens
+    n_all = n_fit + analysis_inputs.design.pass_plan.confirm.labels.n_tokens
     halves: tuple[Half, Half] = ("fit", "confirm")
-    planned = replace(subject.planned, rows={"fit": np.arange(n_fit), "confirm": np.arange(n_fit, n_all)})
-    blocks = [block[LAYER][0] for half in halves for block in subject.source.blocks(half, [LAYER])]
+    design = replace(
+        analysis_inputs.design, rows={"fit": np.arange(n_fit), "confirm": np.arange(n_fit, n_all)}
+    )
+    blocks = [block[LAYER][0] for half in halves for block in analysis_inputs.source.blocks(half, [LAYER])]
     inputs = torch.cat([x for x in blocks if x is not None])
-    whole = subject.source.weights(LAYER)
+    whole = analysis_inputs.source.weights(LAYER)
     assert whole is not None
-    n_tested = len(planned.tested.pairs)
+    n_tested = len(design.tested.pairs)
     # a tenth fewer weights than would make the bound vacuous at b = 2
     piece = int(0.9 * n_tested / (ASSUMED_BITS * (whole.d_model + 1)))
     yield (
-        f"{subject.concepts['n']} concepts, "
-        f"{subject.concepts['n_testable']:,} of {subject.concepts['n_pairs']:,} pairs "
+        f"{analysis_inputs.concepts['n']} concepts, "
+        f"{analysis_inputs.concepts['n_testable']:,} of {analysis_inputs.concepts['n_pairs']:,} pairs "
         f"testable, {n_tested:,} tested, {n_all:,} tokens.\n"
     )
     own = MlpWeights.from_arrays(whole.w_in[:piece], whole.b_in[:piece], activation=whole.activation)
     rows = np.random.default_rng(0).standard_normal((piece, whole.d_model)) * float(own.w_in.std())
     untrained = MlpWeights.from_arrays(rows, np.zeros(piece), activation=whole.activation)
     yield from said(
-        f"nano: the first {piece} neurons of layer {LAYER}", judged(inputs, own, planned, subject.bits(LAYER))
+        f"nano: the first {piece} neurons of layer {LAYER}",
+        judged(inputs, own, design, analysis_inputs.bits(LAYER)),
     )
-    yield from said(f"{piece} untrained neurons on the same inputs", judged(inputs, untrained, planned, 32.0))
+    yield from said(f"{piece} untrained neurons on the same inputs", judged(inputs, untrained, design, 32.0))
 
 
 def page(part: str) -> Iterator[str]:

@@ -308,23 +308,23 @@ def real(
 
     from probekit.analysis.inputs import cached
     from probekit.model.directions import measured_directions, token_directions
-    from probekit.model.host import load_host
+    from probekit.model.hooked_model import load_hooked_model
     from probekit.text.concepts.concepts import Concepts
     from probekit.text.corpus import as_corpus
 
-    host = load_host(model)
+    hooked = load_hooked_model(model)
     texts = cached(as_corpus("docs"))
-    tokens = texts.tokenize(host.tokenizer, context=64, max_tokens=max_tokens, bos_id=host.bos_id)
-    labels = Concepts.defaults(host.tokenizer, tokens).label(tokens)
+    tokens = texts.tokenize(hooked.tokenizer, context=64, max_tokens=max_tokens, bos_id=hooked.bos_id)
+    labels = Concepts.defaults(hooked.tokenizer, tokens).label(tokens)
     common = [token for token, _ in Counter(tokens.ids[tokens.counted].tolist()).most_common(most)]
     for layer in layers:
         sources = {
-            "token types": token_directions(host, common, layer),
-            "measured": measured_directions(host, tokens, labels, layer).commonest(labels, most),
+            "token types": token_directions(hooked, common, layer),
+            "measured": measured_directions(hooked, tokens, labels, layer).commonest(labels, most),
         }
         for name, held in sources.items():
             found = channels(
-                host.mlp(layer),
+                hooked.mlp(layer),
                 held.codes,
                 names=held.names,
                 covariance=held.covariance,
@@ -349,23 +349,23 @@ def beside_activations(
     import probekit as pk
     from probekit.analysis.inputs import cached
     from probekit.model.directions import measured_directions
-    from probekit.model.host import load_host
+    from probekit.model.hooked_model import load_hooked_model
     from probekit.text.concepts.concepts import Concepts
     from probekit.text.corpus import as_corpus
 
     run = pk.analyze("nano", "docs", layers=layers, max_tokens=max_tokens, max_pairs=max_pairs, twins=twins)
-    host = load_host("nano")
+    hooked = load_hooked_model("nano")
     texts = cached(as_corpus("docs"))
-    tokens = texts.tokenize(host.tokenizer, context=128, max_tokens=max_tokens, bos_id=host.bos_id)
-    labels = Concepts.defaults(host.tokenizer, tokens).label(tokens)
+    tokens = texts.tokenize(hooked.tokenizer, context=128, max_tokens=max_tokens, bos_id=hooked.bos_id)
+    labels = Concepts.defaults(hooked.tokenizer, tokens).label(tokens)
     for layer in layers:
         tested = run.pairs(layer)
         wanted = sorted(set(tested["a"]) | set(tested["b"]))
-        held = measured_directions(host, tokens, labels, layer)
+        held = measured_directions(hooked, tokens, labels, layer)
         index = [i for i, name in enumerate(held.names) if name in set(wanted)]
         names = tuple(held.names[i] for i in index)
         found = channels(
-            host.mlp(layer),
+            hooked.mlp(layer),
             held.codes[:, index],
             names=names,
             covariance=held.covariance,

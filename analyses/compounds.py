@@ -27,7 +27,7 @@ from scipy.optimize import linear_sum_assignment
 
 import probekit as pk
 from probekit.evidence.nulls import compress, leave_one_out
-from probekit.model.host import load_reader
+from probekit.model.hooked_model import load_reader
 from probekit.probes.pairs import MIN_DOCS
 from probekit.storage import store
 from probekit.text.concepts.blocks import VocabBlock
@@ -162,8 +162,8 @@ def difference(run: pk.Run, layer: int, couples: list[tuple[Any, Any]], n_layers
     """The statistic of one layer beside its twins."""
     table = run.pairs(layer)
     place = {pair: i for i, pair in enumerate(zip(table["a"], table["b"], strict=True))}
-    look = store.read_table(run.path / "looks" / f"layer-{layer:02d}.parquet")
-    twins = np.stack(look["d_prime_twins"].to_list(), axis=1)
+    detail = store.read_table(run.path / "pair_details" / f"layer-{layer:02d}.parquet")
+    twins = np.stack(detail["d_prime_twins"].to_list(), axis=1)
     z = leave_one_out(*compress(table["d_prime"].to_numpy(), twins))
     kept = [(place[a], place[b]) for a, b in couples if a in place and b in place]
     mine, theirs = (np.array(side, int) for side in zip(*kept, strict=True))

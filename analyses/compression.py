@@ -26,7 +26,7 @@ import torch
 import probekit as pk
 from probekit.analysis.settings import Settings
 from probekit.model.compress import compressed, pruned, quantised
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 from probekit.model.intervene import predict
 from probekit.model.weights import MlpWeights
 from probekit.storage.store import write_text
@@ -83,13 +83,13 @@ def planted_steps(seed: int, quick: bool, twins: int) -> Iterator[Step]:
     rng = np.random.default_rng([seed, 41])
     jitter = torch.from_numpy(1 + JITTER * rng.standard_normal(tuple(plant.weights.w_in.shape))).float()
     weights = replace(plant.weights, w_in=plant.weights.w_in * jitter)
-    planned = plan(plant.scene, Settings(twins=twins, max_pairs=10_000, min_support=40))
+    design = plan(plant.scene, Settings(twins=twins, max_pairs=10_000, min_support=40))
     n_used = int((weights.w_in != 0).sum())
     for share, bits in steps_of(quick):
         small = pruned(weights.w_in, round(share * n_used))
         small = small if bits == STORED else quantised(small, bits)
         layer = replace(weights, w_in=small)
-        judged = run_layer(plant.scene, layer, twins=twins, seed=seed, planned=planned)
+        judged = run_layer(plant.scene, layer, twins=twins, seed=seed, design=design)
         row = judged.result.row
         n_hit = int(judged.computed[judged.rows_of(plant.designated)].sum())
         n_found, universe = int(judged.computed.sum()), len(judged.pairs)
@@ -193,10 +193,10 @@ def nano_part(quick: bool, _: Path | None) -> Iterator[str]:
         (s, None) for s in ((0.1,) if quick else (0.5, 0.2, 0.05, 0.01))
     ]
     steps += [(1.0, b) for b in ((1,) if quick else (8, 4, 3, 2, 1))]
-    host = load_host("nano")
-    n_params = host.mlp(layer).weight.numel()
+    hooked = load_hooked_model("nano")
+    n_params = hooked.mlp(layer).weight.numel()
     tokens = pk.Corpus.docs(split="heldout").tokenize(
-        host.tokenizer, context=host.context, max_tokens=2_000 if quick else 12_000, bos_id=host.bos_id
+        hooked.tokenizer, context=hooked.context, max_tokens=2_000 if quick else 12_000, bos_id=hooked.bos_id
     )
     yield "## The bundled model\n"
     yield (
@@ -212,10 +212,10 @@ def nano_part(quick: bool, _: Path | None) -> Iterator[str]:
     whole: np.ndarray | None = None
     for share, bits in steps:
         n_kept = None if share == 1.0 else round(share * n_params)
-        with compressed(host, layer, n_kept=n_kept, bits=bits) as kept:
-            loss, n_each = losses(host, tokens)
+        with compressed(hooked, layer, n_kept=n_kept, bits=bits) as kept:
+            loss, n_each = losses(hooked, tokens)
             run = pk.analyze(
-                host.bridge, None, layers=[layer], spikes=(), controls=(), progress=False, **size
+                hooked.bridge, None, layers=[layer], spikes=(), controls=(), progress=False, **size
             )
         whole = loss if whole is None else whole
         row = run.summary["layers"][0]
@@ -231,9 +231,9 @@ def nano_part(quick: bool, _: Path | None) -> Iterator[str]:
     yield ""
 
 
-def losses(host: Any, tokens: Any) -> tuple[np.ndarray, np.ndarray]:
+def losses(hooked: Any, tokens: Any) -> tuple[np.ndarray, np.ndarray]:
     """Summed loss and predictions of every document."""
-    parts = list(predict(host, tokens, np.arange(tokens.n_docs), []))
+    parts = list(predict(hooked, tokens, np.arange(tokens.n_docs), []))
     loss, at = np.concatenate([p.loss for p in parts]), np.concatenate([p.tokens for p in parts])
     doc = tokens.doc_of_token[at]
     return np.bincount(doc, weights=loss, minlength=tokens.n_docs), np.bincount(doc, minlength=tokens.n_docs)

@@ -22,7 +22,7 @@ import torch
 import probekit as pk
 from probekit.evidence.correction import Effect, exponents, responses
 from probekit.model.harvest import harvest
-from probekit.model.host import Host, load_host
+from probekit.model.hooked_model import HookedModel, load_hooked_model
 from probekit.model.twins import concept_directions
 from probekit.probes.pairs import LabelColumns
 from probekit.storage.store import write_text
@@ -62,9 +62,9 @@ def of_circuit(circuit: Circuit) -> Effect:
     )
 
 
-def of_layer(host: Host, layer: int, inputs: torch.Tensor) -> Effect:
+def of_layer(hooked: HookedModel, layer: int, inputs: torch.Tensor) -> Effect:
     """Mean squared change of an MLP's output."""
-    mlp, out = host.mlp(layer), host.bridge.blocks[layer].mlp.W_out.detach().float()
+    mlp, out = hooked.mlp(layer), hooked.bridge.blocks[layer].mlp.W_out.detach().float()
     before = mlp.neurons(inputs)
 
     def effect(step: np.ndarray) -> float:
@@ -95,17 +95,17 @@ def directions(inputs: torch.Tensor, held: np.ndarray, n_pairs: int) -> dict[str
     }
 
 
-def nano_rows(tokens: Tokens, host: Host, n_pairs: int, n_rows: int) -> Iterator[str]:
+def nano_rows(tokens: Tokens, hooked: HookedModel, n_pairs: int, n_rows: int) -> Iterator[str]:
     """Every layer of the bundled model."""
-    labels = pk.Concepts.defaults(host.tokenizer, tokens).label(tokens)
+    labels = pk.Concepts.defaults(hooked.tokenizer, tokens).label(tokens)
     held = LabelColumns(labels.indptr, labels.tokens, labels.n_tokens).dense()
-    for layer in range(host.n_layers):
-        blocks = harvest(host, tokens, np.arange(tokens.n_docs), [layer])
+    for layer in range(hooked.n_layers):
+        blocks = harvest(hooked, tokens, np.arange(tokens.n_docs), [layer])
         inputs = torch.cat([block.sites[layer][0] for block in blocks])
         size = float((inputs - inputs.mean(0)).norm(dim=1).mean())
         radii = size * np.geomspace(0.05, 1.0, 6)
         halves = [np.flatnonzero(tokens.doc_of_token % 2 == half)[:n_rows] for half in (0, 1)]
-        effects = [of_layer(host, layer, inputs[torch.from_numpy(rows)]) for rows in halves]
+        effects = [of_layer(hooked, layer, inputs[torch.from_numpy(rows)]) for rows in halves]
         for kind, pairs in directions(inputs, held, n_pairs).items():
             found = [responses(effect, pairs, radii) for effect in effects]
             p = {share: [exponents(half, radii, share) for half in found] for share in SHARES}
@@ -129,9 +129,9 @@ def report(quick: bool) -> Iterator[str]:
     yield "| planted layer | directions | p at 0.2 | p at 0.5 |"
     yield "|---|---|---|---|"
     yield from planted_rows()
-    host = load_host("nano")
+    hooked = load_hooked_model("nano")
     tokens = pk.Corpus.docs(split="heldout").tokenize(
-        host.tokenizer, context=64, max_tokens=3_000 if quick else 15_000, bos_id=host.bos_id
+        hooked.tokenizer, context=64, max_tokens=3_000 if quick else 15_000, bos_id=hooked.bos_id
     )
     yield ""
     yield (
@@ -141,7 +141,7 @@ def report(quick: bool) -> Iterator[str]:
     )
     yield "| layer | directions | p at 0.2 | p at 0.5 | halves apart |"
     yield "|---|---|---|---|---|"
-    yield from nano_rows(tokens, host, n_pairs, n_rows)
+    yield from nano_rows(tokens, hooked, n_pairs, n_rows)
     yield ""
 
 

@@ -22,16 +22,16 @@ import numpy as np
 from measured import (
     RESULTS,
     decided,
+    design_for,
     mean_and_error,
     measured,
-    planned_for,
     table,
     write_page,
 )
 
 # isort: split
+from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure
-from probekit.analysis.planned import DECIDING_K
 from probekit.evidence.decide import Decision, adjusted
 from probekit.model.weights import MlpWeights
 from probekit.testing.synthetic import (
@@ -111,7 +111,7 @@ def layer_of(kind: str, seed: int, size: Size) -> tuple[Scene, MlpWeights, np.nd
         seed, n_pairs=size.n_pairs, n_neurons=size.n_neurons, d_model=d_model, noise=noise, **shape
     )
     if kind == "twin of a plant":
-        return plant.scene, twin_of(plant.weights, plant.scene, planned_for(plant.scene, twins=0), seed), None
+        return plant.scene, twin_of(plant.weights, plant.scene, design_for(plant.scene, twins=0), seed), None
     classes = np.full((size.n_concepts, size.n_concepts), 2)
     for index, held in enumerate((plant.designated, plant.shared_channel)):
         for a, b in held:
@@ -133,20 +133,20 @@ def rungs(decision: Decision, measure: LayerMeasure) -> dict[str, np.ndarray]:
 def found_on(kind: str, seed: int, size: Size) -> Found:
     """Measure and decide one layer."""
     scene, weights, classes = layer_of(kind, seed, size)
-    planned = planned_for(scene, twins=size.n_twins, seed=seed)
-    measure = measured(scene, weights, planned)
-    decision = decided(measure, planned.tested)
+    design = design_for(scene, twins=size.n_twins, seed=seed)
+    measure = measured(scene, weights, design)
+    decision = decided(measure, design.tested)
     flags = {
         (rung, control): adjusted(p, control) <= Q
         for rung, p in rungs(decision, measure).items()
         for control in CONTROLS
     }
-    pairs = planned.tested.pairs
+    pairs = design.tested.pairs
     of = np.full(len(pairs), 2) if classes is None else classes[pairs[:, 0], pairs[:, 1]]
     return Found(kind, of, flags)
 
 
-def study(n_layers: int, size: Size, seed: int = 0) -> Iterator[Found]:
+def pass_plan(n_layers: int, size: Size, seed: int = 0) -> Iterator[Found]:
     """Layers of every kind in turn."""
     kinds = (*KINDS, *TRAPS)
     for index in range(n_layers):
@@ -190,7 +190,7 @@ def page(n_layers: int, size: Size) -> Iterator[str]:
         "and S designated pairs flagged; the standard error is that of its mean over layers. Pairs that share a channel "
         "neuron by accident are read together there; they count as neither.\n"
     )
-    found = list(study(n_layers, size))
+    found = list(pass_plan(n_layers, size))
     yield "## Computed\n"
     yield from table(COLUMNS, rows(found, "computed"))
     yield "\n## Above twins\n"

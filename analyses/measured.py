@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from probekit.analysis.design import PlannedStudy
+from probekit.analysis.design import StudyDesign
+from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure, measure_layers
-from probekit.analysis.planned import DECIDING_K
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource
 from probekit.evidence.contrast import Contrast
@@ -35,9 +35,9 @@ LEVELS = (0.001, 0.01, 0.1)
 """Levels at which p-values are checked."""
 
 
-def planned_for(
+def design_for(
     scene: Scene, *, twins: int, seed: int = 0, min_support: int = 30, ks: tuple[int, ...] = (DECIDING_K,)
-) -> PlannedStudy:
+) -> StudyDesign:
     """The study of a scene: every testable pair, no further controls, no spikes."""
     settings = Settings(
         twins=twins, seed=seed, max_pairs=100_000, min_support=min_support, twin_ks=ks, controls=(), spikes=()
@@ -45,10 +45,10 @@ def planned_for(
     return plan(scene, settings)
 
 
-def measured(scene: Scene, weights: MlpWeights, planned: PlannedStudy) -> LayerMeasure:
+def measured(scene: Scene, weights: MlpWeights, design: StudyDesign) -> LayerMeasure:
     """One layer and its twins on a scene, through the passes that every run goes through."""
-    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, planned.rows)
-    return next(measure_layers(source, [0], planned.study))
+    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, design.rows)
+    return next(measure_layers(source, [0], design.pass_plan))
 
 
 def decided(measure: LayerMeasure, tested: Tested) -> Decision:

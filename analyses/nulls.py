@@ -5,7 +5,7 @@
     python analyses/nulls.py --part model       # the bundled model, and the same with one layer drawn anew
     python analyses/nulls.py --quick --out -    # small and printed
 
-Every null stands alone (probekit/evidence/battery.py); the rule that decides uses several together. On innocent
+Every null stands alone (probekit/evidence/null_comparison.py); the rule that decides uses several together. On innocent
 layers each find is an error, on the planted layer the designated pairs shall be found. Writes analyses/results/nulls.md.
 """
 
@@ -25,14 +25,14 @@ import torch
 from safetensors.torch import load_file, save
 
 import probekit as pk
-from probekit.analysis.design import PlannedStudy
-from probekit.analysis.layer_summary import judge
+from probekit.analysis.design import StudyDesign
+from probekit.analysis.layer_summary import summarise_layer
+from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure, measure_layers
-from probekit.analysis.planned import DECIDING_K
 from probekit.analysis.settings import Settings
 from probekit.analysis.sites import CONTROLS
 from probekit.analysis.source import ArraySource
-from probekit.evidence.battery import Null, flagged, in_place, p_values
+from probekit.evidence.null_comparison import Null, flagged, in_place, p_values
 from probekit.followups.null_comparison import nulls_of, permuted, readings
 from probekit.model.folder import NANO_FOLDER
 from probekit.model.weights import MlpWeights
@@ -108,28 +108,28 @@ def before_the_layer(seed: int, scene: Scene) -> Trap:
 
 def measured(
     trap: Trap, twins: int, n_permutations: int, seed: int
-) -> tuple[PlannedStudy, LayerMeasure, list[Null]]:
+) -> tuple[StudyDesign, LayerMeasure, list[Null]]:
     """One layer with every null that needs no model."""
     settings = Settings(
         twins=twins, seed=seed, max_pairs=10_000, min_support=30, controls=CONTROLS, spikes=()
     )
-    planned = plan(trap.scene, settings)
+    design = plan(trap.scene, settings)
     source = ArraySource(
-        trap.weights.neurons(trap.scene.inputs), trap.scene.inputs, trap.weights, planned.rows
+        trap.weights.neurons(trap.scene.inputs), trap.scene.inputs, trap.weights, design.rows
     )
-    measure = next(measure_layers(source, [0], planned.study))
+    measure = next(measure_layers(source, [0], design.pass_plan))
     rng = np.random.default_rng([seed, 32])
-    shuffled = [readings(source, [0], permuted(planned.study, rng))[0] for _ in range(n_permutations)]
-    return planned, measure, nulls_of(measure, permutations=shuffled)
+    shuffled = [readings(source, [0], permuted(design.pass_plan, rng))[0] for _ in range(n_permutations)]
+    return design, measure, nulls_of(measure, permutations=shuffled)
 
 
-def naive(trap: Trap, planned: PlannedStudy) -> np.ndarray:
+def naive(trap: Trap, design: StudyDesign) -> np.ndarray:
     """Pairs whose AND a ridge probe on all neurons ranks with an AUC of `NAIVE_AUC` on the confirm half."""
     h = trap.weights.neurons(trap.scene.inputs).numpy().astype(float)
-    rows = planned.rows
+    rows = design.rows
     shift = h[rows["fit"]].mean(0)
     x, y = h[rows["fit"]] - shift, trap.scene.labels
-    pairs = planned.tested.pairs
+    pairs = design.tested.pairs
     truth = y[:, pairs[:, 0]] & y[:, pairs[:, 1]]
     gram = x.T @ x
     gram += RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
@@ -149,35 +149,35 @@ def layer_tables(n_seeds: int, n_tokens: int, twins: int, n_permutations: int) -
     own: dict[str, list[tuple[float, float, float]]] = {}
     for seed in range(n_seeds):
         for trap in traps(seed, n_tokens):
-            planned, measure, nulls = measured(trap, twins, n_permutations, seed)
-            counts = planned.study.confirm.sample.n_natural
+            design, measure, nulls = measured(trap, twins, n_permutations, seed)
+            counts = design.pass_plan.confirm.sample.n_natural
             layer = measure.by_k[DECIDING_K]
             names = [f"f{c}" for c in range(N_CONCEPTS)]
-            decided = judge(
-                measure, planned, names=names, kinds=["all"] * len(counts), n_params=trap.weights.n_params,
+            decided = summarise_layer(
+                measure, design, names=names, kinds=["all"] * len(counts), n_params=trap.weights.n_params,
                 bits_stored=32.0,
             ).pairs  # fmt: skip
-            flags = {f"AUC ≥ {NAIVE_AUC} (naive)": naive(trap, planned)}
-            flags |= {null.name: flagged(null, layer, planned.tested, counts) for null in nulls}
+            flags = {f"AUC ≥ {NAIVE_AUC} (naive)": naive(trap, design)}
+            flags |= {null.name: flagged(null, layer, design.tested, counts) for null in nulls}
             flags |= {
                 f"the rule: {c.replace('_', ' ')}": decided[c].to_numpy(bool)
                 for c in ("above_twins", "computed")
             }
-            held = [(int(a), int(b)) for a, b in planned.tested.pairs]
+            held = [(int(a), int(b)) for a, b in design.tested.pairs]
             for column, members in trap.classes.items():
                 mask = np.array([members is None or pair in members for pair in held])
                 title = f"{trap.name}{': ' if column else ''}{column}"
                 for name, flag in flags.items():
                     found.setdefault((name, title), []).append((int(flag[mask].sum()), int(mask.sum())))
             for null in nulls:
-                p = in_place(null, planned.tested)
+                p = in_place(null, design.tested)
                 if null.how == "pairs" and trap.name == "random layer":
-                    p = [p_values(null, layer, planned.tested, counts)]
+                    p = [p_values(null, layer, design.tested, counts)]
                 own.setdefault(null.name, []).extend(
                     (
                         float((q <= 0.01).mean()),
                         float((q <= 0.1).mean()),
-                        float((planned.tested.adjusted(q) <= planned.tested.q).any()),
+                        float((design.tested.adjusted(q) <= design.tested.q).any()),
                     )
                     for q in p
                 )

@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from measured import RESULTS, measured, planned_for, table, write_page
+from measured import RESULTS, design_for, measured, table, write_page
 
 # isort: split
-from probekit.analysis.design import PlannedStudy
+from probekit.analysis.design import StudyDesign
+from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure
-from probekit.analysis.planned import DECIDING_K
 from probekit.evidence.decide import Tested, adjusted
 from probekit.evidence.nulls import (
     Standardised,
@@ -80,18 +80,18 @@ def sizes_and_forms(measure: LayerMeasure) -> Iterator[tuple[str, Values]]:
     )
 
 
-def overlaps(plant: Plant, planned: PlannedStudy, measure: LayerMeasure) -> Values:
+def overlaps(plant: Plant, design: StudyDesign, measure: LayerMeasure) -> Values:
     """Channel overlap with the concepts' directions, by the weights of the layer and of its twins."""
-    fit = torch.from_numpy(planned.rows["fit"])
+    fit = torch.from_numpy(design.rows["fit"])
     sample, weights = plant.scene.inputs[fit], plant.weights
     directions = concept_directions(sample, torch.from_numpy(plant.scene.labels).float()[fit])
     frame = InputFrame.of(sample)
-    rng = np.random.default_rng([planned.study.seed, 0, 1])  # the twins that were measured
+    rng = np.random.default_rng([design.pass_plan.seed, 0, 1])  # the twins that were measured
     twins = PcSignTwins.draw(weights, frame, len(measure.twins[DECIDING_K]), rng)
     rotated, into = directions @ frame.directions, frame.directions.T @ weights.w_in.T
 
     def score(reads: torch.Tensor) -> np.ndarray:
-        return channel_overlap(reads.numpy().astype(float), planned.tested.pairs)
+        return channel_overlap(reads.numpy().astype(float), design.tested.pairs)
 
     return score(directions @ weights.w_in.T), np.stack(
         [score((rotated * sign) @ into) for sign in twins.signs]
@@ -123,13 +123,13 @@ def added(*parts: Values) -> Values:
     return sum(own for own, _ in parts), sum(twins for _, twins in parts)
 
 
-def second_seed(plant: Plant, planned: PlannedStudy, seed: int) -> Values:
+def second_seed(plant: Plant, design: StudyDesign, seed: int) -> Values:
     """d′ of another layer that computes the same pairs with other neurons, and of its twins."""
     circuit = two_and(
         pairs=plant.circuit.pairs, n_concepts=SIZE["n_concepts"], n_neurons=SIZE["n_neurons"], channel=5, influence=2,
         n_active=3, seed=seed + 5_000,
     )  # fmt: skip
-    other = replace(planned, study=replace(planned.study, seed=seed + 5_000, twin_ks=(DECIDING_K,)))
+    other = replace(design, pass_plan=replace(design.pass_plan, seed=seed + 5_000, twin_ks=(DECIDING_K,)))
     measure = measured(plant.scene, layer_of(circuit), other)
     return compress(
         measure.by_k[DECIDING_K].d_prime, np.stack([t.d_prime for t in measure.twins[DECIDING_K]])
@@ -174,10 +174,10 @@ class Layer:
 def layer(seed: int) -> Layer:
     """Measure one layer and all statistics."""
     plant = realistic(seed)
-    planned = planned_for(plant.scene, twins=N_TWINS, seed=seed, ks=KS)
-    measure, tested = measured(plant.scene, plant.weights, planned), planned.tested
+    design = design_for(plant.scene, twins=N_TWINS, seed=seed, ks=KS)
+    measure, tested = measured(plant.scene, plant.weights, design), design.tested
     values = dict(sizes_and_forms(measure))
-    values["channel overlap (weights alone)"] = overlaps(plant, planned, measure)
+    values["channel overlap (weights alone)"] = overlaps(plant, design, measure)
     values["readout written onward (W_out)"] = alignments(plant, measure)
     d, overlap, onward = (
         z_of(values[name])
@@ -186,7 +186,7 @@ def layer(seed: int) -> Layer:
     values["d′ + channel overlap"] = added(d, overlap)
     values["d′ + written onward"] = added(d, onward)
     values["d′ + overlap + onward"] = added(d, overlap, onward)
-    values["d′, two seeds of the layer"] = added(d, z_of(second_seed(plant, planned, seed)))
+    values["d′, two seeds of the layer"] = added(d, z_of(second_seed(plant, design, seed)))
     pairs = [(int(a), int(b)) for a, b in tested.pairs]
     designated = np.array([pair in plant.designated for pair in pairs])
     null = np.array([pair not in plant.designated | plant.shared_channel for pair in pairs])

@@ -22,9 +22,9 @@ from measured import (
     LEVELS,
     RESULTS,
     decided,
+    design_for,
     mean_and_error,
     measured,
-    planned_for,
     table,
     twins_in_place,
     write_page,
@@ -36,11 +36,11 @@ from statsmodels.stats.multitest import multipletests
 from readings import plan_of, single, stream
 
 from probekit.analysis import sites
-from probekit.analysis.design import PlannedStudy
+from probekit.analysis.design import StudyDesign
+from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import measure_layers
-from probekit.analysis.planned import DECIDING_K
 from probekit.analysis.source import ArraySource
-from probekit.evidence.contrast import EPSILON, REPRESENTED_SHARE, Contrast, p_not_above
+from probekit.evidence.contrast import EPSILON, REPRESENTED_SHARE, Contrast, p_not_exceeding
 from probekit.evidence.decide import Decision, adjusted
 from probekit.model.weights import MlpWeights
 from probekit.testing.synthetic import Scene, make_plant, make_scene, random_layer, reader_layer, unit_codes
@@ -91,18 +91,16 @@ def stand_ins(kind: str, seed: int) -> tuple[Scene, MlpWeights]:
     return scene, random_layer(seed, N_NEURONS, SIZE["n_concepts"])
 
 
-def alone(neurons: torch.Tensor, planned: PlannedStudy) -> Contrast:
+def alone(neurons: torch.Tensor, design: StudyDesign) -> Contrast:
     """Neurons without weights: the deciding readouts and nothing else."""
-    source = ArraySource(neurons, None, None, planned.rows)
-    return next(measure_layers(source, [0], planned.study)).by_k[DECIDING_K]
+    source = ArraySource(neurons, None, None, design.rows)
+    return next(measure_layers(source, [0], design.pass_plan)).by_k[DECIDING_K]
 
 
-def pools_of(
-    scene: Scene, weights: MlpWeights, planned: PlannedStudy, seed: int
-) -> dict[str, list[Contrast]]:
+def pools_of(scene: Scene, weights: MlpWeights, design: StudyDesign, seed: int) -> dict[str, list[Contrast]]:
     """Many twins of each kind of one layer, through the passes of a run."""
-    many = replace(planned.study, n_twins=POOL, controls=("isotropic", "shuffle"), seed=seed)
-    measure = measured(scene, weights, replace(planned, study=many))
+    many = replace(design.pass_plan, n_twins=POOL, controls=("isotropic", "shuffle"), seed=seed)
+    measure = measured(scene, weights, replace(design, pass_plan=many))
     pools = {"PC-sign": measure.twins[DECIDING_K]}
     pools |= {"isotropic": measure.controls["isotropic"], "channel-shuffle": measure.controls["shuffle"]}
     assert all(len(pool) == POOL for pool in pools.values())
@@ -115,11 +113,11 @@ def of_twins(n_pools: int) -> Iterator[Null]:
     decisions: dict[str, list[Decision]] = defaultdict(list)
     for index in range(n_pools):
         scene, weights = stand_ins(("plant", "random", "readers")[index % 3], 300 + index)
-        planned = planned_for(scene, twins=0, seed=index)
+        design = design_for(scene, twins=0, seed=index)
         rng = np.random.default_rng([index, 5])
-        for kind, pool in pools_of(scene, weights, planned, index).items():
+        for kind, pool in pools_of(scene, weights, design, index).items():
             # the linear sites play no part in these p-values
-            decisions[kind] += twins_in_place(pool, [pool[0]], planned.tested, n_twins=N_TWINS, rng=rng)
+            decisions[kind] += twins_in_place(pool, [pool[0]], design.tested, n_twins=N_TWINS, rng=rng)
     for kind, held in decisions.items():
         yield from p_values(held, f"{kind} twin in the layer's place")
 
@@ -130,15 +128,15 @@ def of_layers(n_draws: int) -> Iterator[Null]:
     apart: dict[str, list[np.ndarray]] = {"p_twin": [], "p_pair": []}
     for seed in range(n_draws):
         scene, weights = stand_ins("readers", 500 + seed)
-        planned = planned_for(scene, twins=N_TWINS, seed=seed)
-        p = decided(measured(scene, weights, planned), planned.tested).p_pair
+        design = design_for(scene, twins=N_TWINS, seed=seed)
+        p = decided(measured(scene, weights, design), design.tested).p_pair
         assert p is not None
         read.append(p)
         plant = make_plant(700 + seed, n_pairs=8, n_neurons=N_NEURONS, **SIZE)
-        planned = planned_for(plant.scene, twins=N_TWINS, seed=seed)
-        decision = decided(measured(plant.scene, plant.weights, planned), planned.tested)
+        design = design_for(plant.scene, twins=N_TWINS, seed=seed)
+        decision = decided(measured(plant.scene, plant.weights, design), design.tested)
         together = plant.designated | plant.shared_channel
-        null = np.array([(int(a), int(b)) not in together for a, b in planned.tested.pairs])
+        null = np.array([(int(a), int(b)) not in together for a, b in design.tested.pairs])
         for of, held in apart.items():
             held.append(getattr(decision, of)[null])
     yield Null("readers of single concepts", "p_pair", read)
@@ -148,28 +146,28 @@ def of_layers(n_draws: int) -> Iterator[Null]:
 
 def of_labels(n_draws: int) -> Iterator[Null]:
     """No interaction at all: linear sites of additive inputs, labels that have nothing to do with the neurons."""
-    linear: dict[str, list[np.ndarray]] = {"p of κ": [], "p_lin": []}
+    linear: dict[str, list[np.ndarray]] = {"p of κ": [], "p_vs_linear": []}
     moved: list[np.ndarray] = []
     within: list[np.ndarray] = []
     for seed in range(n_draws):
         codes = unit_codes(seed, 16, 20)
         scene = make_scene(900 + seed, codes=codes, doc_noise=0.1, **SIZE)
         weights = random_layer(seed, N_NEURONS, 16)
-        planned = planned_for(scene, twins=0, seed=seed)
-        measure = measured(scene, weights, planned)
+        design = design_for(scene, twins=0, seed=seed)
+        measure = measured(scene, weights, design)
         assert measure.pre is not None
         assert measure.input_site is not None
         linear["p of κ"].append(measure.pre.p_raw)
-        linear["p_lin"].append(p_not_above(measure.pre, [measure.input_site]))
+        linear["p_vs_linear"].append(p_not_exceeding(measure.pre, [measure.input_site]))
         neurons = weights.neurons(scene.inputs)
         # whole documents, so that what a document does to all its tokens stays together
         half = len(scene.labels) // 2 // 50 * 50
         other = replace(scene, labels=np.roll(scene.labels, half, axis=0))
-        moved.append(alone(neurons, planned_for(other, twins=0, seed=seed)).p_raw)
+        moved.append(alone(neurons, design_for(other, twins=0, seed=seed)).p_raw)
         stratum = replace(scene, labels=permuted_within(scene.labels, np.random.default_rng([seed, 9])))
-        within.append(alone(neurons, planned_for(stratum, twins=0, seed=seed)).p_raw)
+        within.append(alone(neurons, design_for(stratum, twins=0, seed=seed)).p_raw)
     yield Null("pre-activations of additive inputs", "p of κ", linear["p of κ"])
-    yield Null("pre-activations against the input, both additive", "p_lin", linear["p_lin"])
+    yield Null("pre-activations against the input, both additive", "p_vs_linear", linear["p_vs_linear"])
     yield Null("labels of other documents", "p of κ", moved)
     yield Null("one concept and permutations of another within its strata", "p of κ", within)
 

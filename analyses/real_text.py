@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import probekit as pk
-from probekit.model.host import load_reader
+from probekit.model.hooked_model import load_reader
 from probekit.storage import store
 from probekit.text.corpus import as_corpus
 

@@ -5,7 +5,7 @@
 
 *prepare* tokenises and labels each text and writes the quantised tensors of the first layers, with the embedding rows that
 the texts use, as they lie in the file. *run* dequantises them, forwards the text once with `transformers`, and measures and
-decides each layer as `pk.analyze` does, through the same `measure_layers` and `judge`. Of each layer it writes
+decides each layer as `pk.analyze` does, through the same `measure_layers` and `summarise_layer`. Of each layer it writes
 the pairs table, the row of the summary, the counts of every twin in the layer's place, and all d′ (layer and twins, as
 read and with relays removed), so that decisions can be taken again without the model.
 """
@@ -201,9 +201,9 @@ def mlp_inputs(
 
 def run(options: argparse.Namespace) -> None:
     """Measure and decide the layers of every text in the bundle."""
-    from probekit.analysis.design import pair_kinds, plan_study
+    from probekit.analysis.design import design_study, pair_kinds
     from probekit.analysis.settings import Settings
-    from probekit.evidence.pair_sampling import Choice
+    from probekit.evidence.pair_sampling import PairSampling
     from probekit.model.weights import MlpWeights
     from probekit.probes.pairs import LabelColumns
 
@@ -233,14 +233,16 @@ def run(options: argparse.Namespace) -> None:
             max_tokens=int(counted.sum()), max_pairs=options.pairs, twins=options.twins, seed=options.seed, spikes=(),
             controls=(), twin_ks=(16, 0) if options.all_neurons else (16,),
         )  # fmt: skip
-        choice = Choice.of(options.choice if options.pairs_of is None else pairs_of(options.pairs_of, names))
-        planned = plan_study(
-            columns, held["doc"], held["pos"], held["keys"], settings, choice, names, kinds, lags,
+        pair_sampling = PairSampling.of(
+            options.choice if options.pairs_of is None else pairs_of(options.pairs_of, names)
+        )
+        design = design_study(
+            columns, held["doc"], held["pos"], held["keys"], settings, pair_sampling, names, kinds, lags,
             held["types"], by_token,
         )  # fmt: skip
-        words = pair_kinds(kinds, lags, planned.study.pairs, by_token)
+        words = pair_kinds(kinds, lags, design.pass_plan.pairs, by_token)
         print(
-            f"{name}: {counted.sum():,} tokens, {planned.n_testable:,} testable pairs, {time.monotonic() - start:.0f} s"
+            f"{name}: {counted.sum():,} tokens, {design.n_testable:,} testable pairs, {time.monotonic() - start:.0f} s"
         )
         for layer in layers:
             tag = f"{name}-{layer:02d}" + (
@@ -248,7 +250,7 @@ def run(options: argparse.Namespace) -> None:
             )
             if (out / f"{tag}.json").exists():
                 continue
-            measure_one(tag, layer, inputs[layer], weights[layer], planned, names, words, out)
+            measure_one(tag, layer, inputs[layer], weights[layer], design, names, words, out)
             print(f"{tag}: {time.monotonic() - start:.0f} s", flush=True)
 
 
@@ -261,28 +263,28 @@ def pairs_of(table: str, names: list[str]) -> list[tuple[str, str]]:
 
 
 def measure_one(
-    tag: str, layer: int, inputs: torch.Tensor, weights: Any, planned: Any, names: Any, words: Any, out: Path
+    tag: str, layer: int, inputs: torch.Tensor, weights: Any, design: Any, names: Any, words: Any, out: Path
 ) -> None:
     """One layer to its files."""
-    from probekit.analysis.layer_summary import judge
+    from probekit.analysis.layer_summary import summarise_layer
     from probekit.analysis.passes import measure_layers
     from probekit.analysis.source import ArraySource
     from probekit.evidence.decide import decide_twins
 
-    source = ArraySource(weights.neurons(inputs), inputs, weights, planned.rows)
-    measure = replace(next(measure_layers(source, [0], planned.study)), layer=layer)
-    result = judge(
-        measure, planned, names=names, kinds=words, n_params=weights.n_params, bits_stored=float(weights.bits)
+    source = ArraySource(weights.neurons(inputs), inputs, weights, design.rows)
+    measure = replace(next(measure_layers(source, [0], design.pass_plan)), layer=layer)
+    result = summarise_layer(
+        measure, design, names=names, kinds=words, n_params=weights.n_params, bits_stored=float(weights.bits)
     )
     twins = measure.twins[DECIDING_K]
     in_place = [
         {name: int(flags.sum()) for name in ("above_plain", "above_twins", "computed")
          if (flags := getattr(decision, name)) is not None}
-        for decision in decide_twins(twins, planned.tested)
+        for decision in decide_twins(twins, design.tested)
     ]  # fmt: skip
     neurons = measure.by_k[DECIDING_K]
     np.savez_compressed(
-        out / f"{tag}.npz", pairs=planned.tested.pairs, n11=planned.tested.n11, d=neurons.d_prime.astype(np.float32),
+        out / f"{tag}.npz", pairs=design.tested.pairs, n11=design.tested.n11, d=neurons.d_prime.astype(np.float32),
         d_relay=neurons.d_relay.astype(np.float32), twins=np.stack([t.d_prime for t in twins]).astype(np.float32),
         twins_relay=np.stack([t.d_relay for t in twins]).astype(np.float32),
     )  # fmt: skip

@@ -21,17 +21,17 @@ import numpy as np
 import torch
 from measured import RESULTS, table, write_page
 
-from probekit.analysis.design import PlannedStudy, plan_study
-from probekit.analysis.inputs import doc_keys, model_subject
+from probekit.analysis.design import StudyDesign, design_study
+from probekit.analysis.inputs import doc_keys, inputs_of_model
+from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import calibrate_layer, measure_layers, measure_sites
-from probekit.analysis.planned import DECIDING_K
 from probekit.analysis.progress import silent
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource
 from probekit.evidence.contrast import Contrast
 from probekit.evidence.decide import Tested, decide, decide_twins
 from probekit.evidence.estimate import Rate, clopper_pearson, rogan_gladen, share_at_least
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 from probekit.model.weights import MlpWeights
 from probekit.probes.pairs import LabelColumns
 from probekit.storage.named_arrays import Arrays
@@ -51,7 +51,7 @@ class Stage:
     """Activations, fit half first [token neuron]."""
     labels: np.ndarray
     """bool [token concept], the same tokens."""
-    planned: PlannedStudy
+    design: StudyDesign
     """The study, its rows those of `neurons`."""
     twins: list[Contrast]
     """Twins of the layer as it is."""
@@ -71,12 +71,12 @@ class Stage:
     @property
     def tested(self) -> Tested:
         """Pairs and level."""
-        return self.planned.tested
+        return self.design.tested
 
     def found(self, neurons: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Which pairs of a spliced layer are computed, and which stand above their twins."""
-        source = ArraySource(neurons, self.inputs, self.weights, self.planned.rows)
-        site = measure_sites(source, 0, ["neurons"], self.planned.study, self.calibrated)["neurons"]
+        source = ArraySource(neurons, self.inputs, self.weights, self.design.rows)
+        site = measure_sites(source, 0, ["neurons"], self.design.pass_plan, self.calibrated)["neurons"]
         decision = decide(site.sums[DECIDING_K], self.twins, [], self.tested)
         assert decision.computed is not None
         assert decision.above_twins is not None
@@ -114,45 +114,47 @@ def stage(n_tokens: int, n_twins: int, most: float | None) -> Stage:
     """Run nano and measure its layer and twins; most: see `chosen`, None takes a uniform sample of all pairs."""
     n_pairs, rule = (3_000, "support") if most is not None else (240, "uniform")
     settings = Settings(max_tokens=n_tokens, max_pairs=n_pairs, twins=n_twins, controls=(), spikes=())
-    subject = model_subject("nano", None, None, [LAYER], Choice.of(rule), settings, "cpu", silent)
-    labelled, tokens = subject.labels, subject.tokens
+    analysis_inputs = inputs_of_model(
+        "nano", None, None, [LAYER], PairSampling.of(rule), settings, "cpu", silent
+    )
+    labelled, tokens = analysis_inputs.labels, analysis_inputs.tokens
     assert labelled is not None
     assert tokens is not None
     columns = LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens)
-    kept = subject.planned.tested.pairs
+    kept = analysis_inputs.design.tested.pairs
     kept = kept if most is None else chosen(kept, correlations(columns), most)
     named = [(labelled.names[a], labelled.names[b]) for a, b in kept]
-    planned = plan_study(
-        columns, labelled.doc, labelled.pos, doc_keys(tokens), settings, Choice.of(named), labelled.names,
+    design = design_study(
+        columns, labelled.doc, labelled.pos, doc_keys(tokens), settings, PairSampling.of(named), labelled.names,
         labelled.kinds, labelled.lags, by_token=labelled.by_token,
     )  # fmt: skip
     blocks: list[tuple[torch.Tensor | None, torch.Tensor]] = []
     labels: list[np.ndarray] = []
-    for half in (planned.study.fit, planned.study.confirm):
-        blocks += [block[LAYER] for block in subject.source.blocks(half.half, [LAYER])]
+    for half in (design.pass_plan.fit, design.pass_plan.confirm):
+        blocks += [block[LAYER] for block in analysis_inputs.source.blocks(half.half, [LAYER])]
         labels.append(half.labels.dense() > 0)
     inputs = torch.cat([x for x, _ in blocks if x is not None])
     neurons = torch.cat([h for _, h in blocks])
     n_fit = len(labels[0])
-    planned = replace(planned, rows={"fit": np.arange(n_fit), "confirm": np.arange(n_fit, len(neurons))})
-    source = ArraySource(neurons, inputs, subject.source.weights(LAYER), planned.rows)
-    measure = next(measure_layers(source, [0], planned.study))
+    design = replace(design, rows={"fit": np.arange(n_fit), "confirm": np.arange(n_fit, len(neurons))})
+    source = ArraySource(neurons, inputs, analysis_inputs.source.weights(LAYER), design.rows)
+    measure = next(measure_layers(source, [0], design.pass_plan))
     twins = measure.twins[DECIDING_K]
-    own = decide(measure.by_k[DECIDING_K], twins, [], planned.tested).computed
+    own = decide(measure.by_k[DECIDING_K], twins, [], design.tested).computed
     assert own is not None
-    in_place = decide_twins(twins, planned.tested)
+    in_place = decide_twins(twins, design.tested)
     flagged = sum(int(decision.computed.sum()) for decision in in_place if decision.computed is not None)
-    false = Rate(flagged, len(in_place) * len(planned.tested.pairs))
+    false = Rate(flagged, len(in_place) * len(design.tested.pairs))
     largest = float(
-        correlations(columns)[np.ix_(np.unique(planned.tested.pairs), np.unique(planned.tested.pairs))].max()
+        correlations(columns)[np.ix_(np.unique(design.tested.pairs), np.unique(design.tested.pairs))].max()
     )
-    calibrated = calibrate_layer(source, 0, planned.study)
-    weights = subject.source.weights(LAYER)
+    calibrated = calibrate_layer(source, 0, design.pass_plan)
+    weights = analysis_inputs.source.weights(LAYER)
     assert weights is not None
     return Stage(
         neurons,
         np.concatenate(labels),
-        planned,
+        design,
         twins,
         inputs,
         weights,

@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from measured import planned_for
+from measured import design_for
 
 # isort: split
 from probekit.model.weights import MlpWeights
@@ -460,7 +460,7 @@ def draw(name: str, variant: str, form: Form, seed: int) -> Trap:
     weights = layer.weights(form, before.rng(8), before.inputs.shape[1])
     scene = before.scene
     if variant == "twin":
-        weights = twin_of(weights, scene, planned_for(scene, twins=0), seed)
+        weights = twin_of(weights, scene, design_for(scene, twins=0), seed)
         designated, shared = set(), set()
     return Trap(scene, weights, designated, relayed, shared)
 

@@ -112,7 +112,7 @@ def run_task(task: Task) -> dict[str, Any]:
     try:
         trap = draw(task.scene, task.variant, task.form, task.seed)
         judged = run_layer(trap.scene, trap.weights, twins=task.twins, seed=task.seed)
-        classes = trap.class_of(judged.planned.tested.pairs)
+        classes = trap.class_of(judged.design.tested.pairs)
         line["classes"] = counts(judged.result.pairs, raw_flags(judged), classes)
     except Exception as error:  # noqa: BLE001  (one draw of thousands: told in its line and on the page)
         line["error"] = f"{type(error).__name__}: {error}"

@@ -31,7 +31,7 @@ def run(*, quick: bool) -> Table:
     def ours():
         moments = moments_of(problem, N_FOLDS)
         held_out(moments, k=K, additive=False)
-        frozen = moments.freeze()
+        frozen = moments.finalize()
         support = forward_select(frozen, K, additive=False)
         return support, least_squares_weights(frozen, support, additive=False)
 

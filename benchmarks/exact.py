@@ -32,7 +32,7 @@ def folds(*, quick: bool) -> Table:
         chosen = np.arange(0, len(problem.pairs), 400 if quick else 100)
         for additive in (False, True):
             supports = [
-                forward_select(moments.freeze(np.arange(N_FOLDS) != f), K, additive=additive)
+                forward_select(moments.finalize(np.arange(N_FOLDS) != f), K, additive=additive)
                 for f in range(N_FOLDS)
             ]
             direct: list[float] = []
@@ -118,7 +118,7 @@ def precision(*, quick: bool) -> Table:
         "fp64. Equal: the same set of neurons.",
         ["activations", "neurons", "targets", "equal supports, %", "equal paths, %"],
     )
-    scenes = [(problem.name, moments_of(problem).freeze()) for problem in (u_and(512), dense(512))]
+    scenes = [(problem.name, moments_of(problem).finalize()) for problem in (u_and(512), dense(512))]
     scenes += [(f"nano, layer {layer}", frozen) for layer, frozen in _nano(60_000 if not quick else 20_000)]
     for name, frozen in scenes:
         single, double = forward_select(frozen, K), forward_in_fp64(frozen, K)
@@ -136,22 +136,24 @@ def _nano(n_tokens: int):
     """Moments of every layer of the bundled model on the offline corpus, its default concepts."""
     from probekit.analysis.inputs import cached
     from probekit.model.harvest import harvest
-    from probekit.model.host import load_host
+    from probekit.model.hooked_model import load_hooked_model
     from probekit.probes.moments import Moments
     from probekit.text.concepts.concepts import Concepts
     from probekit.text.corpus import as_corpus
 
-    host = load_host("nano", device="cpu")
+    hooked = load_hooked_model("nano", device="cpu")
     tokens = cached(as_corpus("docs")).tokenize(
-        host.tokenizer, context=128, max_tokens=n_tokens, bos_id=host.bos_id
+        hooked.tokenizer, context=128, max_tokens=n_tokens, bos_id=hooked.bos_id
     )
-    labels = Concepts.defaults(host.tokenizer, tokens).label(tokens)
+    labels = Concepts.defaults(hooked.tokenizer, tokens).label(tokens)
     columns = LabelColumns(labels.indptr, labels.tokens, labels.n_tokens)
     counts = natural_counts(columns, all_pairs(columns.n_concepts))
     pairs = all_pairs(columns.n_concepts)[counts.min(1) >= 60][:1_500]
-    streams = {layer: Moments(host.d_mlp, columns.n_concepts, pairs=pairs) for layer in range(host.n_layers)}
+    streams = {
+        layer: Moments(hooked.d_mlp, columns.n_concepts, pairs=pairs) for layer in range(hooked.n_layers)
+    }
     dense_labels = columns.dense() > 0
-    for block in harvest(host, tokens, np.arange(tokens.n_docs), range(host.n_layers)):
+    for block in harvest(hooked, tokens, np.arange(tokens.n_docs), range(hooked.n_layers)):
         for layer, (_, neurons) in block.sites.items():
             streams[layer].update(neurons, dense_labels[block.tokens], labels.doc[block.tokens])
-    return [(layer, stream.freeze()) for layer, stream in streams.items()]
+    return [(layer, stream.finalize()) for layer, stream in streams.items()]

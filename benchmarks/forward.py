@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.table import Goal, Table, digits
 from probekit.model.harvest import Block, harvest
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 from probekit.probes.lists import token_lists
 from probekit.probes.moments import Moments
 from probekit.probes.pairs import LabelColumns, all_pairs
@@ -53,20 +53,20 @@ def run(*, quick: bool) -> Table:  # noqa: C901
     """The table."""
     rng = np.random.default_rng(0)
     body = gpt2_small().transformer
-    host = load_host(gpt2_small(), device="cpu")
+    hooked = load_hooked_model(gpt2_small(), device="cpu")
     n_docs = N_TILES * TILE // CONTEXT
     ids = rng.integers(0, 50_000, (n_docs, CONTEXT)).astype(np.int32)
     tokens = Tokens(ids=ids, lengths=np.full(n_docs, CONTEXT), bos_id=None, name="random")
-    layers = list(range(host.n_layers))
+    layers = list(range(hooked.n_layers))
     labels = LabelColumns.from_dense(rng.random((TILE, N_CONCEPTS)) < N_ACTIVE / N_CONCEPTS)
     pairs = all_pairs(N_CONCEPTS)[rng.choice(N_CONCEPTS * (N_CONCEPTS - 1) // 2, N_PAIRS, replace=False)]
     chosen = {"labels": np.zeros((0, 2), np.int32), "sums": pairs, "gram": pairs}
     # every layer has sums of its own, made once for all tiles
     streams: dict[str, dict[int, ListSums] | dict[int, Moments]] = {
-        name: {layer: ListSums(1, len(chosen[name]) + N_CONCEPTS, host.d_mlp) for layer in layers}
+        name: {layer: ListSums(1, len(chosen[name]) + N_CONCEPTS, hooked.d_mlp) for layer in layers}
         for name in ("labels", "sums")
     }
-    streams["gram"] = {layer: Moments(host.d_mlp, N_CONCEPTS, pairs=pairs) for layer in layers}
+    streams["gram"] = {layer: Moments(hooked.d_mlp, N_CONCEPTS, pairs=pairs) for layer in layers}
 
     def bare() -> Iterator[None]:
         for tile in range(N_TILES):
@@ -76,7 +76,7 @@ def run(*, quick: bool) -> Table:  # noqa: C901
             yield
 
     def tiles() -> Iterator[tuple[torch.Tensor, ...]]:
-        blocks = harvest(host, tokens, np.arange(n_docs), layers, batch_docs=BATCH)
+        blocks = harvest(hooked, tokens, np.arange(n_docs), layers, batch_docs=BATCH)
         for _, columns in retile(map(_flat, blocks)):
             yield columns
 

@@ -69,7 +69,7 @@ def run(*, quick: bool) -> Table:
     square = torch.empty(2**26 if not quick else 2**20, device=device)
     copy = _seconds(lambda: [square.clone() for _ in range(20)], device) / 20
     bandwidth = 2 * 4 * square.numel() / copy
-    frozen = moments.freeze()
+    frozen = moments.finalize()
     forward_select(frozen, K, device=device)
     selection = _seconds(lambda: forward_select(frozen, K, device=device), device)
     agree = float((forward_select(frozen, K, device=device) == forward_select(frozen, K)).all(1).mean())

@@ -48,10 +48,10 @@ def _layer(table: Table, problem: Problem, n_rounds: int, *, quick: bool) -> Non
     everything = np.arange(len(problem.pairs))
     few = everything[:: len(everything) // N_FEW][:N_FEW]
     twelve = few[:: N_FEW // 12]
-    supports = forward_select(moments_of(problem).freeze(), K, additive=False)
+    supports = forward_select(moments_of(problem).finalize(), K, additive=False)
 
     def least_squares():
-        frozen = moments_of(problem).freeze()
+        frozen = moments_of(problem).finalize()
         support = forward_select(frozen, K, additive=False)
         return support, least_squares_weights(frozen, support, additive=False)
 

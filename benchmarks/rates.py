@@ -29,7 +29,7 @@ def run(*, quick: bool) -> Table:
     none = token_lists(LabelColumns.from_dense(np.zeros((TILE, N_CONCEPTS), bool)), pairs)
     sums = ListSums(1, N_PAIRS + N_CONCEPTS, N_NEURONS)
     stream.add_tile(rows, lists)
-    frozen = stream.freeze()
+    frozen = stream.finalize()
     times = in_turns(
         {
             "product": (lambda: rows.T @ rows, 1),

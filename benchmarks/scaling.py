@@ -13,7 +13,7 @@ from benchmarks.selection import K, only
 from benchmarks.table import RESULTS, Goal, Table, digits
 from benchmarks.timing import in_turns
 from probekit.model.harvest import harvest
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 from probekit.probes.lists import token_lists
 from probekit.probes.moments import Moments
 from probekit.probes.pairs import LabelColumns, all_pairs
@@ -92,7 +92,7 @@ def _stream(n_tokens: int, n_neurons: int, n_concepts: int = 64, n_active: float
     def go() -> Moments:
         moments = Moments(n_neurons, n_concepts)
         moments.update(x, truth, docs)
-        moments.freeze()
+        moments.finalize()
         return moments
 
     return go
@@ -104,7 +104,7 @@ def _timed(ways: dict[int, Callable[[], object]], quick: bool) -> list[float]:
 
 
 def _pairs(quick: bool) -> list[Line]:
-    frozen = _stream(8_192, 512)().freeze()
+    frozen = _stream(8_192, 512)().finalize()
     sizes = (500, 1_000, 2_000, 4_000, 8_000)
     parts = {n: only(frozen, np.arange(n) % len(frozen.pairs)) for n in sizes}
     seconds = _timed({n: lambda p=p: forward_select(p, K) for n, p in parts.items()}, quick)
@@ -114,7 +114,7 @@ def _pairs(quick: bool) -> list[Line]:
 def _tokens(quick: bool) -> list[Line]:
     sizes = (8_192, 16_384, 32_768, 65_536)
     streams = {n: _stream(n, 512) for n in sizes}
-    held = {n: go().freeze() for n, go in streams.items()}
+    held = {n: go().finalize() for n, go in streams.items()}
     passes = _timed(dict(streams), quick)
     selections = _timed({n: lambda f=f: forward_select(f, K) for n, f in held.items()}, quick)
     return [("the pass", sizes, passes, 1.0), ("selection", sizes, selections, 0.0)]
@@ -138,7 +138,7 @@ def _neurons(quick: bool) -> list[Line]:
         product.append(seconds["product"].each)
     by_strips = exponent(sizes, [n * (n + STRIP) for n in sizes])
     narrower = sizes[:5]
-    held = {n: _stream(8_192, n)().freeze() for n in narrower}
+    held = {n: _stream(8_192, n)().finalize() for n in narrower}
     selection = _timed({n: lambda f=f: forward_select(f, K) for n, f in held.items()}, quick)
     return [
         ("Gram matrix", sizes, gram, by_strips), (PEER, sizes, product, 2.0),
@@ -150,19 +150,19 @@ def _layers(quick: bool) -> list[Line]:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(n_layer=8, n_embd=256, n_head=4, vocab_size=1_000, n_positions=128)
-    host = load_host(GPT2LMHeadModel(config).eval(), device="cpu")
+    hooked = load_hooked_model(GPT2LMHeadModel(config).eval(), device="cpu")
     ids = np.random.default_rng(0).integers(0, 1_000, (64, 128)).astype(np.int32)
     tokens = Tokens(ids=ids, lengths=np.full(64, 128), bos_id=None, name="random")
     truth = np.random.default_rng(1).random((tokens.n_tokens, 64)) < 6 / 64
     sizes = (1, 2, 4, 8)
 
     def go(n_layers: int) -> None:
-        streams = [Moments(host.d_mlp, 64) for _ in range(n_layers)]
-        for block in harvest(host, tokens, np.arange(64), range(n_layers)):
+        streams = [Moments(hooked.d_mlp, 64) for _ in range(n_layers)]
+        for block in harvest(hooked, tokens, np.arange(64), range(n_layers)):
             for layer, (_, neurons) in block.sites.items():
                 streams[layer].update(neurons, truth[block.tokens], block.tokens // 128)
         for stream in streams:
-            forward_select(stream.freeze(), K)
+            forward_select(stream.finalize(), K)
 
     seconds = _timed({n: lambda n=n: go(n) for n in sizes}, quick)
     return [("forward, pass and selection", sizes, seconds, 1.0)]

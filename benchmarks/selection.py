@@ -34,7 +34,7 @@ def only(frozen: FrozenMoments, chosen: slice | np.ndarray) -> FrozenMoments:
 
 def _compare(table: Table, n_neurons: int, *, quick: bool) -> None:
     problem = u_and(n_neurons, n_tokens=20_000 if n_neurons < 1_024 else 8_192)
-    frozen = moments_of(problem).freeze()
+    frozen = moments_of(problem).finalize()
     n_once, n_loop = (100, 20) if n_neurons < 1_024 else (12, 2)
     n_ours = len(frozen.pairs)
     gram, cross, norm = scaled(frozen.gram, frozen.pair_sums)

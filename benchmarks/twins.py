@@ -20,7 +20,7 @@ def run(*, quick: bool) -> Table:
     n_planted = len(plant.designated)
     once = lambda twins: run_layer(plant.scene, plant.weights, twins=twins)
     fewer = plan(plant.scene, Settings(max_pairs=QUARTER, min_support=40, spikes=()))
-    part = lambda twins: run_layer(plant.scene, plant.weights, twins=twins, planned=fewer)
+    part = lambda twins: run_layer(plant.scene, plant.weights, twins=twins, design=fewer)
     ways = {str(r): (lambda r=r: once(r), 1) for r in (0, *COUNTS)}
     ways |= {f"{r} on a quarter": (lambda r=r: part(r), 1) for r in (0, COUNTS[-1])}
     times = in_turns(ways, n_rounds=1 if quick else 3)
@@ -52,9 +52,9 @@ def run(*, quick: bool) -> Table:
             mask = judged.rows_of(held.designated)
             found += int(judged.computed[mask].sum())
             total += int(mask.sum())
-        planned = plan(plant.scene, Settings(twins=r, max_pairs=10_000, min_support=40, spikes=()))
+        design = plan(plant.scene, Settings(twins=r, max_pairs=10_000, min_support=40, spikes=()))
         for seed in range(draws):
-            stand_in = twin_of(plant.weights, plant.scene, planned, seed)
+            stand_in = twin_of(plant.weights, plant.scene, design, seed)
             flagged = run_layer(plant.scene, stand_in, twins=r, seed=seed).computed
             wrong += int(flagged.any())
             n_wrong_pairs += int(flagged.sum())

@@ -67,7 +67,7 @@ _MOST_DIGITS = 6
 """No model has a million layers; a slip must not fill the memory."""
 
 
-def as_layer(layer: Any, held: Iterable[int]) -> int | None:
+def as_layer(layer: Any, layers: Iterable[int]) -> int | None:
     """One layer of those that a run measured; None for all of them.
 
     Raises:
@@ -75,7 +75,7 @@ def as_layer(layer: Any, held: Iterable[int]) -> int | None:
     """
     if layer is None:
         return None
-    measured = list(held)
+    measured = list(layers)
     if not _is_whole(layer):
         raise InputError(
             f"layer: got {shown(layer)} ({type(layer).__name__}), wanted one of the numbers {_listed(measured)}, or None "

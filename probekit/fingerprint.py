@@ -28,7 +28,7 @@ N_THREADS = min(8, os.cpu_count() or 1)
 """Leaves digested side by side."""
 _SIZE = 16
 
-Told = Callable[[int], object]
+Progress = Callable[[int], object]
 """Called with the number of bytes that were digested since the last call."""
 
 
@@ -46,12 +46,12 @@ def of_bytes(data: bytes | memoryview) -> str:
     return _tree(len(view), lambda start: view[start : start + LEAF])
 
 
-def of_file(path: Path, told: Told | None = None) -> str:
+def of_file(path: Path, progress: Progress | None = None) -> str:
     """Digest of a file's whole content, which is the digest of its bytes.
 
     Args:
         path: the file.
-        told: called with the number of bytes that are done.
+        progress: called with the number of bytes that are done.
 
     Raises:
         OSError: it cannot be read, or it shrank meanwhile.
@@ -70,7 +70,7 @@ def of_file(path: Path, told: Told | None = None) -> str:
                 data += more
             return data
 
-        return _tree(size, leaf, told)
+        return _tree(size, leaf, progress)
 
 
 def of_array(values: np.ndarray) -> str:
@@ -180,7 +180,7 @@ def _add(digest: Any, data: bytes) -> None:
     digest.update(data)
 
 
-def _tree(n_bytes: int, leaf: Callable[[int], bytes | memoryview], told: Told | None = None) -> str:
+def _tree(n_bytes: int, leaf: Callable[[int], bytes | memoryview], progress: Progress | None = None) -> str:
     """Digest over the digests of the leaves, and over the length."""
 
     def one(start: int) -> bytes:
@@ -191,8 +191,8 @@ def _tree(n_bytes: int, leaf: Callable[[int], bytes | memoryview], told: Told | 
     starts = range(0, n_bytes, LEAF)
     for start, found in zip(starts, _side_by_side(one, starts), strict=True):
         root.update(found)
-        if told is not None:
-            told(min(LEAF, n_bytes - start))
+        if progress is not None:
+            progress(min(LEAF, n_bytes - start))
     return root.hexdigest()
 
 

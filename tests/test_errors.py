@@ -26,7 +26,7 @@ from probekit.errors import (
     near,
 )
 from probekit.storage.verify import verify
-from probekit.text.patience import within
+from probekit.text.timeouts import call_with_timeout
 
 CLASSES = [
     one for one in vars(errors).values() if inspect.isclass(one) and issubclass(one, ProbekitError)
@@ -131,7 +131,7 @@ def test_a_run_whose_files_may_not_be_read_is_said(tmp_path: Path):
 
 
 class TestWaiting:
-    """`within` carries whatever a call raised to the thread that waits: nothing is lost in the other thread."""
+    """`call_with_timeout` carries whatever a call raised to the thread that waits: nothing is lost in the other thread."""
 
     @pytest.mark.parametrize("error", [OSError("no route"), KeyboardInterrupt(), SystemExit(2)])
     def test_what_was_raised_is_raised_here(self, error: BaseException):
@@ -139,17 +139,17 @@ class TestWaiting:
             raise error
 
         with pytest.raises(type(error)) as caught:
-            within(5.0, call)
+            call_with_timeout(5.0, call)
         assert caught.value is error
 
     def test_a_result_in_time_and_none_in_time(self):
-        assert within(5.0, lambda: None) is None
-        assert within(5.0, lambda: 7) == 7
+        assert call_with_timeout(5.0, lambda: None) is None
+        assert call_with_timeout(5.0, lambda: 7) == 7
         import threading
 
         never = threading.Event()
         with pytest.raises(TimeoutError, match=r"no answer in 0\.01 s"):
-            within(0.01, lambda: never.wait(5))
+            call_with_timeout(0.01, lambda: never.wait(5))
         never.set()
 
 

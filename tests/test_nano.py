@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from probekit.model.folder import NANO_FOLDER
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 from probekit.text.corpus import Corpus
 
 
@@ -39,9 +39,9 @@ def test_plain_transformers_and_the_bridge_agree_and_it_has_learned(facts: dict)
     """Loss on docstrings within the card's reach, by both libraries; positive control: shuffled tokens are far worse."""
     from transformers import AutoModelForCausalLM
 
-    host = load_host("nano")
+    hooked = load_hooked_model("nano")
     plain = AutoModelForCausalLM.from_pretrained(NANO_FOLDER, dtype=torch.float32).eval()
-    tokens = Corpus.docs().tokenize(host.tokenizer, context=128, max_tokens=4_000, bos_id=host.bos_id)
+    tokens = Corpus.docs().tokenize(hooked.tokenizer, context=128, max_tokens=4_000, bos_id=hooked.bos_id)
     ids = torch.from_numpy(tokens.ids.astype(np.int64))
 
     def loss(logits: torch.Tensor, given: torch.Tensor) -> float:
@@ -53,7 +53,7 @@ def test_plain_transformers_and_the_bridge_agree_and_it_has_learned(facts: dict)
 
     with torch.inference_mode():
         ours = loss(plain(ids.clamp_min(0)).logits, ids)
-        bridged = loss(host.bridge(ids.clamp_min(0)), ids)
+        bridged = loss(hooked.bridge(ids.clamp_min(0)), ids)
         order = torch.randperm(ids.shape[1] - 1, generator=torch.Generator().manual_seed(0)) + 1
         shuffled = torch.cat([ids[:, :1], ids[:, order]], dim=1)
         control = loss(plain(shuffled.clamp_min(0)).logits, shuffled)

@@ -22,7 +22,7 @@ from probekit.analysis.api import (
 )
 from probekit.errors import InputError, ModelError, ProbekitError
 from probekit.model.folder import NANO_FOLDER
-from probekit.model.host import load_host, load_reader
+from probekit.model.hooked_model import load_hooked_model, load_reader
 from probekit.text.corpus import as_corpus
 
 MOST_SECONDS = 10
@@ -55,10 +55,14 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 HUB: dict[str, tuple[Callable[[], Any], type[ProbekitError], str]] = {
-    "model": (lambda: load_host("gpt2"), ModelError, "pass the folder"),
-    "short name": (lambda: load_host("pythia-70m"), ModelError, "'EleutherAI/pythia-70m' .*pass the folder"),
+    "model": (lambda: load_hooked_model("gpt2"), ModelError, "pass the folder"),
+    "short name": (
+        lambda: load_hooked_model("pythia-70m"),
+        ModelError,
+        "'EleutherAI/pythia-70m' .*pass the folder",
+    ),
     "checkpoint": (
-        lambda: load_host("EleutherAI/pythia-70m@step3000"),
+        lambda: load_hooked_model("EleutherAI/pythia-70m@step3000"),
         ModelError,
         "pythia-70m@step3000' .*pass the folder",
     ),
@@ -102,7 +106,7 @@ def test_hub_paths_fail_soon_where_nothing_answers(name: str) -> None:
 def test_the_network_was_really_asked(refused: list[Any]) -> None:
     """Positive control: without the refusal these calls would have gone out."""
     with pytest.raises(ModelError):
-        load_host("no-such-organisation/no-such-model")
+        load_hooked_model("no-such-organisation/no-such-model")
     assert refused
     tried = len(refused)
     with pytest.raises(InputError):
@@ -141,8 +145,8 @@ def test_local_paths_work_where_the_network_is_refused(refused: list[Any], tmp_p
         seen[name] = tokens.fingerprint
     assert len(set(seen.values())) == 1, seen  # one text, one fingerprint, by whatever way
     assert next(pk.Corpus.docs().texts())
-    folder = load_host(str(NANO_FOLDER))
-    again = load_host(folder.bridge)
+    folder = load_hooked_model(str(NANO_FOLDER))
+    again = load_hooked_model(folder.bridge)
     assert folder.d_mlp == again.d_mlp
     assert refused == []
 

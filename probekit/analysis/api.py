@@ -13,17 +13,17 @@ from typing import Any, Literal
 import pandas as pd
 
 from probekit.analysis import run_fingerprint
-from probekit.analysis.array_inputs import GivenArrays
+from probekit.analysis.array_inputs import ActivationData
 from probekit.analysis.backends import check_engine
-from probekit.analysis.inputs import array_subject, model_subject
+from probekit.analysis.inputs import inputs_of_arrays, inputs_of_model
 from probekit.analysis.progress import watching
 from probekit.analysis.reading import Reading, of_given
-from probekit.analysis.runner import Job, carry_out
+from probekit.analysis.runner import Job, execute
 from probekit.analysis.settings import Settings, as_items, as_sizes
 from probekit.arguments import as_concepts, as_layers, check_corpus
 from probekit.errors import InputError, guarded
 from probekit.evidence.decide import Fdr
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 from probekit.evidence.spikein import AMPLITUDES
 from probekit.evidence.truth import Truth
 from probekit.model.ambient import as_torch_starts
@@ -168,7 +168,7 @@ def analyze(  # noqa: PLR0913
     )  # fmt: skip
     wanted, concepts = as_layers(layers), as_concepts(concepts)
     check_corpus(corpus)
-    choice = Choice.of(pairs)
+    pair_sampling = PairSampling.of(pairs)
     answer = None if truth is None else Truth.of(truth).as_record()
     kind = run_fingerprint.of_device(device)
     with watching(progress) as report:
@@ -180,21 +180,22 @@ def analyze(  # noqa: PLR0913
             run_fingerprint.of_model(model, contents),
             run_fingerprint.of_corpus(reading.corpus, max_tokens, contents, skip_first=skip_first),
             run_fingerprint.of_concepts(chosen := reading.concepts(concepts), contents),
-            settings, layers=wanted, pairs=choice.record(),
+            settings, layers=wanted, pairs=pair_sampling.record(),
             dtype=run_fingerprint.of_dtype(model, dtype, kind), tokenizer=of_given(model, tokenizer),
         )  # fmt: skip
     arguments = run_fingerprint.in_words(
-        model, corpus, concepts, settings, layers=wanted, pairs=choice.record(), device=device, engine=engine, dtype=dtype
+        model, corpus, concepts, settings, layers=wanted, pairs=pair_sampling.record(), device=device, engine=engine,
+        dtype=dtype,
     )  # fmt: skip
     job = Job(
         record,
-        lambda report: model_subject(
-            model, reading.corpus, chosen, wanted, choice, settings, device, report,
-            dtype=dtype, tokenizer=tokenizer, host=reading.loaded,
+        lambda report: inputs_of_model(
+            model, reading.corpus, chosen, wanted, pair_sampling, settings, device, report,
+            dtype=dtype, tokenizer=tokenizer, hooked=reading.loaded,
         ),
         arguments, command, kind, engine_, contents, answer,
     )  # fmt: skip
-    return carry_out(job, out, progress, force=force)
+    return execute(job, out, progress, force=force)
 
 
 @guarded
@@ -259,15 +260,15 @@ def analyze_arrays(  # noqa: PLR0913
         NonFiniteError: an activation is NaN or infinite.
         InputError: anything else that cannot be used.
     """
-    given = GivenArrays.check(neurons, labels, docs, inputs, weights, activation, names, nonfinite, types)
+    given = ActivationData.check(neurons, labels, docs, inputs, weights, activation, names, nonfinite, types)
     n_tokens = len(given.doc)
     settings = settings_of(
         max_tokens=max(n_tokens, 1), context=2, max_pairs=max_pairs, min_support=min_support, twins=twins, q=q, seed=seed,
         twin_ks=twin_ks, controls=controls, spikes=spikes, fdr=fdr, heldout_types=types is not None, skip_first=0,
     )  # fmt: skip
-    choice = Choice.of(pairs)
+    pair_sampling = PairSampling.of(pairs)
     record = run_fingerprint.science(
-        f"arrays@{given.digest()}", "arrays", "arrays", settings, layers=[0], pairs=choice.record()
+        f"arrays@{given.digest()}", "arrays", "arrays", settings, layers=[0], pairs=pair_sampling.record()
     )
-    job = Job(record, lambda report: array_subject(given, choice, settings))
-    return carry_out(job, out, progress, force=force)
+    job = Job(record, lambda report: inputs_of_arrays(given, pair_sampling, settings))
+    return execute(job, out, progress, force=force)

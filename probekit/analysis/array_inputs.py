@@ -30,7 +30,7 @@ from probekit.probes.moments import require_finite
 
 
 @dataclass(frozen=True)
-class GivenArrays:
+class ActivationData:
     """Activations, labels and documents that fit together."""
 
     neurons: Tensor
@@ -66,7 +66,7 @@ class GivenArrays:
         names: Sequence[str] | None,
         nonfinite: str = "refuse",
         types: Any = None,
-    ) -> GivenArrays:
+    ) -> ActivationData:
         """Refuse what does not fit.
 
         Args:
@@ -103,7 +103,7 @@ class GivenArrays:
             return given
         return replace(given, error=prove_arrays(mlp, given.inputs, given.neurons))
 
-    def finite(self) -> GivenArrays:
+    def finite(self) -> ActivationData:
         """Without the tokens of which an activation is NaN or infinite; documents are renumbered.
 
         Raises:
@@ -128,7 +128,7 @@ class GivenArrays:
             n_dropped=int((~kept).sum()),
         )
 
-    def told(self) -> list[str]:
+    def notes(self) -> list[str]:
         """What a reader must know of these arrays before any number."""
         notes: list[str] = []
         if self.n_dropped:

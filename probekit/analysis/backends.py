@@ -30,7 +30,7 @@ from probekit.analysis.threads import computing_with
 from probekit.errors import ConfigError, OutOfMemoryError, ResourceError
 
 if TYPE_CHECKING:
-    from probekit.analysis.planned import Study
+    from probekit.analysis.pass_plan import PassPlan
     from probekit.analysis.source import Half, Source
     from probekit.text.tokens import Tokens
 
@@ -71,15 +71,15 @@ class RemoteModel:
         from probekit.analysis.source import ModelSource
 
         key = (self.model, self.device, self.dtype)
-        if key not in _hosts:
-            from probekit.model.host import load_host
+        if key not in _hooked_models:
+            from probekit.model.hooked_model import load_hooked_model
 
-            _hosts.clear()
-            _hosts[key] = load_host(self.model, device=self.device, dtype=self.dtype)
-        return ModelSource(_hosts[key], self.tokens, self.docs, self.rows)
+            _hooked_models.clear()
+            _hooked_models[key] = load_hooked_model(self.model, device=self.device, dtype=self.dtype)
+        return ModelSource(_hooked_models[key], self.tokens, self.docs, self.rows)
 
 
-_hosts: dict[tuple[str, str, str | None], Any] = {}
+_hooked_models: dict[tuple[str, str, str | None], Any] = {}
 
 
 def check_engine(engine: Any, model: Any) -> Engine:
@@ -116,7 +116,7 @@ def measure_on_ray(
     remote: RemoteSource,
     source: Source,
     layers: list[int],
-    study: Study,
+    pass_plan: PassPlan,
     device: str,
     progress: Progress | None = None,
 ) -> Iterator[LayerMeasure]:
@@ -126,7 +126,7 @@ def measure_on_ray(
         remote: how a worker opens the source.
         source: the same, in this process.
         layers: the layers to measure.
-        study: what is measured.
+        pass_plan: what is measured.
         device: where workers compute; "cuda" reserves a GPU a task.
         progress: called after every finished task.
 
@@ -143,9 +143,9 @@ def measure_on_ray(
         options["num_gpus"] = 1
     with _cluster(), _as_ours():
         n_slots = _slots(n_threads, on_gpu=on_gpu)
-        shared = ray.put((remote, study, n_threads))
+        shared = ray.put((remote, pass_plan, n_threads))
         calibrate, measure = (ray.remote(task).options(**options) for task in (_calibrated, _measured))
-        names = {layer: _names(source, layer, study) for layer in layers}
+        names = {layer: _names(source, layer, pass_plan) for layer in layers}
         shares = _shares(names, n_slots)
         drawn = {layer: calibrate.remote(shared, layer) for layer in layers}
         tasks = {
@@ -169,8 +169,8 @@ def measure_on_ray(
                 yield assemble(layer, {name: sites[name] for name in names[layer]}, overlap)
 
 
-def _names(source: Source, layer: int, study: Study) -> list[str]:
-    held = Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), study=study)
+def _names(source: Source, layer: int, pass_plan: PassPlan) -> list[str]:
+    held = Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), pass_plan=pass_plan)
     return list(held.sites)
 
 
@@ -183,10 +183,10 @@ def _shares(names: dict[int, list[str]], n_slots: int) -> dict[int, list[list[st
     }
 
 
-def _calibrated(shared: tuple[RemoteSource, Study, int], layer: int) -> dict[str, np.ndarray]:
-    remote, study, n_threads = _own(shared)
+def _calibrated(shared: tuple[RemoteSource, PassPlan, int], layer: int) -> dict[str, np.ndarray]:
+    remote, pass_plan, n_threads = _own(shared)
     with _threads(n_threads):
-        return calibrate_layer(remote.open(), layer, study)
+        return calibrate_layer(remote.open(), layer, pass_plan)
 
 
 def _own(value: Any) -> Any:
@@ -199,11 +199,14 @@ def _own(value: Any) -> Any:
 
 
 def _measured(
-    shared: tuple[RemoteSource, Study, int], layer: int, names: list[str], calibrated: dict[str, np.ndarray]
+    shared: tuple[RemoteSource, PassPlan, int],
+    layer: int,
+    names: list[str],
+    calibrated: dict[str, np.ndarray],
 ) -> dict[str, Any]:
-    remote, study, n_threads = _own(shared)
+    remote, pass_plan, n_threads = _own(shared)
     with _threads(n_threads):
-        return measure_sites(remote.open(), layer, names, study, _own(calibrated))
+        return measure_sites(remote.open(), layer, names, pass_plan, _own(calibrated))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""From labels to a study: halves by document hash, testable pairs, the pairs tested, the tokens they are read on."""
+"""From labels to the study design: halves by document hash, testable pairs, tested pairs, the tokens they are read on."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
-from probekit.analysis.planned import HalfPlan, Study
+from probekit.analysis.pass_plan import HalfPlan, PassPlan
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import Half
 from probekit.errors import DegenerateError, InputError, near
 from probekit.evidence.blocks import Block
 from probekit.evidence.contrast import N_BATCHES, ConfirmPlan
 from probekit.evidence.decide import Tested
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 from probekit.probes.pairs import (
     MIN_DOCS,
     RELAY_SAMPLE,
@@ -34,10 +34,10 @@ DUPLICATE_CORRELATION = 0.95
 
 
 @dataclass(frozen=True)
-class PlannedStudy:
-    """A study with what the report says about how its pairs came about."""
+class StudyDesign:
+    """The study design, with what the report says about how its pairs came about."""
 
-    study: Study
+    pass_plan: PassPlan
     """What the passes need."""
     tested: Tested
     """What the decision needs."""
@@ -51,7 +51,7 @@ class PlannedStudy:
     """Probability with which each tested pair was taken."""
     block: Block | None
     """How they were drawn, where only some of the concepts were; a total over all testable pairs needs it."""
-    choice: Choice
+    pair_sampling: PairSampling
     """How they were chosen."""
     duplicate_of: Int[np.ndarray, " concept"]
     """Representative of each concept; duplicates share one."""
@@ -84,19 +84,19 @@ def is_confirm_type(types: Int[np.ndarray, " token"], seed: int) -> np.ndarray:
     return (splitmix64(types.astype(np.uint64) ^ own) & np.uint64(1)) == 1
 
 
-def plan_study(  # noqa: PLR0913
+def design_study(  # noqa: PLR0913
     labels: LabelColumns,
     doc: Int[np.ndarray, " token"],
     pos: Int[np.ndarray, " token"],
     doc_key: UInt64[np.ndarray, " doc"],
     settings: Settings,
-    choice: Choice | None = None,
+    pair_sampling: PairSampling | None = None,
     names: Sequence[str] = (),
     kinds: Sequence[str] = (),
     lags: Sequence[int] = (),
     types: Int[np.ndarray, " token"] | None = None,
     by_token: Sequence[bool] = (),
-) -> PlannedStudy:
+) -> StudyDesign:
     """Split, count, choose and sample.
 
     Args:
@@ -105,7 +105,7 @@ def plan_study(  # noqa: PLR0913
         pos: position of each token in its document.
         doc_key: hash of each document's content; equal documents fall into the same half.
         settings: the science settings.
-        choice: which testable pairs are tested; None for the default rule.
+        pair_sampling: which testable pairs are tested; None for the default rule.
         names: of the concepts; only needed for pairs asked for by name.
         kinds: of the concepts; none given: all are the user's.
         lags: tokens back that each concept looks; none given: all look at the token itself.
@@ -117,7 +117,7 @@ def plan_study(  # noqa: PLR0913
         InputError: a pair or kind of pair asked for does not exist.
         DegenerateError: no pair is testable, or one half has no document.
     """
-    choice = choice or Choice()
+    pair_sampling = pair_sampling or PairSampling()
     kinds, lags = kinds or ["user"] * labels.n_concepts, lags or [0] * labels.n_concepts
     fit_doc = is_fit(doc_key, settings.seed)
     masks = _halves(fit_doc[doc], settings, types)
@@ -125,11 +125,11 @@ def plan_study(  # noqa: PLR0913
     counts: dict[Half, QuadrantCounts] = {
         half: count_quadrants(parts[half], doc[mask]) for half, mask in masks.items()
     }
-    wanted = None if choice.named is None else _indices(choice.named, names)
+    wanted = None if pair_sampling.named is None else _indices(pair_sampling.named, names)
     index, excluded, refused = _testable(counts, _Concepts(labels.n_concepts, names, kinds), settings, wanted)
     concepts = all_pairs(labels.n_concepts)
-    index = index[choice.within(pair_kinds(kinds, lags, concepts[index], by_token))]
-    drawn = choice.draw(
+    index = index[pair_sampling.within(pair_kinds(kinds, lags, concepts[index], by_token))]
+    drawn = pair_sampling.draw(
         pair_kinds(kinds, lags, concepts[index], by_token),
         np.minimum(counts["fit"].n_tokens[index].min(1), counts["confirm"].n_tokens[index].min(1)),
         concepts[index],
@@ -141,17 +141,17 @@ def plan_study(  # noqa: PLR0913
         half: _half_plan(half, parts[half], pairs, doc[mask], pos[mask], doc_key)
         for half, mask in masks.items()
     }
-    study = _study(pairs, plans, settings)
-    n_natural = study.confirm.sample.n_natural[:, 0]
-    return PlannedStudy(
-        study=study,
+    pass_plan = _pass_plan(pairs, plans, settings)
+    n_natural = pass_plan.confirm.sample.n_natural[:, 0]
+    return StudyDesign(
+        pass_plan=pass_plan,
         tested=Tested(pairs, labels.n_concepts, n_natural, settings.q, settings.fdr),
         n_testable=len(index),
         excluded=excluded,
         refused=refused,
         inclusion=drawn.inclusion,
         block=drawn.block,
-        choice=choice,
+        pair_sampling=pair_sampling,
         duplicate_of=duplicates(labels),
         docs={"fit": np.flatnonzero(fit_doc), "confirm": np.flatnonzero(~fit_doc)},
         rows={half: np.flatnonzero(mask) for half, mask in masks.items()},
@@ -179,10 +179,10 @@ def _half_plan(
     return HalfPlan(half, labels, key, *sampled)
 
 
-def _study(pairs: np.ndarray, plans: dict[Half, HalfPlan], settings: Settings) -> Study:
+def _pass_plan(pairs: np.ndarray, plans: dict[Half, HalfPlan], settings: Settings) -> PassPlan:
     batch = batches_of(plans["confirm"].doc_key)
-    return Study(
-        pairs=pairs, fit=plans["fit"], confirm=plans["confirm"], plan=ConfirmPlan.of(plans["confirm"].sample, batch),
+    return PassPlan(
+        pairs=pairs, fit=plans["fit"], confirm=plans["confirm"], confirm_plan=ConfirmPlan.of(plans["confirm"].sample, batch),
         n_twins=settings.twins, seed=settings.seed, twin_ks=settings.twin_ks,
         controls=settings.controls, spikes=settings.spikes,
     )  # fmt: skip
@@ -337,17 +337,17 @@ def pair_kinds(
     return words
 
 
-def counts_of(planned: PlannedStudy) -> dict[str, Any]:
+def counts_of(design: StudyDesign) -> dict[str, Any]:
     """The `concepts` section of summary.json."""
-    n = planned.tested.n_concepts
+    n = design.tested.n_concepts
     return {
         "n": n,
         "n_pairs": n * (n - 1) // 2,
-        "n_testable": planned.n_testable,
-        "n_tested": len(planned.tested.pairs),
-        "untestable": planned.excluded,
-        "choice": planned.choice.record() or [planned.choice.rule],
+        "n_testable": design.n_testable,
+        "n_tested": len(design.tested.pairs),
+        "untestable": design.excluded,
+        "choice": design.pair_sampling.record() or [design.pair_sampling.rule],
         "block": None
-        if planned.block is None
-        else asdict(planned.block) | {"inclusion": planned.block.inclusion},
+        if design.block is None
+        else asdict(design.block) | {"inclusion": design.block.inclusion},
     }

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from probekit.analysis import run_fingerprint
 from probekit.analysis.api import Pairs, settings_of
 from probekit.analysis.backends import check_engine
-from probekit.analysis.inputs import Subject, model_subject
+from probekit.analysis.inputs import AnalysisInputs, inputs_of_model
 from probekit.analysis.passes import CALIBRATION_TOKENS
 from probekit.analysis.pilot import Pilot, clock_of, run_pilot, seconds_a_token
 from probekit.analysis.progress import watching
@@ -30,7 +30,7 @@ from probekit.errors import guarded
 from probekit.evidence.decide import Fdr
 from probekit.evidence.floor import floor
 from probekit.evidence.nulls import MIN_TAIL, TAIL_SHARE
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 from probekit.evidence.spikein import AMPLITUDES
 from probekit.model.ambient import as_torch_starts
 from probekit.text.tokens import SKIP_FIRST
@@ -149,23 +149,25 @@ class Estimate:
         return f"<table><caption>{html.escape(str(self).splitlines()[0])}</caption>{rows}</table>"
 
 
-def _findable(told: Estimate) -> str:
-    if told.fewest_nameable is None:
-        return f"no pair ({told.assumptions.rstrip('.')})"
+def _findable(result: Estimate) -> str:
+    if result.fewest_nameable is None:
+        return f"no pair ({result.assumptions.rstrip('.')})"
     alone = (
         "a single pair can be named"
-        if told.fewest_nameable == 1
-        else f"{told.fewest_nameable} pairs must stand out together for any to be named"
+        if result.fewest_nameable == 1
+        else f"{result.fewest_nameable} pairs must stand out together for any to be named"
     )
     smallest = (
-        "no smallest p (a tail is fitted)" if told.smallest_p == 0 else f"smallest p {told.smallest_p:.2g}"
+        "no smallest p (a tail is fitted)"
+        if result.smallest_p == 0
+        else f"smallest p {result.smallest_p:.2g}"
     )
     needed = (
         "no d′ would do"
-        if told.detectable_d is None
-        else f"a usual pair needs d′ of some {told.detectable_d:.2g}"
+        if result.detectable_d is None
+        else f"a usual pair needs d′ of some {result.detectable_d:.2g}"
     )
-    return f"{alone}; {smallest}; {needed} ({told.assumptions.rstrip('.')})"
+    return f"{alone}; {smallest}; {needed} ({result.assumptions.rstrip('.')})"
 
 
 def duration(seconds: int | float) -> str:
@@ -261,62 +263,65 @@ def estimate(  # noqa: PLR0913
     )  # fmt: skip
     wanted, concepts = as_layers(layers), as_concepts(concepts)
     check_corpus(corpus)
-    choice = Choice.of(pairs)
+    pair_sampling = PairSampling.of(pairs)
     clock = clock_of(run_fingerprint.of_device(device))
     with watching(progress) as report:
         reading = Reading(
             model, corpus, settings, tokenizer=tokenizer, device=device, dtype=dtype, report=report
         )
         chosen = reading.concepts(concepts)
-        subject = model_subject(
-            model, reading.corpus, chosen, wanted, choice, settings, device, report,
-            dtype=dtype, tokenizer=tokenizer, host=reading.loaded,
+        analysis_inputs = inputs_of_model(
+            model, reading.corpus, chosen, wanted, pair_sampling, settings, device, report,
+            dtype=dtype, tokenizer=tokenizer, hooked=reading.loaded,
         )  # fmt: skip
         read = time.process_time() - begun
-        measured = sorted(subject.layers)
+        measured = sorted(analysis_inputs.layers)
         report("pilot", 0, 2)
-        ends = seconds_a_token(subject.source, sorted({measured[0], measured[-1]}), clock)
+        ends = seconds_a_token(analysis_inputs.source, sorted({measured[0], measured[-1]}), clock)
         report("pilot", 1, 2)
-        pilot = run_pilot(subject, measured[len(measured) // 2], clock)
+        pilot = run_pilot(analysis_inputs, measured[len(measured) // 2], clock)
         report("pilot", 2, 2)
-    return _told(subject, pilot, ends, read)
+    return _estimate_of(analysis_inputs, pilot, ends, read)
 
 
-def _told(subject: Subject, pilot: Pilot, ends: Mapping[int, float], read: float) -> Estimate:
+def _estimate_of(
+    analysis_inputs: AnalysisInputs, pilot: Pilot, ends: Mapping[int, float], read: float
+) -> Estimate:
     """From what was planned and measured to what is reported."""
-    planned, study = subject.planned, subject.planned.study
-    n_together = min(group_size(planned, subject), len(subject.layers))
-    steps = {"reading": read, "forward": _forward(subject, ends, n_together)}
+    design, pass_plan = analysis_inputs.design, analysis_inputs.design.pass_plan
+    n_together = min(group_size(design, analysis_inputs), len(analysis_inputs.layers))
+    steps = {"reading": read, "forward": _forward(analysis_inputs, ends, n_together)}
     for step, seconds in pilot.layer_seconds.items():
         name = STEPS[step.partition(",")[0]]
-        steps[name] = steps.get(name, 0.0) + seconds * len(subject.layers)
+        steps[name] = steps.get(name, 0.0) + seconds * len(analysis_inputs.layers)
     at_best = floor(
-        len(study.pairs), study.n_twins, planned.tested.q, fdr=planned.tested.fdr,
-        d_twins=_as_many(pilot.d_twins, len(study.pairs)),
+        len(pass_plan.pairs), pass_plan.n_twins, design.tested.q, fdr=design.tested.fdr,
+        d_twins=_as_many(pilot.d_twins, len(pass_plan.pairs)),
     )  # fmt: skip
-    counted = subject.concepts
+    counted = analysis_inputs.concepts
     return Estimate(
-        model=str(subject.model["name"]), corpus=str(subject.corpus["name"]), n_docs=int(subject.corpus["n_docs"]),
-        n_tokens_fit=study.fit.labels.n_tokens, n_tokens_confirm=study.confirm.labels.n_tokens,
-        n_concepts=counted["n"], n_pairs=counted["n_pairs"], n_testable=planned.n_testable, n_tested=len(study.pairs),
-        untestable=dict(planned.excluded), layers=tuple(subject.layers), n_together=n_together,
-        n_neurons=subject.n_neurons, device=str(subject.model["device"]),
-        n_twins=study.n_twins, sums_bytes=int(n_together * layer_bytes(study, subject)),
+        model=str(analysis_inputs.model["name"]), corpus=str(analysis_inputs.corpus["name"]),
+        n_docs=int(analysis_inputs.corpus["n_docs"]),
+        n_tokens_fit=pass_plan.fit.labels.n_tokens, n_tokens_confirm=pass_plan.confirm.labels.n_tokens,
+        n_concepts=counted["n"], n_pairs=counted["n_pairs"], n_testable=design.n_testable, n_tested=len(pass_plan.pairs),
+        untestable=dict(design.excluded), layers=tuple(analysis_inputs.layers), n_together=n_together,
+        n_neurons=analysis_inputs.n_neurons, device=str(analysis_inputs.model["device"]),
+        n_twins=pass_plan.n_twins, sums_bytes=int(n_together * layer_bytes(pass_plan, analysis_inputs)),
         seconds=sum(steps.values()), steps=steps, **at_best,
         pilot={
             "layer": pilot.layer, "n_tokens": pilot.n_tokens, "n_pairs": pilot.n_pairs, "n_twins": pilot.n_twins,
             "seconds": pilot.seconds,
         },
-        notes=tuple(subject.notes),
+        notes=tuple(analysis_inputs.notes),
     )  # fmt: skip
 
 
-def _forward(subject: Subject, ends: Mapping[int, float], n_together: int) -> float:
+def _forward(analysis_inputs: AnalysisInputs, ends: Mapping[int, float], n_together: int) -> float:
     """Seconds of all forwards: each group of layers reads the text for its calibration, twice to fit, once to confirm."""
-    study = subject.planned.study
-    n_fit, n_confirm = study.fit.labels.n_tokens, study.confirm.labels.n_tokens
+    pass_plan = analysis_inputs.design.pass_plan
+    n_fit, n_confirm = pass_plan.fit.labels.n_tokens, pass_plan.confirm.labels.n_tokens
     n_tokens = min(n_fit, CALIBRATION_TOKENS) + 2 * n_fit + n_confirm
-    layers = subject.layers
+    layers = analysis_inputs.layers
     deepest = [max(layers[i : i + n_together]) for i in range(0, len(layers), n_together)]
     return n_tokens * float(np.interp(deepest, list(ends), list(ends.values())).sum())
 

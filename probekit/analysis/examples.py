@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probekit.analysis.design import PlannedStudy
+from probekit.analysis.design import StudyDesign
+from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure
-from probekit.analysis.planned import DECIDING_K
 from probekit.evidence.tables import ranked
 from probekit.probes.pairs import QUADRANTS
 from probekit.text.tokens import Tokens
@@ -28,13 +28,13 @@ def strongest_pairs(table: pd.DataFrame) -> np.ndarray:
 def examples_of(
     measure: LayerMeasure,
     table: pd.DataFrame,
-    planned: PlannedStudy,
+    design: StudyDesign,
     tokens: Tokens | None,
     tokenizer: Any | None,
 ) -> list[dict[str, Any]]:
     """Neurons of the strongest pairs and, where there is text, the highest-reading tokens of each quadrant."""
     shown: list[dict[str, Any]] = []
-    sample = planned.study.confirm.sample
+    sample = design.pass_plan.confirm.sample
     for p in strongest_pairs(table).tolist():
         used = measure.readouts.neurons[p] >= 0
         order = np.argsort(-np.abs(measure.spread.contribution[p][used]), kind="stable")
@@ -43,7 +43,7 @@ def examples_of(
             entries = np.arange(int(sample.ptr[4 * p + q]), int(sample.ptr[4 * p + q + 1]))
             best = entries[np.argsort(-measure.values[entries], kind="stable")[:TOKENS_A_QUADRANT]]
             quadrants[name] = [
-                _in_context(planned, int(sample.token[e]), float(measure.values[e]), tokens, tokenizer)
+                _in_context(design, int(sample.token[e]), float(measure.values[e]), tokens, tokenizer)
                 for e in best
             ]
         shown.append(
@@ -62,11 +62,11 @@ def examples_of(
 
 
 def _in_context(
-    planned: PlannedStudy, token: int, value: float, tokens: Tokens | None, tokenizer: Any | None
+    design: StudyDesign, token: int, value: float, tokens: Tokens | None, tokenizer: Any | None
 ) -> dict[str, Any]:
     if tokens is None:
         return {"before": "", "token": str(token), "after": "", "value": value}
-    index = int(planned.rows["confirm"][token])
+    index = int(design.rows["confirm"][token])
     doc, pos = int(tokens.doc_of_token[index]), int(tokens.pos_of_token[index])
     row = tokens.ids[doc, : int(tokens.lengths[doc])]
     first = 0 if tokens.bos_id is None else 1

@@ -1,4 +1,4 @@
-"""What is analysed: activations, labels and the study planned on them, from a model and a corpus or from arrays."""
+"""What is analysed: activations, labels and the study design on them, from a model and a corpus or from arrays."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from probekit.analysis import progress
-from probekit.analysis.array_inputs import GivenArrays
+from probekit.analysis.array_inputs import ActivationData
 from probekit.analysis.backends import RemoteModel, RemoteSource
-from probekit.analysis.design import PlannedStudy, complements, counts_of, pair_kinds, plan_study
+from probekit.analysis.design import StudyDesign, complements, counts_of, design_study, pair_kinds
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource, ModelSource, Source
 from probekit.arguments import as_concepts
 from probekit.errors import DegenerateError, InputError
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 from probekit.fingerprint import of_array
-from probekit.model.host import Host, Reader, load_host
+from probekit.model.hooked_model import HookedModel, Reader, load_hooked_model
 from probekit.probes.pairs import LabelColumns, splitmix64
 from probekit.storage.cache import cached_texts
 from probekit.text.concepts.concepts import Concepts
@@ -50,12 +50,12 @@ def coding_note(labels: LabelColumns, names: Sequence[str]) -> list[str]:
     ]
 
 
-def refused_note(planned: PlannedStudy) -> list[str]:
+def refused_note(design: StudyDesign) -> list[str]:
     """Which of the pairs asked for by name are not tested, and why; nothing where all are."""
-    if not planned.refused:
+    if not design.refused:
         return []
-    shown = "; ".join(planned.refused[:MOST_REFUSED]) + ("; …" if len(planned.refused) > MOST_REFUSED else "")
-    return [f"{len(planned.refused)} of the pairs asked for cannot be tested: {shown}."]
+    shown = "; ".join(design.refused[:MOST_REFUSED]) + ("; …" if len(design.refused) > MOST_REFUSED else "")
+    return [f"{len(design.refused)} of the pairs asked for cannot be tested: {shown}."]
 
 
 MOST_REFUSED = 5
@@ -63,7 +63,7 @@ NO_TWINS_NOTE = "No random twin was asked for (twins=0): nothing is said about c
 
 
 @dataclass(frozen=True)
-class Subject:
+class AnalysisInputs:
     """What is analysed: where activations come from and what the summary says of them."""
 
     source: Source
@@ -86,8 +86,8 @@ class Subject:
     """Name of each concept."""
     kinds: Sequence[str]
     """Kind of each tested pair."""
-    planned: PlannedStudy
-    """The study."""
+    design: StudyDesign
+    """The study design."""
     notes: list[str]
     """What the reader must know before any number."""
     tokens: Tokens | None = None
@@ -103,9 +103,9 @@ class Subject:
 
     def fingerprint(self) -> str:
         """Digest of the tokens, labels, pairs and weights the stages are computed from."""
-        study = self.planned.study
-        parts = [str(self.corpus["fingerprint"]), str(self.model), *self.names, of_array(study.pairs)]
-        for half in (study.fit, study.confirm):
+        pass_plan = self.design.pass_plan
+        parts = [str(self.corpus["fingerprint"]), str(self.model), *self.names, of_array(pass_plan.pairs)]
+        for half in (pass_plan.fit, pass_plan.confirm):
             parts += [
                 of_array(a) for a in (half.labels.indptr, half.labels.tokens, half.doc_key, half.sample.ptr)
             ]
@@ -124,93 +124,93 @@ def cached(corpus: Corpus) -> Corpus:
     return replace(corpus.with_texts(cached_texts(corpus.cache_key, corpus.texts)), cache_key=None)
 
 
-def model_subject(  # noqa: PLR0913
+def inputs_of_model(  # noqa: PLR0913
     model: Any,
     corpus: Any,
     concepts: Any,
     layers: list[int] | None,
-    choice: Choice,
+    pair_sampling: PairSampling,
     settings: Settings,
     device: str,
     report: progress.Report,
     *,
     dtype: str | None = None,
     tokenizer: Any | None = None,
-    host: Host | None = None,
-) -> Subject:
-    """Load the model, read the corpus, label it and plan the study.
+    hooked: HookedModel | None = None,
+) -> AnalysisInputs:
+    """Load the model, read the corpus, label it and draw up the study design.
 
     Args:
         model: as in `analyze`, as all others.
         corpus: see there.
         concepts: see there.
         layers: see there.
-        choice: which pairs are tested.
+        pair_sampling: which pairs are tested.
         settings: what is read and measured.
         device: see there.
         report: called with the progress.
         dtype: see there.
         tokenizer: see there.
-        host: the model where it is loaded already.
+        hooked: the model where it is loaded already.
 
     Raises:
         InputError: a layer, pair, corpus or concept that cannot be used.
         ModelError: the model cannot be loaded or fails the proof of its sites.
     """
     texts = as_corpus(corpus)  # a corpus that cannot be found is refused before a model is loaded
-    if host is None:
-        host = load_host(model, device=device, dtype=dtype, tokenizer=tokenizer)
-    chosen = _chosen_layers(host, layers)
+    if hooked is None:
+        hooked = load_hooked_model(model, device=device, dtype=dtype, tokenizer=tokenizer)
+    chosen = _chosen_layers(hooked, layers)
     texts = cached(texts)
-    tokens = read_tokens(texts, host, settings, report)
+    tokens = read_tokens(texts, hooked, settings, report)
     _require_documents(texts, tokens, settings)
-    chosen_concepts = concepts_of(concepts, host.tokenizer, tokens, texts)
+    chosen_concepts = concepts_of(concepts, hooked.tokenizer, tokens, texts)
     labelled = chosen_concepts.label(tokens)
-    planned = _plan(labelled, doc_keys(tokens), settings, choice, tokens.ids[tokens.counted])
-    rows = planned.rows if settings.heldout_types else None
-    return Subject(
-        source=ModelSource(host, tokens, planned.docs, rows),
+    design = _plan(labelled, doc_keys(tokens), settings, pair_sampling, tokens.ids[tokens.counted])
+    rows = design.rows if settings.heldout_types else None
+    return AnalysisInputs(
+        source=ModelSource(hooked, tokens, design.docs, rows),
         layers=chosen,
-        n_neurons=host.d_mlp,
-        n_params=lambda layer: host.mlp(layer).n_params,
-        bits=host.bits_at,
-        model=_about_model(host),
+        n_neurons=hooked.d_mlp,
+        n_params=lambda layer: hooked.mlp(layer).n_params,
+        bits=hooked.bits_at,
+        model=_about_model(hooked),
         corpus={
-            **_about_tokens(tokens, planned),
+            **_about_tokens(tokens, design),
             "context": int(tokens.ids.shape[1]),
-            "bos_id": tokens.bos_id, **reading_of(texts, tokens, host.tokenizer),
+            "bos_id": tokens.bos_id, **reading_of(texts, tokens, hooked.tokenizer),
         },
-        concepts=counts_of(planned),
+        concepts=counts_of(design),
         names=labelled.names,
-        kinds=pair_kinds(labelled.kinds, labelled.lags, planned.study.pairs, labelled.by_token),
-        planned=planned,
+        kinds=pair_kinds(labelled.kinds, labelled.lags, design.pass_plan.pairs, labelled.by_token),
+        design=design,
         notes=[
-            *host.notes,
+            *hooked.notes,
             *_notes_of(settings),
             *coding_note(LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens), labelled.names),
-            *refused_note(planned),
-            *text_notes(texts, tokens, host.tokenizer),
+            *refused_note(design),
+            *text_notes(texts, tokens, hooked.tokenizer),
         ],
         tokens=tokens,
-        tokenizer=host.tokenizer,
+        tokenizer=hooked.tokenizer,
         labels=labelled,
         descriptions=chosen_concepts.descriptions,
-        remote=RemoteModel(str(model), host.device.type, dtype, tokens, planned.docs, rows)
+        remote=RemoteModel(str(model), hooked.device.type, dtype, tokens, design.docs, rows)
         if isinstance(model, str | Path) else None,
     )  # fmt: skip
 
 
-def _chosen_layers(host: Host, layers: list[int] | None) -> list[int]:
+def _chosen_layers(hooked: HookedModel, layers: list[int] | None) -> list[int]:
     """The layers asked for, all where none are named.
 
     Raises:
         InputError: the list is empty, or the model has no such layer.
     """
-    chosen = list(range(host.n_layers)) if layers is None else layers
+    chosen = list(range(hooked.n_layers)) if layers is None else layers
     if not chosen:
         raise InputError("layers: the list is empty; give at least one layer, or None for all.")
     for layer in chosen:
-        host.check_layer(layer)
+        hooked.check_layer(layer)
     return chosen
 
 
@@ -222,20 +222,20 @@ def _require_documents(texts: Corpus, tokens: Tokens, settings: Settings) -> Non
         )
 
 
-def _about_model(host: Host) -> dict[str, Any]:
+def _about_model(hooked: HookedModel) -> dict[str, Any]:
     """The `model` section of summary.json."""
     return {
-        "name": host.name, "n_layers": host.n_layers, "d_model": host.d_model, "d_mlp": host.d_mlp,
-        "activation": host.activation, "gated": host.gated, "dtype": str(host.dtype).removeprefix("torch."),
-        "device": host.device.type, **({"stored": host.stored} if host.stored else {}),
+        "name": hooked.name, "n_layers": hooked.n_layers, "d_model": hooked.d_model, "d_mlp": hooked.d_mlp,
+        "activation": hooked.activation, "gated": hooked.gated, "dtype": str(hooked.dtype).removeprefix("torch."),
+        "device": hooked.device.type, **({"stored": hooked.stored} if hooked.stored else {}),
     }  # fmt: skip
 
 
-def _about_tokens(tokens: Tokens, planned: PlannedStudy) -> dict[str, Any]:
+def _about_tokens(tokens: Tokens, design: StudyDesign) -> dict[str, Any]:
     """What the `corpus` section of summary.json says of the tokens."""
     return {
-        "name": tokens.name, "fingerprint": tokens.fingerprint, "n_tokens_fit": planned.study.fit.labels.n_tokens,
-        "n_tokens_confirm": planned.study.confirm.labels.n_tokens, "n_docs": tokens.n_docs,
+        "name": tokens.name, "fingerprint": tokens.fingerprint, "n_tokens_fit": design.pass_plan.fit.labels.n_tokens,
+        "n_tokens_confirm": design.pass_plan.confirm.labels.n_tokens, "n_docs": tokens.n_docs,
     }  # fmt: skip
 
 
@@ -247,7 +247,9 @@ def _notes_of(settings: Settings) -> list[str]:
     ]
 
 
-def read_tokens(corpus: Corpus, reader: Host | Reader, settings: Settings, report: progress.Report) -> Tokens:
+def read_tokens(
+    corpus: Corpus, reader: HookedModel | Reader, settings: Settings, report: progress.Report
+) -> Tokens:
     """The tokens that a run reads.
 
     Args:
@@ -343,19 +345,21 @@ def doc_keys(tokens: Tokens) -> np.ndarray:
 
 
 def _plan(
-    labelled: Labels, doc_key: np.ndarray, settings: Settings, choice: Choice, types: np.ndarray
-) -> PlannedStudy:
+    labelled: Labels, doc_key: np.ndarray, settings: Settings, pair_sampling: PairSampling, types: np.ndarray
+) -> StudyDesign:
     columns = LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens)
-    return plan_study(
+    return design_study(
         columns, labelled.doc, labelled.pos, doc_key, settings,
-        choice, labelled.names, labelled.kinds, labelled.lags, types, labelled.by_token,
+        pair_sampling, labelled.names, labelled.kinds, labelled.lags, types, labelled.by_token,
     )  # fmt: skip
 
 
-def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Subject:
-    """Plan the study on given arrays; without inputs and weights no twin can be made, and a note says so."""
+def inputs_of_arrays(
+    given: ActivationData, pair_sampling: PairSampling, settings: Settings
+) -> AnalysisInputs:
+    """Draw up the study design on given arrays; without inputs and weights no twin can be made, and a note says so."""
     can_twin = given.inputs is not None and given.weights is not None
-    notes = given.told()
+    notes = given.notes()
     if settings.twins == 0:
         notes.append(NO_TWINS_NOTE)
     elif not can_twin:
@@ -368,18 +372,18 @@ def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Sub
     # hashed twice: the position is hashed once, and document d at position p must not meet document p at d
     keys = splitmix64(splitmix64(np.arange(n_docs, dtype=np.uint64)))
     kinds, lags = ["user"] * len(given.names), [0] * len(given.names)
-    planned = plan_study(
-        columns, given.doc, given.pos, keys, settings, choice, given.names, kinds, lags, given.types
+    design = design_study(
+        columns, given.doc, given.pos, keys, settings, pair_sampling, given.names, kinds, lags, given.types
     )
     if settings.heldout_types:
         notes.append(TYPES_NOTE)
-    notes += [*coding_note(columns, given.names), *refused_note(planned)]
+    notes += [*coding_note(columns, given.names), *refused_note(design)]
     mlp = given.weights
     n_neurons = given.neurons.shape[1]
     n_params = mlp.n_params if mlp is not None else n_neurons
-    n_fit = planned.study.fit.labels.n_tokens
-    return Subject(
-        source=ArraySource(given.neurons, given.inputs, mlp, planned.rows),
+    n_fit = design.pass_plan.fit.labels.n_tokens
+    return AnalysisInputs(
+        source=ArraySource(given.neurons, given.inputs, mlp, design.rows),
         layers=[0],
         n_neurons=n_neurons,
         n_params=lambda layer: n_params,
@@ -391,12 +395,12 @@ def array_subject(given: GivenArrays, choice: Choice, settings: Settings) -> Sub
         },
         corpus={
             "name": "arrays", "fingerprint": given.digest(), "n_tokens_fit": n_fit,
-            "n_tokens_confirm": planned.study.confirm.labels.n_tokens, "n_docs": n_docs, "context": None, "bos_id": None,
+            "n_tokens_confirm": design.pass_plan.confirm.labels.n_tokens, "n_docs": n_docs, "context": None, "bos_id": None,
             "policy": "every row given is counted",
         },
-        concepts=counts_of(planned),
+        concepts=counts_of(design),
         names=given.names,
-        kinds=pair_kinds(kinds, lags, planned.study.pairs),
-        planned=planned,
+        kinds=pair_kinds(kinds, lags, design.pass_plan.pairs),
+        design=design,
         notes=notes,
     )  # fmt: skip

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probekit.analysis.design import PlannedStudy
+from probekit.analysis.design import StudyDesign
+from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure
-from probekit.analysis.planned import DECIDING_K
 from probekit.evidence import census
 from probekit.evidence.at_least import Calibration, group_bounds, summary_of
 from probekit.evidence.audit import audit
 from probekit.evidence.contrast import Contrast
 from probekit.evidence.decide import Decision, decide, decide_twins, twin_p_values
 from probekit.evidence.floor import floor
-from probekit.evidence.nonnull import non_null
-from probekit.evidence.nulls import MIN_TWINS
+from probekit.evidence.lower_bound import non_null
+from probekit.evidence.nulls import MIN_TWINS_LEAVE_ONE_OUT
 from probekit.evidence.spikein import sensitivity
 from probekit.evidence.spread import Classes, classify, coherence
 from probekit.evidence.tables import pair_table, path_rows
@@ -42,9 +42,9 @@ class LayerResult:
     """One row a pair and other k."""
 
 
-def judge(
+def summarise_layer(
     measure: LayerMeasure,
-    planned: PlannedStudy,
+    design: StudyDesign,
     *,
     names: Sequence[str],
     kinds: Sequence[str],
@@ -55,36 +55,36 @@ def judge(
 
     Args:
         measure: what the passes measured of the layer.
-        planned: the study, with its tested pairs.
+        design: the study design, with its tested pairs.
         names: of the concepts.
         kinds: of the tested pairs.
         n_params: parameters of the layer, for the capacity bound.
         bits_stored: bits a parameter is stored in.
     """
-    tested = planned.tested
+    tested = design.tested
     neurons = measure.by_k[DECIDING_K]
     twins = measure.twins.get(DECIDING_K, [])
     decision = decide(neurons, twins, _matched(measure), tested)
-    classes = _classes(measure, planned, decision)
+    classes = _classes(measure, design, decision)
     table = pair_table(
-        layer=measure.layer, names=names, tested=tested, n_natural=planned.study.confirm.sample.n_natural, k=DECIDING_K,
+        layer=measure.layer, names=names, tested=tested, n_natural=design.pass_plan.confirm.sample.n_natural, k=DECIDING_K,
         readouts=measure.readouts, neurons=neurons, input_site=measure.input_site, pre=measure.pre, linear=measure.linear,
         twins=twins, best=measure.best, spread=measure.spread, decision=decision, classes=classes, kind=kinds,
-        inclusion=planned.inclusion, overlap=measure.overlap,
+        inclusion=design.inclusion, overlap=measure.overlap,
     )  # fmt: skip
     row: dict[str, Any] = {
-        **_counted(measure, planned, decision, classes),
+        **_counted(measure, design, decision, classes),
         "effect_levels": list(census.EFFECT_LEVELS),
         "effect": _effects(measure),
-        "by_k": _by_k(measure, planned),
+        "by_k": _by_k(measure, design),
         "total": None
         if decision.computed is None
         else census.in_all(
-            decision.computed, planned.inclusion, planned.n_testable, tested.pairs, planned.block
+            decision.computed, design.inclusion, design.n_testable, tested.pairs, design.block
         ),
-        "sensitivity": sensitivity(neurons, measure.spiked, planned.study.spiked_at, twins, tested),
+        "sensitivity": sensitivity(neurons, measure.spiked, design.pass_plan.spiked_at, twins, tested),
     }
-    row |= _against_twins(measure, planned, decision, kinds)
+    row |= _against_twins(measure, design, decision, kinds)
     row["groups"] = _groups(
         row["groups"],
         census.group_counts(decision, classes, measure.spread, kinds),
@@ -100,25 +100,25 @@ def judge(
     )  # fmt: skip
     row["capacity"] = capacity.as_dict()
     row["statement"] = census.statement(row)
-    return LayerResult(measure.layer, row, table, _paths(measure, planned, names))
+    return LayerResult(measure.layer, row, table, _paths(measure, design, names))
 
 
-def _classes(measure: LayerMeasure, planned: PlannedStudy, decision: Decision) -> Classes | None:
+def _classes(measure: LayerMeasure, design: StudyDesign, decision: Decision) -> Classes | None:
     """Dedicated, distributed, in superposition; None where nothing is called computed because no twin ran."""
     if decision.computed is None:
         return None
     return classify(
-        decision.computed, measure.spread, measure.readouts, planned.tested.pairs, planned.duplicate_of,
+        decision.computed, measure.spread, measure.readouts, design.tested.pairs, design.duplicate_of,
         measure.n_neurons,
     )  # fmt: skip
 
 
-def _paths(measure: LayerMeasure, planned: PlannedStudy, names: Sequence[str]) -> pd.DataFrame:
+def _paths(measure: LayerMeasure, design: StudyDesign, names: Sequence[str]) -> pd.DataFrame:
     """One row a pair and k other than the deciding one, against plain twins."""
     rows = [
         path_rows(
-            layer=measure.layer, names=names, tested=planned.tested, k=k if k else measure.n_neurons, contrast=contrast,
-            decision=decide(contrast, measure.twins.get(k, []), [], planned.tested),
+            layer=measure.layer, names=names, tested=design.tested, k=k if k else measure.n_neurons, contrast=contrast,
+            decision=decide(contrast, measure.twins.get(k, []), [], design.tested),
         )
         for k, contrast in measure.by_k.items()
         if k != DECIDING_K
@@ -127,14 +127,14 @@ def _paths(measure: LayerMeasure, planned: PlannedStudy, names: Sequence[str]) -
 
 
 def _counted(
-    measure: LayerMeasure, planned: PlannedStudy, decision: Decision, classes: Classes | None
+    measure: LayerMeasure, design: StudyDesign, decision: Decision, classes: Classes | None
 ) -> dict[str, Any]:
     """What is counted of the layer itself; null, never 0, what is not claimed."""
     neurons, computed = measure.by_k[DECIDING_K], decision.computed
     return {
         "layer": measure.layer,
         "n_neurons": measure.n_neurons,
-        "n_tested": len(planned.tested.pairs),
+        "n_tested": len(design.tested.pairs),
         "n_twins": len(measure.twins.get(DECIDING_K, [])),
         **{f"n_{name}": n for name, n in census.rung_counts(decision, measure.spread, classes).items()},
         "n_dedicated": None if classes is None else int((classes.dedicated & computed).sum()),
@@ -145,10 +145,9 @@ def _counted(
         "n_undecidable": int((~neurons.decidable).sum()),
         "coherence": None
         if computed is None
-        else coherence(measure.readouts, computed & ~_duplicates(planned), measure.n_neurons),
+        else coherence(measure.readouts, computed & ~_duplicates(design), measure.n_neurons),
         **{
-            f"n_above_{name}": _above(measure.controls[kind], neurons, planned)
-            for kind, name in CONTROL_NAMES
+            f"n_above_{name}": _above(measure.controls[kind], neurons, design) for kind, name in CONTROL_NAMES
         },
     }
 
@@ -221,17 +220,17 @@ def _matched(measure: LayerMeasure) -> list[tuple[Contrast, Contrast]]:
     return held
 
 
-def _above(controls: list[Contrast], neurons: Contrast, planned: PlannedStudy) -> int | None:
+def _above(controls: list[Contrast], neurons: Contrast, design: StudyDesign) -> int | None:
     """Pairs above twins of another kind, by the rule of the rung above plain twins; None where too few were run."""
-    if len(controls) < MIN_TWINS:
+    if len(controls) < MIN_TWINS_LEAVE_ONE_OUT:
         return None
-    _, p, _ = twin_p_values(neurons.d_prime, np.stack([t.d_prime for t in controls]), planned.tested)
-    return int((planned.tested.adjusted(p) <= planned.tested.q).sum())
+    _, p, _ = twin_p_values(neurons.d_prime, np.stack([t.d_prime for t in controls]), design.tested)
+    return int((design.tested.adjusted(p) <= design.tested.q).sum())
 
 
-def _duplicates(planned: PlannedStudy) -> np.ndarray:
+def _duplicates(design: StudyDesign) -> np.ndarray:
     """Pairs whose concepts are stood for by those of an earlier pair."""
-    held = np.sort(planned.duplicate_of[planned.tested.pairs], axis=1)
+    held = np.sort(design.duplicate_of[design.tested.pairs], axis=1)
     _, first = np.unique(held, axis=0, return_index=True)
     later = np.ones(len(held), bool)
     later[first] = False
@@ -239,7 +238,7 @@ def _duplicates(planned: PlannedStudy) -> np.ndarray:
 
 
 def _against_twins(
-    measure: LayerMeasure, planned: PlannedStudy, decision: Decision, kinds: Sequence[str]
+    measure: LayerMeasure, design: StudyDesign, decision: Decision, kinds: Sequence[str]
 ) -> dict[str, Any]:
     """Everything that sets the layer beside its twins; nulls where none ran."""
     twins = measure.twins.get(DECIDING_K, [])
@@ -249,16 +248,16 @@ def _against_twins(
             "at_least", "n_at_least", "at_least_above", "n_at_least_above",
         )  # fmt: skip
         return {"twins": None, "groups": [], "tails": [], **dict.fromkeys(nothing)}
-    in_place = decide_twins(twins, planned.tested)
+    in_place = decide_twins(twins, design.tested)
     counts: list[dict[str, int | None]] = []
     for twin, spread, readouts in zip(in_place, measure.twin_spreads, measure.twin_readouts, strict=True):
         assert twin.computed is not None
         classes = classify(
-            twin.computed, spread, readouts, planned.tested.pairs, planned.duplicate_of, measure.n_neurons
+            twin.computed, spread, readouts, design.tested.pairs, design.duplicate_of, measure.n_neurons
         )
         counts.append(census.rung_counts(twin, spread, classes))
     twin_computed = [int(c["computed"] or 0) for c in counts]
-    n_tested = len(planned.tested.pairs)
+    n_tested = len(design.tested.pairs)
     assert decision.computed is not None
     excess, low, high = census.excess_interval(int(decision.computed.sum()), twin_computed)
     twin_p = [t.p_decision for t in in_place if t.p_decision is not None]
@@ -294,23 +293,23 @@ def _parts(decision: Decision) -> np.ndarray:
     return np.stack([decision.p_relay, decision.p_pair])
 
 
-def _by_k(measure: LayerMeasure, planned: PlannedStudy) -> list[dict[str, Any]]:
+def _by_k(measure: LayerMeasure, design: StudyDesign) -> list[dict[str, Any]]:
     """Counts against plain twins at every size for which twins were confirmed, on the pooled and on the balanced d′.
 
     Relays are removed at the deciding size only, so nothing is called computed here.
     """
     return [
-        {"k": k or "all", "form": form, **_counts(measure.by_k[k], twins, planned, form)}
+        {"k": k or "all", "form": form, **_counts(measure.by_k[k], twins, design, form)}
         for k, twins in measure.twins.items()
         for form in ("pooled", "balanced")
     ]
 
 
-def _counts(neurons: Contrast, twins: list[Contrast], planned: PlannedStudy, form: str) -> dict[str, Any]:
+def _counts(neurons: Contrast, twins: list[Contrast], design: StudyDesign, form: str) -> dict[str, Any]:
     def values(contrast: Contrast) -> np.ndarray:
         return contrast.d_prime if form == "pooled" else contrast.d_balanced
 
-    tested = planned.tested
+    tested = design.tested
     _, p_twin, p_pair = twin_p_values(values(neurons), np.stack([values(t) for t in twins]), tested)
     return {
         "n_above_plain": int((tested.adjusted(p_twin) <= tested.q).sum()),

@@ -12,27 +12,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probekit.analysis.design import PlannedStudy
+from probekit.analysis.design import StudyDesign
+from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure
-from probekit.analysis.planned import DECIDING_K
 from probekit.probes.pairs import QUADRANTS
 from probekit.results.pair import LEVELS, N_BINS, TOP
 
 
-def look_table(measure: LayerMeasure, planned: PlannedStudy, names: Sequence[str]) -> pd.DataFrame:
+def detail_table(measure: LayerMeasure, design: StudyDesign, names: Sequence[str]) -> pd.DataFrame:
     """What is kept of every pair of a layer, one row a pair.
 
     Args:
         measure: the layer's measurement, with the deciding readout's values.
-        planned: the study, whose confirm half was sampled.
+        design: the study design, whose confirm half was sampled.
         names: of the concepts.
     """
-    sample, token = planned.study.confirm.sample, planned.rows["confirm"]
+    sample, token = design.pass_plan.confirm.sample, design.rows["confirm"]
     twins = measure.twins.get(DECIDING_K, [])
     d_twins = np.stack([twin.d_prime for twin in twins], axis=1) if twins else np.zeros((sample.n_pairs, 0))
     token_of_entry = token[sample.token]
     rows: list[dict[str, Any]] = []
-    for p, (a, b) in enumerate(planned.study.pairs.tolist()):
+    for p, (a, b) in enumerate(design.pass_plan.pairs.tolist()):
         bounds = sample.ptr[4 * p : 4 * p + 5]
         used = measure.readouts.neurons[p] >= 0
         row: dict[str, Any] = {

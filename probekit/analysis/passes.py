@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probekit.analysis.planned import DECIDING_K, HalfPlan, Study
+from probekit.analysis.pass_plan import DECIDING_K, HalfPlan, PassPlan
 from probekit.analysis.sites import CONTROLS, N_FOLDS, Layer, Site, SiteSums
 from probekit.analysis.source import LayerBlock, Source
 from probekit.evidence.contrast import Contrast
@@ -25,7 +25,7 @@ from probekit.probes.moments import fold_of, require_finite
 from probekit.probes.refit import Readouts
 from probekit.probes.removal import Rows
 from probekit.probes.tiles import TILE, retile
-from probekit.storage.checkpoint import Keeper, Pass
+from probekit.storage.checkpoint import CheckpointStore, Pass
 from probekit.storage.named_arrays import Arrays, below, under
 
 CALIBRATION_TOKENS = 50_000
@@ -75,52 +75,52 @@ class LayerMeasure:
 def measure_layers(
     source: Source,
     layers: list[int],
-    study: Study,
+    pass_plan: PassPlan,
     progress: Progress | None = None,
-    keep: Keeper | None = None,
+    checkpoints: CheckpointStore | None = None,
 ) -> Iterator[LayerMeasure]:
     """Measure some layers together: each half is forwarded for all of them at once.
 
     Args:
         source: their activations.
         layers: the layers, at least one.
-        study: what is measured.
+        pass_plan: what is measured.
         progress: called after every tile.
-        keep: where the passes save their checkpoints, so that a killed run can be resumed; None saves nothing.
+        checkpoints: where the passes save their checkpoints, so that a killed run can be resumed; None saves nothing.
     """
-    keep = Keeper() if keep is None else keep
-    held = {
-        layer: Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), study=study)
+    checkpoints = CheckpointStore() if checkpoints is None else checkpoints
+    by_layer = {
+        layer: Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), pass_plan=pass_plan)
         for layer in layers
     }
     with torch.inference_mode():
-        calibrated = _calibrate(source, held, keep.open("calibration"))
-        _passes(source, held, study, keep, progress, calibrated)
+        calibrated = _calibrate(source, by_layer, checkpoints.open("calibration"))
+        _passes(source, by_layer, pass_plan, checkpoints, progress, calibrated)
     for layer in layers:
-        done = held.pop(layer)
+        done = by_layer.pop(layer)
         yield assemble(layer, _site_results(done), done.overlap)
 
 
 def _passes(
     source: Source,
-    held: dict[int, Layer],
-    study: Study,
-    keep: Keeper,
+    by_layer: dict[int, Layer],
+    pass_plan: PassPlan,
+    checkpoints: CheckpointStore,
     progress: Progress | None,
     calibrated: str,
 ) -> None:
-    selected = _pass_a(source, held, study, keep.open("supports", calibrated), progress)
-    refitted = _pass_b(source, held, study, keep.open("readouts", selected), progress)
-    _pass_c(source, held, study, keep.open("confirm", refitted), progress)
+    selected = _pass_a(source, by_layer, pass_plan, checkpoints.open("supports", calibrated), progress)
+    refitted = _pass_b(source, by_layer, pass_plan, checkpoints.open("readouts", selected), progress)
+    _pass_c(source, by_layer, pass_plan, checkpoints.open("confirm", refitted), progress)
 
 
-def _calibrate(source: Source, held: dict[int, Layer], kept: Pass) -> str:
-    """Draw the twins on the first inputs of the fit half, or take over those drawn earlier."""
-    pending = _take(held, kept, lambda layer, left: layer.take_calibrated(left))
+def _calibrate(source: Source, by_layer: dict[int, Layer], checkpoint: Pass) -> str:
+    """Draw the twins on the first inputs of the fit half, or load those drawn earlier."""
+    pending = _load(by_layer, checkpoint, lambda layer, outputs: layer.load_calibrated(outputs))
     samples, n_tokens = _first_inputs(source, list(pending))
     for index, layer in pending.items():
-        kept.leave(index, layer.calibrate(samples.pop(index)), n_tokens)
-    return kept.close()
+        checkpoint.save(index, layer.calibrate(samples.pop(index)), n_tokens)
+    return checkpoint.close()
 
 
 def _first_inputs(source: Source, layers: list[int]) -> tuple[dict[int, Tensor | None], int]:
@@ -137,17 +137,17 @@ def _first_inputs(source: Source, layers: list[int]) -> tuple[dict[int, Tensor |
     return {layer: torch.cat(parts.pop(layer)) if parts[layer] else None for layer in layers}, n_tokens
 
 
-def _take(
-    held: dict[int, Layer], kept: Pass, take: Callable[[Layer, dict[str, np.ndarray]], None]
+def _load(
+    by_layer: dict[int, Layer], checkpoint: Pass, load: Callable[[Layer, dict[str, np.ndarray]], None]
 ) -> dict[int, Layer]:
-    """Take over what the pass has left for some layers; returns the others."""
+    """Load the layers whose outputs the pass has saved; returns the others."""
     pending: dict[int, Layer] = {}
-    for index, layer in held.items():
-        left = kept.left(index)
-        if left is None:
+    for index, layer in by_layer.items():
+        outputs = checkpoint.load(index)
+        if outputs is None:
             pending[index] = layer
         else:
-            take(layer, left)
+            load(layer, outputs)
     return pending
 
 
@@ -175,47 +175,51 @@ def _tiles(
             progress(what, n_done + start + n_rows, half.labels.n_tokens)
 
 
-def _sums(held: dict[int, Layer]) -> dict[str, SiteSums]:
+def _sums(by_layer: dict[int, Layer]) -> dict[str, SiteSums]:
     """The running sums of some layers by name."""
-    return {name: sums for layer in held.values() for name, sums in layer.sums().items()}
+    return {name: sums for layer in by_layer.values() for name, sums in layer.sums().items()}
 
 
-def _parts(study: Study) -> list[Study]:
-    """The study, and behind it that of the spiked pairs where there are any."""
-    return [study, study.spiked] if study.spikes and len(study.spiked_at) else [study]
+def _parts(pass_plan: PassPlan) -> list[PassPlan]:
+    """The plan, and behind it that of the spiked pairs where there are any."""
+    return [pass_plan, pass_plan.spiked] if pass_plan.spikes and len(pass_plan.spiked_at) else [pass_plan]
 
 
-def _seen(site: Site, study: Study) -> Study:
-    return study.spiked if site.spiked else study
+def _seen(site: Site, pass_plan: PassPlan) -> PassPlan:
+    return pass_plan.spiked if site.spiked else pass_plan
 
 
 def _pass_a(
-    source: Source, held: dict[int, Layer], study: Study, kept: Pass, progress: Progress | None
+    source: Source,
+    by_layer: dict[int, Layer],
+    pass_plan: PassPlan,
+    checkpoint: Pass,
+    progress: Progress | None,
 ) -> str:
-    def take(layer: Layer, left: dict[str, np.ndarray]) -> None:
+    def load(layer: Layer, outputs: dict[str, np.ndarray]) -> None:
         for name, site in layer.sites.items():
-            site.take_selected(below(name, left), _seen(site, study))
+            site.load_selected(below(name, outputs), _seen(site, pass_plan))
 
-    pending = _take(held, kept, take)
-    n_done = kept.resume(_sums(pending)) if pending else study.fit.labels.n_tokens
-    for start, n_rows, tile in _tiles(source, list(pending), study.fit, "moments", progress, n_done):
-        labels = study.fit.labels.between(start, start + n_rows)
-        whole = [token_lists(labels, part.pairs) for part in _parts(study)]
-        folds = fold_of(study.fit.doc_key[start : start + n_rows], N_FOLDS)
+    pending = _load(by_layer, checkpoint, load)
+    n_done = checkpoint.resume(_sums(pending)) if pending else pass_plan.fit.labels.n_tokens
+    for start, n_rows, tile in _tiles(source, list(pending), pass_plan.fit, "moments", progress, n_done):
+        labels = pass_plan.fit.labels.between(start, start + n_rows)
+        whole = [token_lists(labels, part.pairs) for part in _parts(pass_plan)]
+        folds = fold_of(pass_plan.fit.doc_key[start : start + n_rows], N_FOLDS)
         dealt = [lists.by_fold(folds, N_FOLDS) for lists in whole]
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
             for name, rows, _ in pending[layer].rows(inputs, neurons, labels):
                 site = pending[layer].sites[name]
-                moments = site.open_moments(rows.shape[1], _seen(site, study))
+                moments = site.open_moments(rows.shape[1], _seen(site, pass_plan))
                 moments.add_tile(rows, (dealt if moments.n_folds > 1 else whole)[site.spiked])
-        kept.pause(_sums(pending), start + n_rows)
+        checkpoint.maybe_save(_sums(pending), start + n_rows)
     for index, layer in pending.items():
-        left: dict[str, np.ndarray] = {}
+        outputs: dict[str, np.ndarray] = {}
         for name, site in layer.sites.items():
-            left |= under(name, site.select(_seen(site, study), f"layer {index}, {name}"))
-        kept.leave(index, left, study.fit.labels.n_tokens)
-    return kept.close()
+            outputs |= under(name, site.select(_seen(site, pass_plan), f"layer {index}, {name}"))
+        checkpoint.save(index, outputs, pass_plan.fit.labels.n_tokens)
+    return checkpoint.close()
 
 
 def _contiguous(rows: Tensor) -> np.ndarray:
@@ -229,21 +233,25 @@ def _removable(layer: Layer, neurons: np.ndarray, pre: Tensor | None) -> Rows:
 
 
 def _pass_b(
-    source: Source, held: dict[int, Layer], study: Study, kept: Pass, progress: Progress | None
+    source: Source,
+    by_layer: dict[int, Layer],
+    pass_plan: PassPlan,
+    checkpoint: Pass,
+    progress: Progress | None,
 ) -> str:
-    def take(layer: Layer, left: dict[str, np.ndarray]) -> None:
+    def load(layer: Layer, outputs: dict[str, np.ndarray]) -> None:
         for name, site in layer.sites.items():
-            site.take_refitted(below(name, left))
+            site.load_refitted(below(name, outputs))
 
-    pending = _take(held, kept, take)
+    pending = _load(by_layer, checkpoint, load)
     for layer in pending.values():
-        layer.open_removed(study.fit)
-    n_done = kept.resume(_sums(pending)) if pending else study.fit.labels.n_tokens
-    for start, n_rows, tile in _tiles(source, list(pending), study.fit, "refit", progress, n_done):
-        labels = study.fit.labels.between(start, start + n_rows)
-        bounds = [part.fit.sample.between(start, start + n_rows) for part in _parts(study)]
+        layer.open_removed(pass_plan.fit)
+    n_done = checkpoint.resume(_sums(pending)) if pending else pass_plan.fit.labels.n_tokens
+    for start, n_rows, tile in _tiles(source, list(pending), pass_plan.fit, "refit", progress, n_done):
+        labels = pass_plan.fit.labels.between(start, start + n_rows)
+        bounds = [part.fit.sample.between(start, start + n_rows) for part in _parts(pass_plan)]
         for layer, (inputs, neurons) in tile.items():
-            changes = pending[layer].changes(inputs, start, study.fit)
+            changes = pending[layer].changes(inputs, start, pass_plan.fit)
             for name, rows, pre in pending[layer].rows(inputs, neurons, labels, sparse_only=True):
                 site = pending[layer].sites[name]
                 if site.balanced is None:
@@ -254,39 +262,43 @@ def _pass_b(
                     site.removed.add_tile(
                         _removable(pending[layer], values, pre), start, changes[site.spiked]
                     )
-        kept.pause(_sums(pending), start + n_rows)
+        checkpoint.maybe_save(_sums(pending), start + n_rows)
     for index, layer in pending.items():
-        left: dict[str, np.ndarray] = {}
+        outputs: dict[str, np.ndarray] = {}
         for name, site in layer.sites.items():
-            left |= under(name, site.refit())
-        kept.leave(index, left, study.fit.labels.n_tokens)
-    return kept.close()
+            outputs |= under(name, site.refit())
+        checkpoint.save(index, outputs, pass_plan.fit.labels.n_tokens)
+    return checkpoint.close()
 
 
 def _pass_c(
-    source: Source, held: dict[int, Layer], study: Study, kept: Pass, progress: Progress | None
+    source: Source,
+    by_layer: dict[int, Layer],
+    pass_plan: PassPlan,
+    checkpoint: Pass,
+    progress: Progress | None,
 ) -> None:
-    scratch = np.empty(len(study.confirm.sample.token), np.float32)
-    for layer in held.values():
+    scratch = np.empty(len(pass_plan.confirm.sample.token), np.float32)
+    for layer in by_layer.values():
         for site in layer.sites.values():
-            site.open_sums(_seen(site, study))
-        layer.open_removed(study.confirm)
-    n_done = kept.resume(_sums(held))
-    for start, n_rows, tile in _tiles(source, list(held), study.confirm, "confirm", progress, n_done):
-        labels = study.confirm.labels.between(start, start + n_rows)
-        bounds = [part.confirm.sample.between(start, start + n_rows) for part in _parts(study)]
+            site.open_sums(_seen(site, pass_plan))
+        layer.open_removed(pass_plan.confirm)
+    n_done = checkpoint.resume(_sums(by_layer))
+    for start, n_rows, tile in _tiles(source, list(by_layer), pass_plan.confirm, "confirm", progress, n_done):
+        labels = pass_plan.confirm.labels.between(start, start + n_rows)
+        bounds = [part.confirm.sample.between(start, start + n_rows) for part in _parts(pass_plan)]
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
-            changes = held[layer].changes(inputs, start, study.confirm)
-            for name, rows, pre in held[layer].rows(inputs, neurons, labels):
-                site = held[layer].sites[name]
+            changes = by_layer[layer].changes(inputs, start, pass_plan.confirm)
+            for name, rows, pre in by_layer[layer].rows(inputs, neurons, labels):
+                site = by_layer[layer].sites[name]
                 values = _contiguous(rows)
                 site.add_confirm(values, start, *bounds[site.spiked], scratch)
                 if site.removed_sums is not None:
                     site.removed_sums.add_tile(
-                        _removable(held[layer], values, pre), start, changes[site.spiked]
+                        _removable(by_layer[layer], values, pre), start, changes[site.spiked]
                     )
-        kept.pause(_sums(held), start + n_rows)
+        checkpoint.maybe_save(_sums(by_layer), start + n_rows)
 
 
 @dataclass(frozen=True)
@@ -356,22 +368,26 @@ def _deciding(sites: Mapping[str, SiteResult], kind: str) -> list[Contrast]:
 # ------------------------------------------------------------------------ one layer, some of its sites
 
 
-def calibrate_layer(source: Source, layer: int, study: Study) -> Arrays:
+def calibrate_layer(source: Source, layer: int, pass_plan: PassPlan) -> Arrays:
     """The twins and spikes of one layer, drawn as `measure_layers` draws them."""
-    held = Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), study=study)
+    one = Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), pass_plan=pass_plan)
     with torch.inference_mode():
         sample, _ = _first_inputs(source, [layer])
-        return held.calibrate(sample[layer])
+        return one.calibrate(sample[layer])
 
 
 def measure_sites(
-    source: Source, layer: int, names: Sequence[str], study: Study, calibrated: Arrays
+    source: Source, layer: int, names: Sequence[str], pass_plan: PassPlan, calibrated: Arrays
 ) -> dict[str, SiteResult]:
     """The three passes for some sites of one layer. A site's sums do not depend on which others go along."""
-    held = Layer(
-        layer, source.weights(layer), has_inputs=source.has_inputs(layer), study=study, only=frozenset(names)
+    one = Layer(
+        layer,
+        source.weights(layer),
+        has_inputs=source.has_inputs(layer),
+        pass_plan=pass_plan,
+        only=frozenset(names),
     )
-    held.take_calibrated(calibrated)
+    one.load_calibrated(calibrated)
     with torch.inference_mode():
-        _passes(source, {layer: held}, study, Keeper(), None, "")
-    return _site_results(held)
+        _passes(source, {layer: one}, pass_plan, CheckpointStore(), None, "")
+    return _site_results(one)

@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from probekit.analysis.design import PlannedStudy, batches_of
-from probekit.analysis.inputs import Subject
-from probekit.analysis.layer_summary import judge
-from probekit.analysis.pair_details import look_table
+from probekit.analysis.design import StudyDesign, batches_of
+from probekit.analysis.inputs import AnalysisInputs
+from probekit.analysis.layer_summary import summarise_layer
+from probekit.analysis.pair_details import detail_table
+from probekit.analysis.pass_plan import DECIDING_K, HalfPlan, PassPlan
 from probekit.analysis.passes import CALIBRATION_TOKENS, LayerMeasure, measure_layers
-from probekit.analysis.planned import DECIDING_K, HalfPlan, Study
 from probekit.analysis.source import Half, LayerBlock, Source
 from probekit.evidence.contrast import ConfirmPlan
 from probekit.model.weights import MlpWeights
 from probekit.probes.pairs import RELAY_SAMPLE, SAMPLE, natural_counts, sample_tokens, splitmix64
 from probekit.probes.tiles import TILE
-from probekit.storage.checkpoint import Keeper, Pass
+from probekit.storage.checkpoint import CheckpointStore, Pass
 from probekit.storage.named_arrays import Arrays
 
 PILOT_TOKENS = TILE
@@ -81,42 +81,44 @@ class Pilot:
     """d′ of the pilot's twins with relays removed; None without twins."""
 
 
-def run_pilot(subject: Subject, layer: int, clock: Clock) -> Pilot:
+def run_pilot(analysis_inputs: AnalysisInputs, layer: int, clock: Clock) -> Pilot:
     """Measure one layer with few tokens, pairs and twins, and say what it takes with all of them.
 
     Args:
-        subject: what is analysed, planned in full.
+        analysis_inputs: what is analysed, planned in full.
         layer: one of its layers.
         clock: where the time comes from.
     """
     start = clock()
-    planned = subject.planned
-    whole = planned.study
+    design = analysis_inputs.design
+    whole = design.pass_plan
     n_tokens, chosen = _chosen(whole)
-    source = Recorded(subject.source, layer, n_tokens)
+    source = Recorded(analysis_inputs.source, layer, n_tokens)
     few_twins = whole.n_twins if whole.n_twins < PILOT_TWINS else PILOT_TWINS // FEWER_TWINS
-    most = _small(planned, chosen, min(whole.n_twins, PILOT_TWINS), n_tokens)
-    fewer_pairs = _small(planned, chosen[: max(1, len(chosen) // FEWER_PAIRS)], most.study.n_twins, n_tokens)
-    fewer_twins = _small(planned, chosen, few_twins, n_tokens)
+    most = _small(design, chosen, min(whole.n_twins, PILOT_TWINS), n_tokens)
+    fewer_pairs = _small(
+        design, chosen[: max(1, len(chosen) // FEWER_PAIRS)], most.pass_plan.n_twins, n_tokens
+    )
+    fewer_twins = _small(design, chosen, few_twins, n_tokens)
     # once for nothing: kernels are compiled or loaded, and memory is taken, the first time
-    _timed(subject, source, _small(planned, chosen[:1], few_twins, n_tokens), layer, clock)
-    costs, measure = _timed(subject, source, most, layer, clock)
-    with_fewer_pairs, _ = _timed(subject, source, fewer_pairs, layer, clock)
+    _timed(analysis_inputs, source, _small(design, chosen[:1], few_twins, n_tokens), layer, clock)
+    costs, measure = _timed(analysis_inputs, source, most, layer, clock)
+    with_fewer_pairs, _ = _timed(analysis_inputs, source, fewer_pairs, layer, clock)
     with_fewer_twins = costs
-    if few_twins < most.study.n_twins:
-        with_fewer_twins, _ = _timed(subject, source, fewer_twins, layer, clock)
-    largest, smaller, full = sizes_of(most.study), sizes_of(fewer_pairs.study), sizes_of(whole)
+    if few_twins < most.pass_plan.n_twins:
+        with_fewer_twins, _ = _timed(analysis_inputs, source, fewer_twins, layer, clock)
+    largest, smaller, full = sizes_of(most.pass_plan), sizes_of(fewer_pairs.pass_plan), sizes_of(whole)
     steps = {
         step: scaled(seconds, with_fewer_pairs[step], largest[step], smaller[step], full[step])
-        * more_twins(seconds, with_fewer_twins[step], most.study.n_twins, few_twins, whole.n_twins)
+        * more_twins(seconds, with_fewer_twins[step], most.pass_plan.n_twins, few_twins, whole.n_twins)
         for step, seconds in costs.items()
     }
     twins = [twin.d_relay for twin in measure.twins.get(DECIDING_K, []) if twin.d_relay is not None]
     return Pilot(
         layer=layer,
-        n_tokens=most.study.fit.labels.n_tokens + most.study.confirm.labels.n_tokens,
+        n_tokens=most.pass_plan.fit.labels.n_tokens + most.pass_plan.confirm.labels.n_tokens,
         n_pairs=len(chosen),
-        n_twins=most.study.n_twins,
+        n_twins=most.pass_plan.n_twins,
         seconds=clock() - start,
         layer_seconds=steps,
         d_twins=np.stack(twins) if twins else None,
@@ -156,23 +158,27 @@ class Size:
     """What it has to do for the pairs."""
 
 
-def sizes_of(study: Study) -> dict[str, Size]:
+def sizes_of(pass_plan: PassPlan) -> dict[str, Size]:
     """The sizes of each step: tokens and places where pairs are read, or the pairs alone at the end of a pass.
 
     Args:
-        study: of a pilot, or the whole one.
+        pass_plan: of a pilot, or the whole one.
     """
-    n_pairs, n_fit, n_confirm = len(study.pairs), study.fit.labels.n_tokens, study.confirm.labels.n_tokens
+    n_pairs, n_fit, n_confirm = (
+        len(pass_plan.pairs),
+        pass_plan.fit.labels.n_tokens,
+        pass_plan.confirm.labels.n_tokens,
+    )
     n_first = min(n_fit, CALIBRATION_TOKENS)
-    together = float(natural_counts(study.fit.labels, study.pairs)[:, 0].sum())
+    together = float(natural_counts(pass_plan.fit.labels, pass_plan.pairs)[:, 0].sum())
     end = Size(1, n_pairs)
     return {
-        "calibration, end": Size(n_first, _entries(study.fit, relay_only=True) * n_first / max(n_fit, 1)),
+        "calibration, end": Size(n_first, _entries(pass_plan.fit, relay_only=True) * n_first / max(n_fit, 1)),
         "supports, tiles": Size(n_fit, together),
         "supports, end": end,
-        "readouts, tiles": Size(n_fit, _entries(study.fit)),
+        "readouts, tiles": Size(n_fit, _entries(pass_plan.fit)),
         "readouts, end": end,
-        "confirm, tiles": Size(n_confirm, _entries(study.confirm)),
+        "confirm, tiles": Size(n_confirm, _entries(pass_plan.confirm)),
         DECISION: end,
     }
 
@@ -232,7 +238,7 @@ class Recorded:
         self._source, self._layer = source, layer
         halves: tuple[Half, ...] = ("fit", "confirm")
         with torch.inference_mode():
-            self._held = {half: list(self._first(half, n_tokens)) for half in halves}
+            self._blocks = {half: list(self._first(half, n_tokens)) for half in halves}
 
     def _first(self, half: Half, n_most: int) -> Iterator[LayerBlock]:
         n_done = 0
@@ -246,7 +252,7 @@ class Recorded:
 
     def blocks(self, half: Half, layers: list[int], start: int = 0) -> Iterator[LayerBlock]:
         """The blocks held, from a token on."""
-        for block in self._held[half]:
+        for block in self._blocks[half]:
             inputs, neurons = block[self._layer]
             n = len(neurons)
             if start < n:
@@ -262,7 +268,7 @@ class Recorded:
         return self._source.has_inputs(layer)
 
 
-class _Stopwatch(Keeper):
+class _Stopwatch(CheckpointStore):
     """Keeps nothing; tells how long the tiles and the end of each pass took."""
 
     def __init__(self, clock: Clock) -> None:
@@ -287,38 +293,40 @@ class _TimedPass(Pass):
         super().__init__(None, name, "")
         self._watch, self._called = watch, name
 
-    def pause(self, sums: object, n_tokens: int) -> None:
+    def maybe_save(self, sums: object, n_tokens: int) -> None:
         self._watch.lap(f"{self._called}, tiles")
 
-    def leave(self, layer: int, arrays: Arrays | Mapping[str, np.ndarray], n_tokens: int) -> None:
+    def save(self, layer: int, arrays: Arrays | Mapping[str, np.ndarray], n_tokens: int) -> None:
         self._watch.lap(f"{self._called}, end")
 
 
 def _timed(
-    subject: Subject, source: Recorded, planned: PlannedStudy, layer: int, clock: Clock
+    analysis_inputs: AnalysisInputs, source: Recorded, design: StudyDesign, layer: int, clock: Clock
 ) -> tuple[dict[str, float], LayerMeasure]:
     """One pilot: seconds of each step, and what it measured."""
     watch = _Stopwatch(clock)
-    (measure,) = measure_layers(source, [layer], planned.study, keep=watch)
-    kinds = [""] * len(planned.study.pairs)
-    judge(
-        measure, planned, names=subject.names, kinds=kinds, n_params=subject.n_params(layer),
-        bits_stored=float(subject.bits(layer)),
+    (measure,) = measure_layers(source, [layer], design.pass_plan, checkpoints=watch)
+    kinds = [""] * len(design.pass_plan.pairs)
+    summarise_layer(
+        measure, design, names=analysis_inputs.names, kinds=kinds, n_params=analysis_inputs.n_params(layer),
+        bits_stored=float(analysis_inputs.bits(layer)),
     )  # fmt: skip
-    look_table(measure, planned, subject.names)
+    detail_table(measure, design, analysis_inputs.names)
     watch.lap(DECISION)
     return watch.seconds, measure
 
 
-def _chosen(study: Study) -> tuple[int, Int[np.ndarray, " chosen"]]:
+def _chosen(pass_plan: PassPlan) -> tuple[int, Int[np.ndarray, " chosen"]]:
     """Tokens of each half, and the pairs that hold most of them in their emptiest quadrant, best first.
 
     On few tokens d′ scatters between twins as it does on all of them only where the pilot has tokens enough.
     """
-    most = max(study.fit.labels.n_tokens, study.confirm.labels.n_tokens)
+    most = max(pass_plan.fit.labels.n_tokens, pass_plan.confirm.labels.n_tokens)
     n_tokens = PILOT_TOKENS
     while True:
-        emptiest = np.minimum(*(_emptiest(half, study, n_tokens) for half in (study.fit, study.confirm)))
+        emptiest = np.minimum(
+            *(_emptiest(half, pass_plan, n_tokens) for half in (pass_plan.fit, pass_plan.confirm))
+        )
         usable = int((emptiest >= ENOUGH_TOKENS).sum())
         if usable >= min(ENOUGH_PAIRS, len(emptiest)) or n_tokens >= most:
             # testable pairs have tokens enough in every quadrant once all tokens are read
@@ -326,31 +334,36 @@ def _chosen(study: Study) -> tuple[int, Int[np.ndarray, " chosen"]]:
         n_tokens *= 2
 
 
-def _emptiest(half: HalfPlan, study: Study, n_tokens: int) -> Int[np.ndarray, " pair"]:
+def _emptiest(half: HalfPlan, pass_plan: PassPlan, n_tokens: int) -> Int[np.ndarray, " pair"]:
     """Tokens in the emptiest quadrant of each pair among the first tokens of a half."""
     labels = half.labels.between(0, min(half.labels.n_tokens, n_tokens))
-    return natural_counts(labels, study.pairs).min(1)
+    return natural_counts(labels, pass_plan.pairs).min(1)
 
 
 def _small(
-    planned: PlannedStudy, chosen: Int[np.ndarray, " chosen"], n_twins: int, n_tokens: int
-) -> PlannedStudy:
-    """The study on its first tokens, with some of its pairs and twins."""
-    whole = planned.study
+    design: StudyDesign, chosen: Int[np.ndarray, " chosen"], n_twins: int, n_tokens: int
+) -> StudyDesign:
+    """The plan on its first tokens, with some of its pairs and twins."""
+    whole = design.pass_plan
     pairs = whole.pairs[chosen]
     fit, confirm = (_first_tokens(half, pairs, n_tokens) for half in (whole.fit, whole.confirm))
     batch = batches_of(confirm.doc_key)
-    study = replace(
+    pass_plan = replace(
         whole,
         pairs=pairs,
         fit=fit,
         confirm=confirm,
-        plan=ConfirmPlan.of(confirm.sample, batch),
+        confirm_plan=ConfirmPlan.of(confirm.sample, batch),
         n_twins=n_twins,
     )
-    tested = replace(planned.tested, pairs=pairs, n11=confirm.sample.n_natural[:, 0])
+    tested = replace(design.tested, pairs=pairs, n11=confirm.sample.n_natural[:, 0])
     return replace(
-        planned, study=study, tested=tested, n_testable=len(pairs), inclusion=np.ones(len(pairs)), block=None
+        design,
+        pass_plan=pass_plan,
+        tested=tested,
+        n_testable=len(pairs),
+        inclusion=np.ones(len(pairs)),
+        block=None,
     )
 
 

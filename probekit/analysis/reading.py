@@ -13,7 +13,7 @@ from typing import Any
 from probekit.analysis import progress
 from probekit.analysis.inputs import cached, concepts_of, read_tokens
 from probekit.analysis.settings import Settings
-from probekit.model.host import Host, Reader, load_host, load_reader
+from probekit.model.hooked_model import HookedModel, Reader, load_hooked_model, load_reader
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.concepts.files import parse_toml
 from probekit.text.concepts.spelled import SpelledBlock
@@ -51,19 +51,21 @@ class Reading:
         self.corpus: Any = _opened(corpus)
 
     @cached_property
-    def host(self) -> Host:
+    def hooked(self) -> HookedModel:
         """The model, loaded."""
-        return load_host(self._model, device=self._device, dtype=self._dtype, tokenizer=self._tokenizer)
+        return load_hooked_model(
+            self._model, device=self._device, dtype=self._dtype, tokenizer=self._tokenizer
+        )
 
     @property
-    def loaded(self) -> Host | None:
+    def loaded(self) -> HookedModel | None:
         """The model where it had to be loaded; None where nobody needed it yet."""
-        return vars(self).get("host")
+        return vars(self).get("hooked")
 
     @property
-    def reader(self) -> Host | Reader:
+    def reader(self) -> HookedModel | Reader:
         """How the model reads text: of one given by name nothing but its tokenizer is loaded."""
-        return self._reader if isinstance(self._model, str | Path) else self.host
+        return self._reader if isinstance(self._model, str | Path) else self.hooked
 
     @cached_property
     def _reader(self) -> Reader:

@@ -199,7 +199,7 @@ def science(
         concepts: what `of_concepts` says.
         settings: all of them.
         layers: layers to measure; None for all.
-        pairs: how pairs are chosen, as `Choice.record` says it.
+        pairs: how pairs are chosen, as `PairSampling.record` says it.
         dtype: what `of_dtype` says.
         tokenizer: what `of_tokenizer` says, where it does not belong to the model's files.
     """

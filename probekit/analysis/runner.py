@@ -19,23 +19,23 @@ import torch
 
 from probekit.analysis import progress, run_fingerprint
 from probekit.analysis.backends import Engine, measure_on_ray
-from probekit.analysis.design import PlannedStudy
+from probekit.analysis.design import StudyDesign
 from probekit.analysis.examples import examples_of
-from probekit.analysis.inputs import Subject
-from probekit.analysis.layer_summary import judge
-from probekit.analysis.pair_details import look_table
+from probekit.analysis.inputs import AnalysisInputs
+from probekit.analysis.layer_summary import summarise_layer
+from probekit.analysis.pair_details import detail_table
+from probekit.analysis.pass_plan import DECIDING_K, PassPlan
 from probekit.analysis.passes import LayerMeasure, measure_layers
-from probekit.analysis.planned import DECIDING_K, Study
 from probekit.analysis.sites import N_CONTROL, N_FOLDS
 from probekit.analysis.threads import computing_with, threads_of
 from probekit.errors import InputError, ModelError, OutOfMemoryError
 from probekit.probes.sums import bytes_waiting
 from probekit.results.concept_table import concept_table
 from probekit.results.run import Run
-from probekit.results.text_snapshot import KeptText
+from probekit.results.text_snapshot import TextSnapshot
 from probekit.results.write import About, DecidedLayer, keep_layer, write_results
 from probekit.storage import manifest, store
-from probekit.storage.checkpoint import Keeper
+from probekit.storage.checkpoint import CheckpointStore
 from probekit.storage.contents import Contents
 from probekit.storage.lock import locked
 from probekit.storage.shards import STAGES, Stage, digest_of_inputs
@@ -52,7 +52,7 @@ class Job:
 
     record: dict[str, Any]
     """Its science and identity."""
-    prepare: Callable[[progress.Report], Subject]
+    prepare: Callable[[progress.Report], AnalysisInputs]
     """Loads what is analysed."""
     arguments: dict[str, Any] | None = None
     """The call in words, so that `probekit resume` can repeat it; None where objects were passed."""
@@ -68,7 +68,7 @@ class Job:
     """The known answer of a planted model, which the report is to show; no number depends on it."""
 
 
-def carry_out(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> Run:
+def execute(job: Job, out: str | Path | None, watch: Any, *, force: bool) -> Run:
     """Load the run if it is finished, else start or continue it.
 
     Raises:
@@ -110,7 +110,7 @@ def _in_folder(
     job: Job, folder: Path, watch: Any, *, force: bool, temporary: TemporaryDirectory[str] | None = None
 ) -> Run:
     """The same, by the one who holds the directory."""
-    state = "other" if force and any(_held(folder)) else manifest.state_of(folder, job.record)
+    state = "other" if force and any(_foreign_or_own_files(folder)) else manifest.state_of(folder, job.record)
     environment = run_fingerprint.environment(job.device)
     if state == "other" and not force:
         manifest.require_same(folder, job.record)
@@ -134,15 +134,19 @@ def _in_folder(
         store.write_sealed(folder / manifest.RECORD, record)
     try:
         with progress.watching(watch) as report, computing_with(n_threads):
-            subject = job.prepare(report)
+            analysis_inputs = job.prepare(report)
             job.contents.require_unchanged()
             if state == "other":  # only now: what cannot be used must not cost the run that was there
                 manifest.empty(folder)
                 store.write_sealed(folder / manifest.RECORD, record)
-            room = RESULT_BYTES_A_PAIR * len(subject.layers) * len(subject.planned.study.pairs)
+            room = (
+                RESULT_BYTES_A_PAIR
+                * len(analysis_inputs.layers)
+                * len(analysis_inputs.design.pass_plan.pairs)
+            )
             store.require_room(folder, room, "the results of this run")
-            _measure(folder, job, subject, report, keeps=temporary is None)
-            _finish(folder, job, subject)
+            _measure(folder, job, analysis_inputs, report, keeps=temporary is None)
+            _finish(folder, job, analysis_inputs)
     except (InputError, ModelError):
         if state == "new":
             manifest.empty(folder)
@@ -152,45 +156,49 @@ def _in_folder(
     return run
 
 
-def _held(folder: Path) -> Iterator[Path]:
+def _foreign_or_own_files(folder: Path) -> Iterator[Path]:
     """What a run, or anybody, has put there; somebody else's files are no run to replace."""
     names = {path.name for path in folder.iterdir()}
     if manifest.RECORD in names:
         yield folder / manifest.RECORD
 
 
-def _measure(folder: Path, job: Job, subject: Subject, report: progress.Report, *, keeps: bool) -> None:
+def _measure(
+    folder: Path, job: Job, analysis_inputs: AnalysisInputs, report: progress.Report, *, keeps: bool
+) -> None:
     """Every layer to its decided part."""
-    stage = _result_stage(folder, job, subject)
+    stage = _result_stage(folder, job, analysis_inputs)
     inputs = stage.inputs
     if stage.committed() is None:
-        pending = [layer for layer in subject.layers if not stage.has(layer)]
-        size = group_size(subject.planned, subject)
+        pending = [layer for layer in analysis_inputs.layers if not stage.has(layer)]
+        size = group_size(analysis_inputs.design, analysis_inputs)
         if job.engine == "local":
-            progress.say(report, _foreseen(subject, pending, size))
+            progress.say(report, _foreseen(analysis_inputs, pending, size))
         while pending:
             if job.engine == "ray":
-                _measure_group(subject, stage, _on_ray(pending, job, subject, report))
+                _measure_group(analysis_inputs, stage, _on_ray(pending, job, analysis_inputs, report))
                 break
             # windows over all layers, finished ones included: a continued run finds its groups again
-            at = subject.layers.index(pending[0]) // size * size
-            window = subject.layers[at : at + size]
-            keep = Keeper(folder, inputs, window) if keeps else Keeper()
+            at = analysis_inputs.layers.index(pending[0]) // size * size
+            window = analysis_inputs.layers[at : at + size]
+            checkpoints = CheckpointStore(folder, inputs, window) if keeps else CheckpointStore()
             try:
                 group = [layer for layer in window if layer in pending]
-                measured = measure_layers(subject.source, group, subject.planned.study, report, keep)
-                _measure_group(subject, stage, measured)
+                measured = measure_layers(
+                    analysis_inputs.source, group, analysis_inputs.design.pass_plan, report, checkpoints
+                )
+                _measure_group(analysis_inputs, stage, measured)
             except (OutOfMemoryError, torch.OutOfMemoryError, MemoryError) as error:
                 n_together = min(size, len(window))
                 if n_together == 1:
-                    raise _too_large(subject, error) from error
+                    raise _too_large(analysis_inputs, error) from error
                 size = (n_together + 1) // 2  # fewer layers together: the same numbers
-            keep.clear()
+            checkpoints.clear()
             pending = [layer for layer in pending if not stage.has(layer)]
         stage.commit()
 
 
-def _finish(folder: Path, job: Job, subject: Subject) -> None:
+def _finish(folder: Path, job: Job, analysis_inputs: AnalysisInputs) -> None:
     """From decided layers to tables and the mark that they are complete, if the files are still those of the record."""
     try:
         # weights may still be mapped from their file; workers elsewhere read it themselves
@@ -198,100 +206,120 @@ def _finish(folder: Path, job: Job, subject: Subject) -> None:
     except InputError:
         manifest.empty(folder)
         raise
-    stage = _result_stage(folder, job, subject)
-    write_results(folder, stage, subject.layers, _about(subject))
+    stage = _result_stage(folder, job, analysis_inputs)
+    write_results(folder, stage, analysis_inputs.layers, _about(analysis_inputs))
     for path in sorted((folder / STAGES).glob("layers-*")):
         store.remove_tree(path)
     manifest.commit(folder, job.record["identity"], {manifest.RESULT: stage.require_committed()})
 
 
-def _about(subject: Subject) -> About:
+def _about(analysis_inputs: AnalysisInputs) -> About:
     text = concepts = None
-    if subject.tokens is not None and subject.labels is not None:
-        text = KeptText.of(subject.tokens, subject.tokenizer)
-        concepts = concept_table(subject.labels, subject.descriptions, text)
-    return About(subject.model, subject.corpus, subject.concepts, subject.notes, text, concepts)
+    if analysis_inputs.tokens is not None and analysis_inputs.labels is not None:
+        text = TextSnapshot.of(analysis_inputs.tokens, analysis_inputs.tokenizer)
+        concepts = concept_table(analysis_inputs.labels, analysis_inputs.descriptions, text)
+    return About(
+        analysis_inputs.model,
+        analysis_inputs.corpus,
+        analysis_inputs.concepts,
+        analysis_inputs.notes,
+        text,
+        concepts,
+    )
 
 
-def _result_stage(folder: Path, job: Job, subject: Subject) -> Stage:
-    inputs = digest_of_inputs((job.record["identity"], subject.fingerprint(), *map(str, subject.layers)))
+def _result_stage(folder: Path, job: Job, analysis_inputs: AnalysisInputs) -> Stage:
+    inputs = digest_of_inputs(
+        (job.record["identity"], analysis_inputs.fingerprint(), *map(str, analysis_inputs.layers))
+    )
     return Stage(folder / STAGES / manifest.RESULT, inputs)
 
 
-def _on_ray(layers: list[int], job: Job, subject: Subject, report: progress.Report) -> Iterator[LayerMeasure]:
-    assert subject.remote is not None
-    return measure_on_ray(subject.remote, subject.source, layers, subject.planned.study, job.device, report)
+def _on_ray(
+    layers: list[int], job: Job, analysis_inputs: AnalysisInputs, report: progress.Report
+) -> Iterator[LayerMeasure]:
+    assert analysis_inputs.remote is not None
+    return measure_on_ray(
+        analysis_inputs.remote,
+        analysis_inputs.source,
+        layers,
+        analysis_inputs.design.pass_plan,
+        job.device,
+        report,
+    )
 
 
-def _measure_group(subject: Subject, stage: Stage, measured: Iterator[LayerMeasure]) -> None:
+def _measure_group(analysis_inputs: AnalysisInputs, stage: Stage, measured: Iterator[LayerMeasure]) -> None:
     """Judge the layers one by one, as they come, and keep what was found."""
-    planned = subject.planned
-    n_tokens = planned.study.confirm.labels.n_tokens
+    design = analysis_inputs.design
+    n_tokens = design.pass_plan.confirm.labels.n_tokens
     for measure in measured:
-        result = judge(
-            measure, planned, names=subject.names, kinds=subject.kinds,
-            n_params=subject.n_params(measure.layer), bits_stored=float(subject.bits(measure.layer)),
+        result = summarise_layer(
+            measure, design, names=analysis_inputs.names, kinds=analysis_inputs.kinds,
+            n_params=analysis_inputs.n_params(measure.layer), bits_stored=float(analysis_inputs.bits(measure.layer)),
         )  # fmt: skip
-        examples = examples_of(measure, result.pairs, planned, subject.tokens, subject.tokenizer)
-        looks = look_table(measure, planned, subject.names)
+        examples = examples_of(
+            measure, result.pairs, design, analysis_inputs.tokens, analysis_inputs.tokenizer
+        )
+        details = detail_table(measure, design, analysis_inputs.names)
         twins = [contrast.d_prime for contrast in measure.twins.get(DECIDING_K, [])]
         decided = DecidedLayer(
-            measure.layer, result.row, result.pairs, result.paths, looks, examples,
+            measure.layer, result.row, result.pairs, result.paths, details, examples,
             measure.readouts.neurons, measure.readouts.weights, measure.readouts.offset,
             np.stack(twins) if twins else np.zeros((0, len(result.pairs))),
         )  # fmt: skip
         keep_layer(stage, decided, n_tokens)
 
 
-def _foreseen(subject: Subject, layers: list[int], size: int) -> str:
+def _foreseen(analysis_inputs: AnalysisInputs, layers: list[int], size: int) -> str:
     """What a run is going to take, in words."""
-    study = subject.planned.study
+    pass_plan = analysis_inputs.design.pass_plan
     size = min(size, len(layers))
-    n_bytes = size * layer_bytes(study, subject)
-    n_tokens = study.fit.labels.n_tokens + study.confirm.labels.n_tokens
+    n_bytes = size * layer_bytes(pass_plan, analysis_inputs)
+    n_tokens = pass_plan.fit.labels.n_tokens + pass_plan.confirm.labels.n_tokens
     at_once = "all at once" if size == len(layers) else f"{size} at a time"
     what = f"{len(layers)} layers, {at_once}" if len(layers) > 1 else "1 layer"
     return (
-        f"{what}: {len(study.pairs):,} pairs and {study.n_twins} twins each, {n_tokens:,} tokens; "
+        f"{what}: {len(pass_plan.pairs):,} pairs and {pass_plan.n_twins} twins each, {n_tokens:,} tokens; "
         f"sums of some {n_bytes / 1e9:.2g} GB, besides the model and its activations"
     )
 
 
-def _too_large(subject: Subject, error: BaseException) -> OutOfMemoryError:
-    needed = layer_bytes(subject.planned.study, subject)
+def _too_large(analysis_inputs: AnalysisInputs, error: BaseException) -> OutOfMemoryError:
+    needed = layer_bytes(analysis_inputs.design.pass_plan, analysis_inputs)
     return OutOfMemoryError(
-        f"one layer of {subject.n_neurons:,} neurons with {len(subject.planned.study.pairs):,} pairs needs some "
-        f"{needed:,} bytes for its sums and did not fit ({error or 'no memory left'}). Lower max_pairs or twins, or use a "
-        "larger machine; what was finished is kept."
+        f"one layer of {analysis_inputs.n_neurons:,} neurons with "
+        f"{len(analysis_inputs.design.pass_plan.pairs):,} pairs needs some {needed:,} bytes for its sums and did not "
+        f"fit ({error or 'no memory left'}). Lower max_pairs or twins, or use a larger machine; what was finished is kept."
     )
 
 
-def layer_bytes(study: Study, subject: Subject) -> int:
+def layer_bytes(pass_plan: PassPlan, analysis_inputs: AnalysisInputs) -> int:
     """Memory that the sums of one layer take.
 
     Args:
-        study: what is measured.
-        subject: of what.
+        pass_plan: what is measured.
+        analysis_inputs: of what.
     """
-    n_pairs = len(study.pairs)
-    weights = subject.source.weights(subject.layers[0])
-    n_controls = len(study.controls) * min(N_CONTROL, study.n_twins)
-    n_sites = 4 + study.n_twins + n_controls
+    n_pairs = len(pass_plan.pairs)
+    weights = analysis_inputs.source.weights(analysis_inputs.layers[0])
+    n_controls = len(pass_plan.controls) * min(N_CONTROL, pass_plan.n_twins)
+    n_sites = 4 + pass_plan.n_twins + n_controls
     # of neurons and inputs every fold is kept apart; the two halves of a gated layer's pre-activations make it twice as wide
     n_squares = 2 * N_FOLDS + (5 if weights is not None and weights.gated else 1) + n_controls
-    n_squares += study.n_twins * (N_FOLDS if 0 in study.twin_ks else 1)
-    n_concepts, n_neurons = subject.planned.tested.n_concepts, subject.n_neurons
+    n_squares += pass_plan.n_twins * (N_FOLDS if 0 in pass_plan.twin_ks else 1)
+    n_concepts, n_neurons = analysis_inputs.design.tested.n_concepts, analysis_inputs.n_neurons
     moments = 8 * n_neurons * (n_neurons + n_pairs + n_concepts)
-    n_dealt = 2 + (study.n_twins if 0 in study.twin_ks else 0)
+    n_dealt = 2 + (pass_plan.n_twins if 0 in pass_plan.twin_ks else 0)
     waiting = n_dealt * bytes_waiting(N_FOLDS, n_pairs + n_concepts, n_neurons)
     waiting += (n_sites - n_dealt) * bytes_waiting(1, n_pairs + n_concepts, n_neurons)
     confirm = n_pairs * (64 * 4 * 2 * 4 + 16 * 4 * 16 * 4 + 16 * 16 * 8)
-    own = 4 * len(study.confirm.sample.token) * 5 + n_pairs * 64 * 64 * 8
+    own = 4 * len(pass_plan.confirm.sample.token) * 5 + n_pairs * 64 * 64 * 8
     # a spiked site holds as large a Gram matrix and few pairs
-    spiked = len(study.spikes) * 8 * n_neurons * (n_neurons + n_concepts + len(study.spiked_at))
+    spiked = len(pass_plan.spikes) * 8 * n_neurons * (n_neurons + n_concepts + len(pass_plan.spiked_at))
     return n_squares * moments + n_sites * confirm + own + spiked + waiting
 
 
-def group_size(planned: PlannedStudy, subject: Subject) -> int:
+def group_size(design: StudyDesign, analysis_inputs: AnalysisInputs) -> int:
     """Layers measured together: their moments, refits and confirm sums fit into GROUP_BYTES."""
-    return max(1, int(GROUP_BYTES // layer_bytes(planned.study, subject)))
+    return max(1, int(GROUP_BYTES // layer_bytes(design.pass_plan, analysis_inputs)))

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from probekit.analysis.planned import DECIDING_K, KS
+from probekit.analysis.pass_plan import DECIDING_K, KS
 from probekit.analysis.sites import CONTROLS
 from probekit.errors import ConfigError, InputError
 from probekit.evidence.decide import Fdr

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probekit.analysis.planned import DECIDING_K, KS, HalfPlan, Study
+from probekit.analysis.pass_plan import DECIDING_K, KS, HalfPlan, PassPlan
 from probekit.errors import NonFiniteError
 from probekit.evidence.contrast import ConfirmSums, Contrast, NeuronSums
 from probekit.evidence.spikein import Spikes
@@ -78,44 +78,50 @@ class Site:
 
     # -------------------------------------------------------------------------- pass A
 
-    def open_moments(self, n_columns: int, study: Study) -> Moments:
+    def open_moments(self, n_columns: int, pass_plan: PassPlan) -> Moments:
         """The sums of pass A, made when they are first needed."""
         if self.moments is None:
             folds = N_FOLDS if self.dense else 1
-            self.moments = Moments(n_columns, study.fit.labels.n_concepts, pairs=study.pairs, n_folds=folds)
+            self.moments = Moments(
+                n_columns, pass_plan.fit.labels.n_concepts, pairs=pass_plan.pairs, n_folds=folds
+            )
         return self.moments
 
-    def select(self, study: Study, where: str) -> Arrays:
+    def select(self, pass_plan: PassPlan, where: str) -> Arrays:
         """End pass A; returns its results.
 
         Raises:
             NonFiniteError: activations so large that their products overflow.
         """
         assert self.moments is not None
-        frozen = self.moments.freeze()
+        frozen = self.moments.finalize()
         if not np.isfinite(frozen.gram).all() or not np.isfinite(frozen.pair_sums).all():
             raise NonFiniteError(
                 f"{where}: products of activations overflow float32 (largest column sd "
                 f"{np.sqrt(np.nanmax(frozen.gram.diagonal()) / frozen.n_tokens):.3g}); wanted activations below some 1e15. "
                 "Rescale them."
             )
-        left: Arrays = {"shift": self.moments.shift.cpu().numpy()}
+        outputs: Arrays = {"shift": self.moments.shift.cpu().numpy()}
         if self.ks:
-            left["support"] = forward_select(frozen, max(self.ks), device=self.moments.device)
+            outputs["support"] = forward_select(frozen, max(self.ks), device=self.moments.device)
         if self.dense:
             fit = dense_readouts(self.moments)
-            left |= {"dense/weights": fit.weights, "dense/offset": fit.offset, "dense/ridge": fit.ridge}
+            outputs |= {"dense/weights": fit.weights, "dense/offset": fit.offset, "dense/ridge": fit.ridge}
         self.moments = None  # the Gram matrix is the largest thing a site holds
-        self.take_selected(left, study)
-        return left
+        self.load_selected(outputs, pass_plan)
+        return outputs
 
-    def take_selected(self, left: Mapping[str, np.ndarray], study: Study) -> None:
-        """Take over what pass A left."""
-        self.shift = left["shift"]
+    def load_selected(self, outputs: Mapping[str, np.ndarray], pass_plan: PassPlan) -> None:
+        """Load the outputs of pass A."""
+        self.shift = outputs["shift"]
         if self.ks:
-            self.balanced = BalancedMoments(left["support"], torch.from_numpy(self.shift), study.fit.sample)
+            self.balanced = BalancedMoments(
+                outputs["support"], torch.from_numpy(self.shift), pass_plan.fit.sample
+            )
         if self.dense:
-            self.dense_fit = DenseReadouts(left["dense/weights"], left["dense/offset"], left["dense/ridge"])
+            self.dense_fit = DenseReadouts(
+                outputs["dense/weights"], outputs["dense/offset"], outputs["dense/ridge"]
+            )
 
     # -------------------------------------------------------------------------- pass B
 
@@ -145,51 +151,55 @@ class Site:
         return np.ascontiguousarray(support[:, :DECIDING_K])
 
     def refit(self) -> Arrays:
-        """End pass B; returns what it leaves beyond what pass A left."""
+        """End pass B; returns its outputs beyond those of pass A."""
         if self.balanced is None:
             return {}
-        left: Arrays = {"support": self.balanced.support}
+        outputs: Arrays = {"support": self.balanced.support}
         for k in self.ks:
             readouts = self.balanced.fit(k)
-            left |= {f"{k}/weights": readouts.weights, f"{k}/offset": readouts.offset}
+            outputs |= {f"{k}/weights": readouts.weights, f"{k}/offset": readouts.offset}
         if self.spread:
             best = self.balanced.best_neuron(DECIDING_K)
-            left |= {"best/neurons": best.neurons, "best/weights": best.weights, "best/offset": best.offset}
-            left["deviations"] = self.balanced.deviations()
+            outputs |= {
+                "best/neurons": best.neurons,
+                "best/weights": best.weights,
+                "best/offset": best.offset,
+            }
+            outputs["deviations"] = self.balanced.deviations()
         if self.removed is not None:
             fitted = self.removed.fit()
-            left["relay/weights"] = np.stack([readouts.weights for readouts in fitted])
-            left["relay/offset"] = np.stack([readouts.offset for readouts in fitted])
-        self.take_refitted(left)
-        return left
+            outputs["relay/weights"] = np.stack([readouts.weights for readouts in fitted])
+            outputs["relay/offset"] = np.stack([readouts.offset for readouts in fitted])
+        self.load_refitted(outputs)
+        return outputs
 
-    def take_refitted(self, left: Mapping[str, np.ndarray]) -> None:
-        """Take over what pass B left."""
+    def load_refitted(self, outputs: Mapping[str, np.ndarray]) -> None:
+        """Load the outputs of pass B."""
         self.balanced = self.removed = None
-        if not left:
+        if not outputs:
             return
         for k in self.ks:
-            neurons = left["support"][:, : min(k, left["support"].shape[1])]
-            self.readouts[k] = Readouts(neurons, left[f"{k}/weights"], left[f"{k}/offset"])
+            neurons = outputs["support"][:, : min(k, outputs["support"].shape[1])]
+            self.readouts[k] = Readouts(neurons, outputs[f"{k}/weights"], outputs[f"{k}/offset"])
         if self.spread:
-            self.best = Readouts(left["best/neurons"], left["best/weights"], left["best/offset"])
-            self.deviations = left["deviations"]
-        if "relay/weights" in left:
+            self.best = Readouts(outputs["best/neurons"], outputs["best/weights"], outputs["best/offset"])
+            self.deviations = outputs["deviations"]
+        if "relay/weights" in outputs:
             support = self.deciding_support()
-            scrambles = zip(left["relay/weights"], left["relay/offset"], strict=True)
+            scrambles = zip(outputs["relay/weights"], outputs["relay/offset"], strict=True)
             self.removed_readouts = [Readouts(support, weights, offset) for weights, offset in scrambles]
 
     # -------------------------------------------------------------------------- pass C
 
-    def open_sums(self, study: Study) -> None:
+    def open_sums(self, pass_plan: PassPlan) -> None:
         """The sums of pass C."""
         for k, readouts in self.readouts.items():
-            self.sums[k] = ConfirmSums(study.plan, readouts, keeps_values=self.keeps_values)
+            self.sums[k] = ConfirmSums(pass_plan.confirm_plan, readouts, keeps_values=self.keeps_values)
         if self.best is not None:
-            self.best_sums = ConfirmSums(study.plan, self.best, keeps_values=False)
-            self.neuron_sums = NeuronSums(study.plan, self.readouts[DECIDING_K].neurons)
+            self.best_sums = ConfirmSums(pass_plan.confirm_plan, self.best, keeps_values=False)
+            self.neuron_sums = NeuronSums(pass_plan.confirm_plan, self.readouts[DECIDING_K].neurons)
         if self.dense_fit is not None:
-            self.sums[0] = ConfirmSums(study.plan, self.dense_fit, keeps_values=self.keeps_values)
+            self.sums[0] = ConfirmSums(pass_plan.confirm_plan, self.dense_fit, keeps_values=self.keeps_values)
 
     def add_confirm(
         self, rows: np.ndarray, start: int, low: np.ndarray, high: np.ndarray, scratch: np.ndarray
@@ -204,7 +214,7 @@ class Site:
 
     def contrasts(self) -> dict[int, Contrast]:
         """The readouts on the confirm half by size, the deciding one with its d′ with relays removed beside it."""
-        found = {k: sums.freeze() for k, sums in self.sums.items()}
+        found = {k: sums.finalize() for k, sums in self.sums.items()}
         if self.removed_sums is not None:
             found[DECIDING_K] = replace(found[DECIDING_K], d_relay=self.removed_sums.d_prime())
         return found
@@ -214,10 +224,10 @@ class Site:
         assert self.best_sums is not None
         assert self.neuron_sums is not None
         assert self.deviations is not None
-        best = self.best_sums.freeze()
+        best = self.best_sums.finalize()
         readouts = self.readouts[DECIDING_K]
         deviations = self.deviations[:, : readouts.neurons.shape[1]]
-        contrast = self.sums[DECIDING_K].freeze()
+        contrast = self.sums[DECIDING_K].finalize()
         return measure_spread(readouts, self.neuron_sums, deviations, contrast, best), best
 
     # -------------------------------------------------------------------------- between two tiles
@@ -245,11 +255,11 @@ class Site:
             for stream in self._streams().values()
         )
 
-    def restore(self, state: Mapping[str, np.ndarray], study: Study) -> None:
+    def restore(self, state: Mapping[str, np.ndarray], pass_plan: PassPlan) -> None:
         """Go on from a state kept earlier."""
         kept = below("moments", state)
         if kept:
-            self.open_moments(kept["gram"].shape[1], study)
+            self.open_moments(kept["gram"].shape[1], pass_plan)
         for name, stream in self._streams().items():
             stream.restore(below(name, state))
 
@@ -260,8 +270,8 @@ class SiteSums:
 
     site: Site
     """The site."""
-    study: Study
-    """The study of its layer."""
+    pass_plan: PassPlan
+    """The plan of its layer."""
 
     def n_bytes(self) -> int:
         """Size of its sums."""
@@ -273,7 +283,7 @@ class SiteSums:
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from sums that were kept."""
-        self.site.restore(state, self.study.spiked if self.site.spiked else self.study)
+        self.site.restore(state, self.pass_plan.spiked if self.site.spiked else self.pass_plan)
 
 
 class Layer:
@@ -283,7 +293,7 @@ class Layer:
         layer: its index.
         weights: the weights that act at its neurons, if known.
         has_inputs: whether its inputs are delivered.
-        study: what is measured.
+        pass_plan: what is measured.
         only: names of the sites to go through; None takes all.
     """
 
@@ -293,12 +303,12 @@ class Layer:
         weights: MlpWeights | None,
         *,
         has_inputs: bool,
-        study: Study,
+        pass_plan: PassPlan,
         only: Container[str] | None = None,
     ) -> None:
         self.layer = layer
         self.weights = weights
-        self.study = study
+        self.pass_plan = pass_plan
         self.pc_twins: PcSignTwins | None = None
         self.isotropic: dict[str, MlpWeights] = {}
         self.shuffled: dict[str, ChannelShuffle] = {}
@@ -306,80 +316,82 @@ class Layer:
         self.overlap: np.ndarray | None = None
         self.linear: LinearLayer | None = None
         self.removals: tuple[Removal, ...] = ()
-        sites = _sites(weights, study, has_inputs=has_inputs)
+        sites = _sites(weights, pass_plan, has_inputs=has_inputs)
         self.sites = {name: site for name, site in sites.items() if only is None or name in only}
 
     def calibrate(self, sample: Tensor | None) -> Arrays:
         """Draw the twins and spikes on the first inputs of the fit half; returns all that makes them."""
-        left: Arrays = {}
+        outputs: Arrays = {}
         if sample is None or self.weights is None:
-            return left
-        weights, study = self.weights, self.study
+            return outputs
+        weights, pass_plan = self.weights, self.pass_plan
         if "linear" in self.sites:
             line = linearised(weights, sample)
-            left |= {"linear/weight": _held(line.weight), "linear/bias": _held(line.bias)}
-        if study.n_twins:
+            outputs |= {"linear/weight": _as_numpy(line.weight), "linear/bias": _as_numpy(line.bias)}
+        if pass_plan.n_twins:
             frame = InputFrame.of(sample)
-            rng = np.random.default_rng([study.seed, self.layer, 1])
-            twins = PcSignTwins.draw(weights, frame, study.n_twins, rng)
-            left |= {"frame/mean": _held(frame.mean), "frame/directions": _held(frame.directions)}
-            left |= {"frame/variance": _held(frame.variance), "signs": _held(twins.signs)}
-            if study.fit.relay_sample is not None:
-                rng = np.random.default_rng([study.seed, self.layer, 5])
+            rng = np.random.default_rng([pass_plan.seed, self.layer, 1])
+            twins = PcSignTwins.draw(weights, frame, pass_plan.n_twins, rng)
+            outputs |= {"frame/mean": _as_numpy(frame.mean), "frame/directions": _as_numpy(frame.directions)}
+            outputs |= {"frame/variance": _as_numpy(frame.variance), "signs": _as_numpy(twins.signs)}
+            if pass_plan.fit.relay_sample is not None:
+                rng = np.random.default_rng([pass_plan.seed, self.layer, 5])
                 rotated = (sample - frame.mean) @ frame.directions
-                left["relay/directions"] = interaction_directions(rotated, study.fit.relay_sample, rng)
+                outputs["relay/directions"] = interaction_directions(rotated, pass_plan.fit.relay_sample, rng)
                 signs = PcSignTwins.draw(weights, frame, SCRAMBLES, rng).signs
-                left["relay/signs"] = _held(signs)
+                outputs["relay/signs"] = _as_numpy(signs)
         for r in range(self._n_controls("isotropic")):
-            rng = np.random.default_rng([study.seed, self.layer, 2, r])
-            left |= under(f"isotropic:{r}", _weight_arrays(isotropic_twin(weights, sample, rng)))
-        directions = concept_directions(sample, self._held_labels(study.fit.labels.between(0, len(sample))))
+            rng = np.random.default_rng([pass_plan.seed, self.layer, 2, r])
+            outputs |= under(f"isotropic:{r}", _weight_arrays(isotropic_twin(weights, sample, rng)))
+        directions = concept_directions(
+            sample, self._dense_labels(pass_plan.fit.labels.between(0, len(sample)))
+        )
         # the gate decides what a gated neuron reads
         reads = directions @ weights.weight[: weights.n_neurons].T
-        left["overlap"] = channel_overlap(_held(reads).astype(float), study.pairs)
+        outputs["overlap"] = channel_overlap(_as_numpy(reads).astype(float), pass_plan.pairs)
         if self._n_controls("shuffle"):
             for r in range(self._n_controls("shuffle")):
-                rng = np.random.default_rng([study.seed, self.layer, 3, r])
-                left[f"shuffle:{r}/moves"] = _held(channel_shuffle(weights, directions, rng).moves)
+                rng = np.random.default_rng([pass_plan.seed, self.layer, 3, r])
+                outputs[f"shuffle:{r}/moves"] = _as_numpy(channel_shuffle(weights, directions, rng).moves)
         if any(site.spiked for site in self.sites.values()):
-            unit = _held(weights.neurons(sample).std(0))
-            rng = np.random.default_rng([study.seed, self.layer, 4])
-            left["spikes/pattern"] = Spikes.draw(study.spiked.pairs, unit, rng).pattern
-        self.take_calibrated(left)
-        return left
+            unit = _as_numpy(weights.neurons(sample).std(0))
+            rng = np.random.default_rng([pass_plan.seed, self.layer, 4])
+            outputs["spikes/pattern"] = Spikes.draw(pass_plan.spiked.pairs, unit, rng).pattern
+        self.load_calibrated(outputs)
+        return outputs
 
     def _n_controls(self, kind: str) -> int:
         return sum(name.startswith(f"{kind}:") for name in self.sites)
 
-    def _held_labels(self, labels: LabelColumns) -> Tensor:
+    def _dense_labels(self, labels: LabelColumns) -> Tensor:
         assert self.weights is not None
         return _tensor(labels.dense()).to(self.weights.device)
 
-    def take_calibrated(self, left: Mapping[str, np.ndarray]) -> None:
-        """Take over twins drawn earlier: on another processor their frame might come out differently."""
+    def load_calibrated(self, outputs: Mapping[str, np.ndarray]) -> None:
+        """Load twins drawn earlier: on another processor their frame might come out differently."""
         weights = self.weights
         if weights is None:
             return
 
         def there(name: str) -> Tensor:
-            return _tensor(left[name]).to(weights.device)
+            return _tensor(outputs[name]).to(weights.device)
 
-        self.overlap = left.get("overlap")
-        if "linear/weight" in left:
+        self.overlap = outputs.get("overlap")
+        if "linear/weight" in outputs:
             self.linear = LinearLayer(there("linear/weight"), there("linear/bias"))
-        if "signs" in left:
+        if "signs" in outputs:
             frame = InputFrame(there("frame/mean"), there("frame/directions"), there("frame/variance"))
             self.pc_twins = PcSignTwins(weights, frame, there("signs"))
-        if "relay/directions" in left:
-            removal = Removal(np.array(left["relay/directions"]), np.array(left["relay/signs"]))
-            self.removals = (removal, removal.take(self.study.spiked_at))
-        if "spikes/pattern" in left:
-            self.spikes = Spikes(self.study.spiked.pairs, left["spikes/pattern"])
+        if "relay/directions" in outputs:
+            removal = Removal(np.array(outputs["relay/directions"]), np.array(outputs["relay/signs"]))
+            self.removals = (removal, removal.take(self.pass_plan.spiked_at))
+        if "spikes/pattern" in outputs:
+            self.spikes = Spikes(self.pass_plan.spiked.pairs, outputs["spikes/pattern"])
         for name in self.sites:
             if name.startswith("shuffle:"):
                 self.shuffled[name] = ChannelShuffle(weights, there(f"{name}/moves"))
             if name.startswith("isotropic:"):
-                held = below(name, left)
+                held = below(name, outputs)
                 gate = (
                     (there(f"{name}/w_gate"), there(f"{name}/b_gate")) if "w_gate" in held else (None, None)
                 )
@@ -393,14 +405,14 @@ class Layer:
             return
         assert self.weights is not None
         assert self.pc_twins is not None
-        weight = np.ascontiguousarray(_held(self.weights.weight @ self.pc_twins.frame.directions))
-        signs = _held(self.pc_twins.signs)
+        weight = np.ascontiguousarray(_as_numpy(self.weights.weight @ self.pc_twins.frame.directions))
+        signs = _as_numpy(self.pc_twins.signs)
         for name, site in self.sites.items():
             if not site.relay:
                 continue
             kind, _, index = name.partition(":")
             sign = signs[int(index)] if kind == "twin" else np.ones_like(signs[0])
-            part = half.of_pairs(self.study.spiked_at) if site.spiked else half
+            part = half.of_pairs(self.pass_plan.spiked_at) if site.spiked else half
             support = site.deciding_support()
             reads = self.removals[site.spiked].reads(weight, sign, support, 1 + self.weights.gated)
             site.open_removed(reads, part)
@@ -412,11 +424,11 @@ class Layer:
         assert self.pc_twins is not None
         assert half.relay_sample is not None
         frame, stop = self.pc_twins.frame, start + len(inputs)
-        rotated = np.ascontiguousarray(_held(((inputs - frame.mean) @ frame.directions).float()))
+        rotated = np.ascontiguousarray(_as_numpy(((inputs - frame.mean) @ frame.directions).float()))
         change = self.removals[0].change(rotated, start, stop, half.relay_sample)
         if not any(site.spiked for site in self.sites.values()):
             return (change,)
-        spiked = half.of_pairs(self.study.spiked_at).relay_sample
+        spiked = half.of_pairs(self.pass_plan.spiked_at).relay_sample
         assert spiked is not None
         return change, self.removals[1].change(rotated, start, stop, spiked)
 
@@ -471,25 +483,30 @@ class Layer:
         spiked = any(site.spiked for site in self.sites.values())
         if not self.shuffled and not spiked:
             return
-        held = self._held_labels(labels)
+        held = self._dense_labels(labels)
         for name, twin in self.shuffled.items():
             yield name, twin.neurons(inputs, held), None
         if self.spikes is not None and spiked:
             a, b = torch.from_numpy(self.spikes.pairs.T.astype(np.int64)).to(held.device)
             added = (held[:, a] * held[:, b]) @ _tensor(self.spikes.pattern).to(held.device)
-            for amplitude in self.study.spikes:
+            for amplitude in self.pass_plan.spikes:
                 name = f"spike:{amplitude:g}"
                 if name in self.sites:
                     yield name, neurons + amplitude * added, pre
 
     def sums(self) -> dict[str, SiteSums]:
         """The running sums of every site, named LAYER/SITE."""
-        return {f"{self.layer}/{name}": SiteSums(site, self.study) for name, site in self.sites.items()}
+        return {f"{self.layer}/{name}": SiteSums(site, self.pass_plan) for name, site in self.sites.items()}
 
 
-def _sites(weights: MlpWeights | None, study: Study, *, has_inputs: bool) -> dict[str, Site]:
+def _sites(weights: MlpWeights | None, pass_plan: PassPlan, *, has_inputs: bool) -> dict[str, Site]:
     """All sites of a layer, in their order."""
-    relay = has_inputs and weights is not None and study.n_twins > 0 and study.fit.relay_sample is not None
+    relay = (
+        has_inputs
+        and weights is not None
+        and pass_plan.n_twins > 0
+        and pass_plan.fit.relay_sample is not None
+    )
     sites: dict[str, Site] = {"neurons": Site(KS, dense=True, spread=True, keeps_values=True, relay=relay)}
     if has_inputs:
         sites["input"] = Site((), dense=True)
@@ -499,14 +516,14 @@ def _sites(weights: MlpWeights | None, study: Study, *, has_inputs: bool) -> dic
     if weights.gated:
         # in a plain layer the linearised neurons are the pre-activations up to scale: the same sparse readouts
         sites["linear"] = Site((DECIDING_K,))
-    sparse = tuple(sorted({k for k in study.twin_ks if k} | {DECIDING_K}))
-    for r in range(study.n_twins):
-        sites[f"twin:{r}"] = Site(sparse, dense=0 in study.twin_ks, spread=True, relay=relay)
-    for kind in study.controls:
-        for r in range(min(N_CONTROL, study.n_twins)):
+    sparse = tuple(sorted({k for k in pass_plan.twin_ks if k} | {DECIDING_K}))
+    for r in range(pass_plan.n_twins):
+        sites[f"twin:{r}"] = Site(sparse, dense=0 in pass_plan.twin_ks, spread=True, relay=relay)
+    for kind in pass_plan.controls:
+        for r in range(min(N_CONTROL, pass_plan.n_twins)):
             sites[f"{kind}:{r}"] = Site((DECIDING_K,))
-    if study.n_twins and len(study.spiked_at):
-        for amplitude in study.spikes:
+    if pass_plan.n_twins and len(pass_plan.spiked_at):
+        for amplitude in pass_plan.spikes:
             sites[f"spike:{amplitude:g}"] = Site((DECIDING_K,), spiked=True, relay=relay)
     return sites
 
@@ -516,10 +533,10 @@ def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(values, order="C")).clone()
 
 
-def _held(tensor: Tensor) -> np.ndarray:
+def _as_numpy(tensor: Tensor) -> np.ndarray:
     return tensor.cpu().numpy()
 
 
 def _weight_arrays(weights: MlpWeights) -> Arrays:
     held = {"w_in": weights.w_in, "b_in": weights.b_in, "w_gate": weights.w_gate, "b_gate": weights.b_gate}
-    return {name: _held(tensor) for name, tensor in held.items() if tensor is not None}
+    return {name: _as_numpy(tensor) for name, tensor in held.items() if tensor is not None}

@@ -12,7 +12,7 @@ from torch import Tensor
 from probekit.model.weights import MlpWeights
 
 if TYPE_CHECKING:
-    from probekit.model.host import Host
+    from probekit.model.hooked_model import HookedModel
     from probekit.text.tokens import Tokens
 
 Half = Literal["fit", "confirm"]
@@ -48,7 +48,7 @@ class ModelSource:
     """Activations harvested from a model.
 
     Args:
-        host: the model.
+        hooked: the model.
         tokens: the token block.
         docs: documents of each half.
         rows: counted tokens of each half that are used, where these are not all of its documents'.
@@ -56,12 +56,12 @@ class ModelSource:
 
     def __init__(
         self,
-        host: Host,
+        hooked: HookedModel,
         tokens: Tokens,
         docs: dict[Half, np.ndarray],
         rows: dict[Half, np.ndarray] | None = None,
     ) -> None:
-        self.host = host
+        self.hooked = hooked
         self.tokens = tokens
         self.docs = docs
         self._kept = {half: _mask(tokens, chosen) for half, chosen in (rows or {}).items()}
@@ -76,13 +76,13 @@ class ModelSource:
         from probekit.model.harvest import default_batch_docs, harvest
 
         docs = self.docs[half]
-        batch = default_batch_docs(self.host, max(1, self.tokens.ids.shape[1]))
+        batch = default_batch_docs(self.hooked, max(1, self.tokens.ids.shape[1]))
         kept = self._kept.get(half)
         used = self.tokens.counted if kept is None else self._at(kept)
         ends = np.cumsum(used[docs].sum(1))[batch - 1 :: batch]
         n_batches = int((ends <= start).sum())
         surplus = start - (int(ends[n_batches - 1]) if n_batches else 0)
-        for block in harvest(self.host, self.tokens, docs[n_batches * batch :], layers, batch_docs=batch):
+        for block in harvest(self.hooked, self.tokens, docs[n_batches * batch :], layers, batch_docs=batch):
             sites, n_tokens = block.sites, block.n_tokens
             if kept is not None:
                 chosen = torch.from_numpy(np.flatnonzero(kept[block.tokens]))
@@ -105,7 +105,7 @@ class ModelSource:
     def weights(self, layer: int) -> MlpWeights | None:
         """The layer's weights, read once."""
         if layer not in self._weights:
-            self._weights[layer] = self.host.mlp(layer)
+            self._weights[layer] = self.hooked.mlp(layer)
         return self._weights[layer]
 
     def has_inputs(self, layer: int) -> bool:

@@ -43,33 +43,33 @@ def channels(  # noqa: PLR0913
     """
     from probekit.analysis.inputs import cached, concepts_of
     from probekit.model.directions import measured_directions, token_directions
-    from probekit.model.host import load_host
+    from probekit.model.hooked_model import load_hooked_model
     from probekit.text.corpus import as_corpus
     from probekit.theory.channels import channels as decode
 
     if directions not in ("measured", "tokens"):
         raise InputError(f"--directions: got {directions!r}, wanted measured or tokens.")
-    host = load_host(model)
-    host.check_layer(layer)
+    hooked = load_hooked_model(model)
+    hooked.check_layer(layer)
     texts = cached(as_corpus(corpus))
     tokens = texts.tokenize(
-        host.tokenizer, context=min(context, host.context), max_tokens=max_tokens, bos_id=host.bos_id
+        hooked.tokenizer, context=min(context, hooked.context), max_tokens=max_tokens, bos_id=hooked.bos_id
     )
     if directions == "tokens":
         counts = Counter(tokens.ids[tokens.counted].tolist())
-        found = token_directions(host, [token for token, _ in counts.most_common(most)], layer)
+        found = token_directions(hooked, [token for token, _ in counts.most_common(most)], layer)
     else:
         chosen = None if concepts == "default" else concepts
-        labels = concepts_of(chosen, host.tokenizer, tokens, texts).label(tokens)
-        found = measured_directions(host, tokens, labels, layer).commonest(labels, most)
+        labels = concepts_of(chosen, hooked.tokenizer, tokens, texts).label(tokens)
+        found = measured_directions(hooked, tokens, labels, layer).commonest(labels, most)
     decoded = decode(
-        host.mlp(layer), found.codes, names=found.names, covariance=found.covariance, mean=found.mean, q=q, twins=twins,
+        hooked.mlp(layer), found.codes, names=found.names, covariance=found.covariance, mean=found.mean, q=q, twins=twins,
         seed=seed,
     )  # fmt: skip
     if json_:
         sys.stdout.write(json.dumps(_values(decoded), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     else:
-        _print(decoded, host.name, layer)
+        _print(decoded, hooked.name, layer)
 
 
 def _values(decoded: Channels) -> dict[str, Any]:

@@ -81,18 +81,18 @@ def pair(
     """
     from probekit.results.run import load
 
-    look = load(run).pair(a, b)
-    held = look.layers["layer"].tolist()
+    detail = load(run).pair(a, b)
+    held = detail.layers["layer"].tolist()
     if layer is not None and layer not in held:
         raise InputError(f"--layer: got {layer}; this run measured layers {', '.join(map(str, held))}.")
     if out is not None:
-        look.save(out)
+        detail.save(out)
     if json_:
         import json
 
-        values: dict[str, Any] = {"a": look.a, "b": look.b}
+        values: dict[str, Any] = {"a": detail.a, "b": detail.b}
         for name in ("layers", "quadrants", "neurons", "contexts", "twins"):
-            values[name] = json.loads(getattr(look, name).to_json(orient="records", force_ascii=False))
+            values[name] = json.loads(getattr(detail, name).to_json(orient="records", force_ascii=False))
         sys.stdout.write(json.dumps(values, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
         return
     from rich.console import Console
@@ -100,12 +100,12 @@ def pair(
     from probekit.report.pair import context_table, layer_table, neuron_table, quadrant_table
 
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-    console.print(f"[bold]{_escaped(look.a)}  ∧  {_escaped(look.b)}[/bold]")
+    console.print(f"[bold]{_escaped(detail.a)}  ∧  {_escaped(detail.b)}[/bold]")
     chosen = slice(None) if layer is None else layer
     neurons, contexts = (
-        f if layer is None else f[f["layer"] == chosen] for f in (look.neurons, look.contexts)
+        f if layer is None else f[f["layer"] == chosen] for f in (detail.neurons, detail.contexts)
     )
-    for table in (layer_table(look.layers), quadrant_table(look.quadrants), neuron_table(neurons)):
+    for table in (layer_table(detail.layers), quadrant_table(detail.quadrants), neuron_table(neurons)):
         _print_table(console, table)
     if len(contexts):
         _print_table(console, context_table(contexts))

@@ -30,7 +30,7 @@ from scipy import special
 from probekit.errors import InputError, ShapeError
 
 LEVEL = 0.95
-MIN_TWINS = 19
+MIN_TWINS_FOR_BOUND = 19
 """Fewest twins with which 95 % can be calibrated: ⌊0.05·(R + 1)⌋ ≥ 1."""
 SHARE = 0.1
 """Thresholds reach up to k = this share of the tested pairs: further ones cost power where few pairs are non-null."""

@@ -111,7 +111,7 @@ PAIRS: dict[str, str] = {
     "d_prime_pre": "d′ at the pre-activations",
     "d_prime_linear": "d′ at the linearised layer",
     "best_neuron_d_prime": "d′ of the best single neuron of the readout",
-    "p_lin": "p-value of being no better than a linear readout of the same budget; decides nothing",
+    "p_vs_linear": "p-value of being no better than a linear readout of the same budget; decides nothing",
     "kappa": "interaction contrast μ₁₁ − μ₁₀ − μ₀₁ + μ₀₀ of the readout on the confirm half",
     "kappa_se": "its document-clustered standard error",
     "eps95": "largest 95 % error quantile of any quadrant",

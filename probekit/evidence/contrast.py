@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import stats
 
-from probekit.evidence.robust import worst_quantile
+from probekit.evidence.order_statistics import worst_quantile
 from probekit.probes.pairs import SIGNS, TokenSample
 from probekit.probes.refit import DenseReadouts, Readouts
 
@@ -235,7 +235,7 @@ class ConfirmSums:
         for name, held in self.state().items():
             np.copyto(held, state[name], casting="no")
 
-    def freeze(self) -> Contrast:
+    def finalize(self) -> Contrast:
         """Contrasts, errors and tests of all pairs."""
         return _contrast(self.plan, self._sums.astype(float), self._hits, self._quantiles())
 
@@ -281,7 +281,7 @@ def _contrast(plan: ConfirmPlan, sums: np.ndarray, hits: np.ndarray, eps95: np.n
     )
 
 
-def p_not_above(better: Contrast, rivals: list[Contrast]) -> Float[np.ndarray, " pair"]:
+def p_not_exceeding(better: Contrast, rivals: list[Contrast]) -> Float[np.ndarray, " pair"]:
     """One-sided p-value that d′ does not exceed the largest of the rivals' d′ (same tokens, clustered by document).
 
     To exceed the largest is to exceed each: the p-value is the largest of the paired one-sided tests.

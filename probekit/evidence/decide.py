@@ -26,9 +26,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
-from probekit.evidence.contrast import Contrast, p_not_above
+from probekit.evidence.contrast import Contrast, p_not_exceeding
 from probekit.evidence.mixed import PairGraph
-from probekit.evidence.nulls import MIN_TWINS, Standardised, compress, leave_one_out, pair_specific, pooled_p
+from probekit.evidence.nulls import (
+    MIN_TWINS_LEAVE_ONE_OUT,
+    Standardised,
+    compress,
+    leave_one_out,
+    pair_specific,
+    pooled_p,
+)
 
 Fdr = Literal["bh", "by", "storey"]
 """Control of the false discovery rate: Benjamini–Hochberg, Benjamini–Yekutieli, Storey."""
@@ -75,7 +82,7 @@ class Decision:
     """Beyond what its concepts' other pairs predict, relays removed."""
     p_decision: Float[np.ndarray, " pair"] | None
     """The larger of p_relay and p_pair: what *computed* is decided on."""
-    p_lin: Float[np.ndarray, " pair"] | None
+    p_vs_linear: Float[np.ndarray, " pair"] | None
     """Not above a linear readout of the same budget; decides nothing."""
     q_above: Float[np.ndarray, " pair"] | None
     """Adjusted p_relay."""
@@ -86,7 +93,7 @@ class Decision:
     represented: Bool[np.ndarray, " pair"]
     """ε-represented in the plain sense of Hänni et al., computed or not."""
     beyond_linear: Bool[np.ndarray, " pair"] | None
-    """BH on p_lin."""
+    """BH on p_vs_linear."""
     above_plain: Bool[np.ndarray, " pair"] | None
     """BH on p_twin."""
     above_twins: Bool[np.ndarray, " pair"] | None
@@ -143,8 +150,10 @@ def decide(
     """
     raw = tested.adjusted(neurons.p_raw) <= tested.q
     represented = tested.adjusted(neurons.p_epsilon) <= tested.q
-    p_lin = np.max([p_not_above(ours, [rival]) for ours, rival in matched], axis=0) if matched else None
-    beyond = None if p_lin is None else tested.adjusted(p_lin) <= tested.q
+    p_vs_linear = (
+        np.max([p_not_exceeding(ours, [rival]) for ours, rival in matched], axis=0) if matched else None
+    )
+    beyond = None if p_vs_linear is None else tested.adjusted(p_vs_linear) <= tested.q
     z = p_twin = p_relay = p_pair = p_decision = None
     if twins:
         z = leave_one_out(*compress(neurons.d_prime, np.stack([twin.d_prime for twin in twins])))
@@ -162,7 +171,7 @@ def decide(
 
     q_plain, q_above, q_computed = (adjusted_or_none(p) for p in (p_twin, p_relay, p_decision))
     return Decision(
-        z=z, p_twin=p_twin, p_relay=p_relay, p_pair=p_pair, p_decision=p_decision, p_lin=p_lin, q_above=q_above,
+        z=z, p_twin=p_twin, p_relay=p_relay, p_pair=p_pair, p_decision=p_decision, p_vs_linear=p_vs_linear, q_above=q_above,
         q_computed=q_computed, raw=raw, represented=represented, beyond_linear=beyond, above_plain=at_level(q_plain),
         above_twins=at_level(q_above), computed=at_level(q_computed),
     )  # fmt: skip
@@ -170,6 +179,6 @@ def decide(
 
 def decide_twins(twins: list[Contrast], tested: Tested) -> list[Decision]:
     """The decision on each twin in the layer's place, with the other twins as its twins."""
-    if len(twins) < MIN_TWINS:
+    if len(twins) < MIN_TWINS_LEAVE_ONE_OUT:
         return []
     return [decide(twin, twins[:r] + twins[r + 1 :], [], tested) for r, twin in enumerate(twins)]

@@ -19,7 +19,7 @@ from probekit.errors import InputError
 from probekit.evidence.decide import Fdr, adjusted
 from probekit.evidence.nulls import (
     MIN_TAIL,
-    MIN_TWINS,
+    MIN_TWINS_LEAVE_ONE_OUT,
     TAIL_SHARE,
     Standardised,
     compress,
@@ -71,7 +71,7 @@ def floor(
     _check(n_pairs, n_twins, q, sizes)
     nothing: dict[str, Any] = {"smallest_p": None, "fewest_nameable": None, "detectable_d": None}
     # one twin is left out when the layer is standardised, and a spread needs two more
-    if n_twins < MIN_TWINS - 1:
+    if n_twins < MIN_TWINS_LEAVE_ONE_OUT - 1:
         return nothing | {
             "assumptions": f"{n_twins} twins: no pair is compared with any, and none can be named."
         }
@@ -90,7 +90,7 @@ def floor(
     if fewest is None:
         return held | {"assumptions": f"{how}; at q = {q:g} not even all {n_pairs:,} pairs could be named."}
     needed = _needed(smallest, fewest, q, fdr)
-    if d_twins is None or len(d_twins) < MIN_TWINS:
+    if d_twins is None or len(d_twins) < MIN_TWINS_LEAVE_ONE_OUT:
         detectable, scatter = _by_default(needed, n_twins)
     else:
         detectable, scatter = _by_twins(needed, d_twins, tail)

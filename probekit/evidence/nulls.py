@@ -19,7 +19,7 @@ from scipy import optimize, special, stats
 
 from probekit.evidence.mixed import PairGraph
 
-MIN_TWINS = 4
+MIN_TWINS_LEAVE_ONE_OUT = 4
 """Fewest twins that leave two to standardise by when one twin takes the layer's place and another is left out."""
 MIN_PAIRS_SCALED = 30
 """Fewest pairs from which the scatter's dependence on support is fitted."""

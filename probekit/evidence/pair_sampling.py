@@ -33,7 +33,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Choice:
+class PairSampling:
     """How the tested pairs are chosen among the testable ones."""
 
     rule: str = "blocks"
@@ -46,7 +46,7 @@ class Choice:
     """Pairs asked for by name; None for a choice by rule."""
 
     @classmethod
-    def of(cls, given: Any) -> Choice:
+    def of(cls, given: Any) -> PairSampling:
         """What a user means by `pairs=`.
 
         Args:
@@ -58,7 +58,7 @@ class Choice:
         """
         if given is None:
             return cls()
-        if isinstance(given, Choice):
+        if isinstance(given, PairSampling):
             return given
         if not isinstance(given, str) and (not hasattr(given, "__iter__") or getattr(given, "ndim", 1) == 0):
             raise InputError(
@@ -80,7 +80,7 @@ class Choice:
         """The choice as it stands in run.json: null for the default, a list otherwise."""
         if self.named is not None:
             return sorted([a, b] for a, b in self.named)
-        return None if self == Choice() else [self.rule, *self.kinds]
+        return None if self == PairSampling() else [self.rule, *self.kinds]
 
     def within(self, kinds: list[str]) -> np.ndarray:
         """Which of some pairs are of a kind that is looked at.

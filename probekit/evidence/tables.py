@@ -21,7 +21,7 @@ SCHEMA = "probekit.summary/2"
 PAIR_COLUMNS = (
     "layer", "a", "b", "n11", "n10", "n01", "n00", "k", "neurons", "weights", "kappa", "kappa_se", "d_prime",
     "d_prime_input", "eps95", "mean11", "mean10", "mean01", "mean00", "best_neuron_d_prime", "participation", "shape",
-    "p_twin", "p_relay", "p_pair", "p_decision", "p_lin", "q_above", "q", "above_plain", "relayed", "above_twins",
+    "p_twin", "p_relay", "p_pair", "p_decision", "p_vs_linear", "q_above", "q", "above_plain", "relayed", "above_twins",
     "computed", "represented", "distributed", "superposed", "inclusion", "kind", "z", "d_balanced", "d_prime_pre",
     "d_prime_linear", "d_prime_twins", "d_prime_relay", "d_prime_relay_twins", "dedicated", "conjunctive", "offset",
     "decidable", "overlap",
@@ -109,7 +109,7 @@ def _decision_columns(decision: Decision, nothing: np.ndarray) -> dict[str, obje
         "p_relay": decision.p_relay,
         "p_pair": decision.p_pair,
         "p_decision": decision.p_decision,
-        "p_lin": decision.p_lin,
+        "p_vs_linear": decision.p_vs_linear,
         "q_above": decision.q_above,
         "q": decision.q_computed,
         "z": None if decision.z is None else decision.z.layer,

@@ -50,17 +50,17 @@ class Truth:
         return cls(_by_layer(layers.items()), {})
 
     @classmethod
-    def from_record(cls, held: Any) -> Truth | None:
+    def from_record(cls, record: Any) -> Truth | None:
         """The answer as `as_record` wrote it; None where there is none.
 
         Raises:
             FormatError: it is something else.
         """
-        if held is None:
+        if record is None:
             return None
         try:
             parts = [
-                _by_layer((int(layer), pairs) for layer, pairs in held[key].items())
+                _by_layer((int(layer), pairs) for layer, pairs in record[key].items())
                 for key in ("planted", "read_together")
             ]
         except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:

@@ -46,7 +46,7 @@ LEAST_VARIANCE = 1e-10
 """Variance of a feature, relative to the mean over features, below which it is rounding and weighs nothing."""
 CELLS_PER_INPUT = 2
 """Cells for each coordinate of the input, below which a linear prediction fits nearly all there is."""
-MIN_TWINS = 3
+MIN_GRID_TWINS = 3
 """Fewest twins by whose spread a layer can be standardised."""
 LEVEL = 0.05
 """Family-wise error over the layers of one model."""
@@ -256,13 +256,13 @@ class BesideTwins:
 
 
 def beside_twins(value: float, twins: Float[np.ndarray, " twin"]) -> BesideTwins | None:
-    """Compare a layer with its twins; None with fewer than `MIN_TWINS`.
+    """Compare a layer with its twins; None with fewer than `MIN_GRID_TWINS`.
 
     Args:
         value: the layer's z, mean over word sets.
         twins: the twins' z, mean over the same word sets.
     """
-    if len(twins) < MIN_TWINS:
+    if len(twins) < MIN_GRID_TWINS:
         return None
     n, mean, spread = len(twins), float(twins.mean()), float(twins.std(ddof=1))
     if spread > 0:

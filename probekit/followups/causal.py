@@ -28,11 +28,11 @@ from probekit.evidence.causal import p_against, quadrant_change, quadrant_of
 from probekit.evidence.tables import ranked
 from probekit.followups.edits import What, edits_of
 from probekit.model.ambient import as_torch_starts
-from probekit.model.host import DTYPES, Host, load_host
+from probekit.model.hooked_model import DTYPES, HookedModel, load_hooked_model
 from probekit.model.intervene import Edit, NeuronScale, neuron_scales, predict
 from probekit.probes.pairs import QUADRANTS
 from probekit.results.run import Run, load
-from probekit.results.text_snapshot import KeptText
+from probekit.results.text_snapshot import TextSnapshot
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.concepts.labels import Labels
 from probekit.text.corpus import as_corpus
@@ -110,7 +110,7 @@ def causal(  # noqa: PLR0913
     """
     held = load(run) if isinstance(run, str | Path) else run
     _check(what, n_pairs=n_pairs, n_neurons=n_neurons, n_random=n_random, max_tokens=max_tokens)
-    text = KeptText.read(held.path, held._results.files)
+    text = TextSnapshot.read(held.path, held._results.files)
     if text is None:
         raise StoreError(
             f"{held.path}: a run on arrays keeps no text and no model; analyse the model itself."
@@ -120,19 +120,19 @@ def causal(  # noqa: PLR0913
     chosen = _chosen(held, pairs, n_pairs, as_layers(layers))
     # of an object the tensors say it; "as stored" is what loading does by itself
     told = str(science.get("dtype"))
-    host = load_host(model, device=device, dtype=told if told in DTYPES else None)
+    hooked = load_hooked_model(model, device=device, dtype=told if told in DTYPES else None)
     tokens = text.tokens
     given = concepts.settled(lambda: tokens) if isinstance(concepts, Concepts) else concepts
     _require_same("concepts", run_fingerprint.of_concepts(given), held)
-    labels = concepts_of(given, host.tokenizer, tokens, as_corpus(None)).label(tokens)
+    labels = concepts_of(given, hooked.tokenizer, tokens, as_corpus(None)).label(tokens)
     halves = _halves(tokens, int(science["settings"]["seed"]), max_tokens)
-    scale = _scale(host, tokens, halves["fit"], labels, chosen)
+    scale = _scale(hooked, tokens, halves["fit"], labels, chosen)
     edits = [
         edit
         for p, row in enumerate(chosen.to_dict("records"))
         for edit in edits_of(row, scale[p], what, n_neurons, n_random, np.random.default_rng([seed, p]))
     ]
-    return _measured(host, tokens, halves["confirm"], labels, chosen, edits, n_random, what, progress)
+    return _measured(hooked, tokens, halves["confirm"], labels, chosen, edits, n_random, what, progress)
 
 
 def _require_same(what: str, now: str, run: Run) -> None:
@@ -191,18 +191,18 @@ def _halves(tokens: Tokens, seed: int, max_tokens: int) -> dict[str, np.ndarray]
 
 
 def _scale(
-    host: Host, tokens: Tokens, docs: np.ndarray, labels: Labels, chosen: pd.DataFrame
+    hooked: HookedModel, tokens: Tokens, docs: np.ndarray, labels: Labels, chosen: pd.DataFrame
 ) -> list[NeuronScale]:
     """How the neurons move over the fit half, and with A, B and A∧B, for each pair."""
     rows = [
         (int(layer), _where(labels, str(a)), _where(labels, str(b)))
         for layer, a, b in zip(chosen["layer"], chosen["a"], chosen["b"], strict=True)
     ]
-    return neuron_scales(host, tokens, docs, rows)
+    return neuron_scales(hooked, tokens, docs, rows)
 
 
 def _measured(  # noqa: PLR0913
-    host: Host,
+    hooked: HookedModel,
     tokens: Tokens,
     docs: np.ndarray,
     labels: Labels,
@@ -215,7 +215,7 @@ def _measured(  # noqa: PLR0913
     n_tokens = int(tokens.counted[docs].sum())
     with watching(watch) as report:
         parts = list(
-            predict(host, tokens, docs, edits, progress=lambda done: report("ablating", done, n_tokens))
+            predict(hooked, tokens, docs, edits, progress=lambda done: report("ablating", done, n_tokens))
         )
     at = np.concatenate([part.tokens for part in parts])
     changes = {

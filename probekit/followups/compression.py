@@ -22,7 +22,7 @@ from probekit.errors import ConfigError, guarded
 from probekit.evidence.truth import Truth
 from probekit.model.compress import check_format, compressed
 from probekit.model.gguf import bits_of_types
-from probekit.model.host import Host, load_host
+from probekit.model.hooked_model import HookedModel, load_hooked_model
 from probekit.model.intervene import predict
 from probekit.report.compression import compression_chart, render_compression, summary_html
 from probekit.results.run import Run
@@ -153,8 +153,8 @@ def compression_curve(  # noqa: PLR0913
     steps = _steps(keep, bits, formats)
     _no_double(options)
     texts = cached(as_corpus(corpus)) if corpus is not None else Corpus.docs()
-    host = load_host(model, device=device, dtype=dtype, tokenizer=tokenizer)
-    host.check_layer(layer)
+    hooked = load_hooked_model(model, device=device, dtype=dtype, tokenizer=tokenizer)
+    hooked.check_layer(layer)
     answer = None if truth is None else Truth.of(truth)
     rows: list[dict[str, Any]] = []
     whole: _Measured | None = None
@@ -164,12 +164,12 @@ def compression_curve(  # noqa: PLR0913
             if out is None
             else Path(out) / f"{number:02d}-{step.name.replace(' ', '-').replace('%', '')}"
         )
-        found = _measure(host, texts, layer, step, loss_tokens, folder, truth, options)
+        found = _measure(hooked, texts, layer, step, loss_tokens, folder, truth, options)
         whole = whole or found
         rows.append(_row(step, found, whole, answer, layer))
     assert whole is not None
     summary = {
-        "model": host.name, "layer": layer, "n_params": whole.n_params, "corpus": texts.name,
+        "model": hooked.name, "layer": layer, "n_params": whole.n_params, "corpus": texts.name,
         "n_tokens": _n_tokens(whole.run), "loss_tokens": whole.n_predicted,
         "n_twins": int(whole.run.layers.iloc[0]["n_twins"]), "planted": answer is not None,
     }  # fmt: skip
@@ -227,31 +227,31 @@ class _Measured:
 
 
 def _measure(
-    host: Host, texts: Corpus, layer: int, step: _Step, loss_tokens: int, folder: Path | None, truth: Any,
+    hooked: HookedModel, texts: Corpus, layer: int, step: _Step, loss_tokens: int, folder: Path | None, truth: Any,
     options: dict[str, Any],
 ) -> _Measured:  # fmt: skip
-    weights = host.mlp(layer).weight
-    n_params, stored = weights.numel(), float(host.bits_at(layer))
+    weights = hooked.mlp(layer).weight
+    n_params, stored = weights.numel(), float(hooked.bits_at(layer))
     n_kept = None if step.keep == 1.0 else round(step.keep * int((weights != 0).sum()))
-    with compressed(host, layer, n_kept=n_kept, bits=step.bits, stored_as=step.stored_as) as n_weights:
-        loss, n_each = _losses(host, texts, loss_tokens, options)
-        run = analyze(host.bridge, texts, layers=[layer], out=folder, truth=truth, **options)
+    with compressed(hooked, layer, n_kept=n_kept, bits=step.bits, stored_as=step.stored_as) as n_weights:
+        loss, n_each = _losses(hooked, texts, loss_tokens, options)
+        run = analyze(hooked.bridge, texts, layers=[layer], out=folder, truth=truth, **options)
     bits = bits_of_types()[step.stored_as] if step.stored_as else float(step.bits or stored)
     return _Measured(run, n_weights, n_params, bits, loss, n_each)
 
 
 def _losses(
-    host: Host, texts: Corpus, loss_tokens: int, options: dict[str, Any]
+    hooked: HookedModel, texts: Corpus, loss_tokens: int, options: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     if not loss_tokens:
         return np.zeros(0), np.zeros(0)
     tokens = texts.tokenize(
-        host.tokenizer,
-        context=min(host.context, options.get("context", 128)),
+        hooked.tokenizer,
+        context=min(hooked.context, options.get("context", 128)),
         max_tokens=loss_tokens,
-        bos_id=host.bos_id,
+        bos_id=hooked.bos_id,
     )
-    parts = list(predict(host, tokens, np.arange(tokens.n_docs), []))
+    parts = list(predict(hooked, tokens, np.arange(tokens.n_docs), []))
     loss, at = np.concatenate([p.loss for p in parts]), np.concatenate([p.tokens for p in parts])
     doc = tokens.doc_of_token[at]
     return np.bincount(doc, weights=loss, minlength=tokens.n_docs), np.bincount(doc, minlength=tokens.n_docs)

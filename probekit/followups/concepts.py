@@ -10,7 +10,7 @@ from probekit.arguments import check_corpus
 from probekit.errors import guarded
 from probekit.model.ambient import as_torch_starts
 from probekit.results.concept_table import concept_table
-from probekit.results.text_snapshot import KeptText
+from probekit.results.text_snapshot import TextSnapshot
 from probekit.text.corpus import as_corpus
 from probekit.text.tokens import SKIP_FIRST
 
@@ -44,7 +44,7 @@ def list_concepts(
         ModelError: the model has no tokenizer.
     """
     from probekit.analysis.inputs import cached, concepts_of
-    from probekit.model.host import load_reader
+    from probekit.model.hooked_model import load_reader
 
     check_corpus(corpus)
     named = as_corpus(corpus)
@@ -55,4 +55,4 @@ def list_concepts(
         skip_first=skip_first,
     )  # fmt: skip
     chosen = concepts_of(concepts, reader.tokenizer, tokens, texts)
-    return concept_table(chosen.label(tokens), chosen.descriptions, KeptText.of(tokens, reader.tokenizer))
+    return concept_table(chosen.label(tokens), chosen.descriptions, TextSnapshot.of(tokens, reader.tokenizer))

@@ -14,44 +14,50 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probekit.analysis.design import PlannedStudy
-from probekit.analysis.inputs import model_subject
+from probekit.analysis.design import StudyDesign
+from probekit.analysis.inputs import inputs_of_model
+from probekit.analysis.pass_plan import DECIDING_K, HalfPlan, PassPlan
 from probekit.analysis.passes import LayerMeasure, measure_layers
-from probekit.analysis.planned import DECIDING_K, HalfPlan, Study
 from probekit.analysis.progress import watching
 from probekit.analysis.settings import Settings
 from probekit.analysis.sites import CONTROLS
 from probekit.analysis.source import ModelSource, Source
 from probekit.arguments import as_layers, check_corpus
 from probekit.errors import InputError, guarded
-from probekit.evidence.battery import Null, flagged, in_place, nothing_read, p_values
 from probekit.evidence.contrast import N_BATCHES, ConfirmPlan, Contrast
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.null_comparison import Null, flagged, in_place, nothing_read, p_values
+from probekit.evidence.pair_sampling import PairSampling
 from probekit.model.ambient import as_torch_starts
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 from probekit.model.twins import random_model
 from probekit.probes.pairs import LabelColumns, sample_tokens, splitmix64
 from probekit.probes.workers import start_workers
 from probekit.text.tokens import SKIP_FIRST
 
 
-def permuted(study: Study, rng: np.random.Generator) -> Study:
-    """The study with B permuted within A and within not-A, for each pair by itself: every quadrant keeps its size.
+def permuted(pass_plan: PassPlan, rng: np.random.Generator) -> PassPlan:
+    """The plan with B permuted within A and within not-A, for each pair by itself: every quadrant keeps its size.
 
     Each pair gets a concept of its own in B's place, so that all pairs go through the same code at once. Halves are kept
     apart. Documents are not: a concept that comes in clusters is spread out.
 
     Args:
-        study: the study; its twins and spikes are left out.
+        pass_plan: the plan of the run; its twins and spikes are left out.
         rng: of the permutations.
     """
-    n_concepts = study.fit.labels.n_concepts
-    pairs = np.stack([study.pairs[:, 0], n_concepts + np.arange(len(study.pairs))], axis=1).astype(np.int32)
-    fit, confirm = (_permuted_half(half, study.pairs, pairs, rng) for half in (study.fit, study.confirm))
+    n_concepts = pass_plan.fit.labels.n_concepts
+    pairs = np.stack([pass_plan.pairs[:, 0], n_concepts + np.arange(len(pass_plan.pairs))], axis=1).astype(
+        np.int32
+    )
+    fit, confirm = (
+        _permuted_half(half, pass_plan.pairs, pairs, rng) for half in (pass_plan.fit, pass_plan.confirm)
+    )
     # as in the plan of the study: shifted bits, the low ones chose the half
     batch = (splitmix64(confirm.doc_key >> np.uint64(1)) % np.uint64(N_BATCHES)).astype(np.int64)
     plan = ConfirmPlan.of(confirm.sample, batch)
-    return replace(study, pairs=pairs, fit=fit, confirm=confirm, plan=plan, n_twins=0, controls=(), spikes=())
+    return replace(
+        pass_plan, pairs=pairs, fit=fit, confirm=confirm, confirm_plan=plan, n_twins=0, controls=(), spikes=()
+    )
 
 
 def _permuted_half(
@@ -75,9 +81,9 @@ def _permuted_half(
     return HalfPlan(half.half, labels, half.doc_key, sample_tokens(labels, renamed, doc, token_hash))
 
 
-def readings(source: Source, layers: list[int], study: Study) -> dict[int, Contrast]:
-    """The deciding readouts of some layers under a study without twins."""
-    bare = replace(study, n_twins=0, controls=(), spikes=())
+def readings(source: Source, layers: list[int], pass_plan: PassPlan) -> dict[int, Contrast]:
+    """The deciding readouts of some layers under a plan without twins."""
+    bare = replace(pass_plan, n_twins=0, controls=(), spikes=())
     return {measure.layer: measure.by_k[DECIDING_K] for measure in measure_layers(source, layers, bare)}
 
 
@@ -189,18 +195,20 @@ def against_nulls(  # noqa: PLR0913
         skip_first=skip_first,
     )  # fmt: skip
     with watching(progress) as report:
-        subject = model_subject(
-            model, corpus, concepts, as_layers(layers), Choice.of(pairs), settings, device, report
+        analysis_inputs = inputs_of_model(
+            model, corpus, concepts, as_layers(layers), PairSampling.of(pairs), settings, device, report
         )
-        study, chosen = subject.planned.study, subject.layers
-        measures = list(measure_layers(subject.source, chosen, study, report))
+        pass_plan, chosen = analysis_inputs.design.pass_plan, analysis_inputs.layers
+        measures = list(measure_layers(analysis_inputs.source, chosen, pass_plan, report))
         rng = np.random.default_rng([seed, 21])
-        shuffled = [readings(subject.source, chosen, permuted(study, rng)) for _ in range(permutations)]
+        shuffled = [
+            readings(analysis_inputs.source, chosen, permuted(pass_plan, rng)) for _ in range(permutations)
+        ]
         drawn = [random_model(model, seed=seed + r) for r in range(untrained)]
-        fresh = [readings(_source(host, subject), chosen, study) for host in drawn]
+        fresh = [readings(_source(hooked, analysis_inputs), chosen, pass_plan) for hooked in drawn]
         before = {
             str(name).rsplit("/", 1)[-1]: readings(
-                _source(load_host(name, device=device), subject), chosen, study
+                _source(load_hooked_model(name, device=device), analysis_inputs), chosen, pass_plan
             )
             for name in checkpoints
         }
@@ -209,7 +217,7 @@ def against_nulls(  # noqa: PLR0913
         for measure in measures
         for row in rows_of(
             measure,
-            subject.planned,
+            analysis_inputs.design,
             nulls_of(
                 measure,
                 permutations=[held[measure.layer] for held in shuffled],
@@ -221,14 +229,14 @@ def against_nulls(  # noqa: PLR0913
     return NullTable(pd.DataFrame(rows))
 
 
-def _source(host: Any, subject: Any) -> ModelSource:
-    host.check_layer(max(subject.layers))
-    return ModelSource(host, subject.tokens, subject.planned.docs)
+def _source(hooked: Any, analysis_inputs: Any) -> ModelSource:
+    hooked.check_layer(max(analysis_inputs.layers))
+    return ModelSource(hooked, analysis_inputs.tokens, analysis_inputs.design.docs)
 
 
-def rows_of(measure: LayerMeasure, planned: PlannedStudy, nulls: Sequence[Null]) -> list[dict[str, Any]]:
+def rows_of(measure: LayerMeasure, design: StudyDesign, nulls: Sequence[Null]) -> list[dict[str, Any]]:
     """One row a null of one layer."""
-    tested, counts = planned.tested, planned.study.confirm.sample.n_natural
+    tested, counts = design.tested, design.pass_plan.confirm.sample.n_natural
     layer = measure.by_k[DECIDING_K]
     rows: list[dict[str, Any]] = []
     for null in nulls:

@@ -29,7 +29,7 @@ from probekit.model.grid import (
     output_weights,
     read_grid,
 )
-from probekit.model.host import Host, load_host
+from probekit.model.hooked_model import HookedModel, load_hooked_model
 from probekit.report.word_grid import answer, grid_chart, render_word_grid, summary_html
 from probekit.storage import store
 from probekit.text.corpus import Corpus, as_corpus
@@ -108,7 +108,7 @@ class WordGrid:
 class _Plan:
     """What is the same for all layers."""
 
-    host: Host
+    hooked: HookedModel
     words: GridWords
     grids: dict[str, Grid]
     n_twins: int
@@ -182,29 +182,29 @@ def word_grid(  # noqa: PLR0913
     """
     _check_numbers(n_words, twins, permutations, relay, contexts, max_tokens)
     texts = as_corpus(corpus) if corpus is not None else Corpus.docs("train")
-    host = load_host(model, device=device, dtype=dtype, tokenizer=tokenizer)
-    if host.tokenizer is None:
+    hooked = load_hooked_model(model, device=device, dtype=dtype, tokenizer=tokenizer)
+    if hooked.tokenizer is None:
         raise InputError(
-            f"{host.name} has no tokenizer, and words are chosen by how it splits them; pass tokenizer= with the "
+            f"{hooked.name} has no tokenizer, and words are chosen by how it splits them; pass tokenizer= with the "
             "transformers model, or set bridge.tokenizer."
         )
-    chosen = list(range(host.n_layers)) if layers is None else sorted(set(layers))
+    chosen = list(range(hooked.n_layers)) if layers is None else sorted(set(layers))
     if not chosen:
         raise InputError("layers: the list is empty; give at least one layer, or None for all.")
     for layer in chosen:
-        host.check_layer(layer)
-    if not 2 <= relay <= host.d_model:
-        raise ConfigError(f"relay: got {relay} directions, wanted 2 (one a word set) to {host.d_model}.")
+        hooked.check_layer(layer)
+    if not 2 <= relay <= hooked.d_model:
+        raise ConfigError(f"relay: got {relay} directions, wanted 2 (one a word set) to {hooked.d_model}.")
     with watching(progress) as report:
         text = read_pairs(
-            cached(texts), host.tokenizer, max_tokens=max_tokens,
+            cached(texts), hooked.tokenizer, max_tokens=max_tokens,
             progress=lambda done, total: report("reading text", done, total),
         )  # fmt: skip
         grid = choose_grid(
-            text, host.tokenizer, words=words, contexts=contexts, n_words=n_words, seed=seed, arms=arms,
-            longest_context=host.context - 2 - (host.bos_id is not None),
+            text, hooked.tokenizer, words=words, contexts=contexts, n_words=n_words, seed=seed, arms=arms,
+            longest_context=hooked.context - 2 - (hooked.bos_id is not None),
         )  # fmt: skip
-        plan = _plan(host, grid, twins, relay, permutations, seed)
+        plan = _plan(hooked, grid, twins, relay, permutations, seed)
         tables = _measured(plan, chosen, report)
     summary = _summary(plan, chosen, texts.name, int((text.ids >= 0).sum()), tables, words is None)
     return _result(plan, chosen, tables, summary)
@@ -222,13 +222,15 @@ def _check_numbers(
     for name, (value, wanted) in least.items():
         if value < wanted:
             raise ConfigError(f"{name}: got {value!r}, wanted {wanted} or more.")
-    if 0 < twins < evidence.MIN_TWINS:
+    if 0 < twins < evidence.MIN_GRID_TWINS:
         raise ConfigError(
-            f"twins: got {twins}, wanted 0, or {evidence.MIN_TWINS} or more to know their spread."
+            f"twins: got {twins}, wanted 0, or {evidence.MIN_GRID_TWINS} or more to know their spread."
         )
 
 
-def _plan(host: Host, grid: GridWords, twins: int, relay: int, permutations: int, seed: int) -> _Plan:
+def _plan(
+    hooked: HookedModel, grid: GridWords, twins: int, relay: int, permutations: int, seed: int
+) -> _Plan:
     grids = {
         name: Grid(grid.contexts, [pair.first for pair in pairs], [pair.second for pair in pairs])
         for name, pairs in grid.groups.items()
@@ -238,13 +240,13 @@ def _plan(host: Host, grid: GridWords, twins: int, relay: int, permutations: int
         size: evidence.draw_pairings(size, permutations, np.random.default_rng([seed, 31, size]))
         for size in sizes
     }
-    return _Plan(host, grid, grids, twins, relay, permutations, seed, pairings)
+    return _Plan(hooked, grid, grids, twins, relay, permutations, seed, pairings)
 
 
 def _measured(plan: _Plan, layers: Sequence[int], report: Any) -> _Tables:
     """Every layer in turn; the model is run for as many layers at once as memory allows."""
     tables = _Tables()
-    at_once = max(1, GROUP_BYTES // bytes_per_layer(plan.grids.values(), plan.host.d_model))
+    at_once = max(1, GROUP_BYTES // bytes_per_layer(plan.grids.values(), plan.hooked.d_model))
     n_cells = sum(grid.n_cells for grid in plan.grids.values())
     for first in range(0, len(layers), at_once):
         group = layers[first : first + at_once]
@@ -252,10 +254,10 @@ def _measured(plan: _Plan, layers: Sequence[int], report: Any) -> _Tables:
         n_before = 0
         for name, grid in plan.grids.items():
             told = lambda done, n=n_before: report("reading the model", n + done, n_cells)
-            cells[name] = read_grid(plan.host, grid, group, progress=told)
+            cells[name] = read_grid(plan.hooked, grid, group, progress=told)
             n_before += grid.n_cells
         for place, layer in enumerate(group, first + 1):
-            _measure(plan, layer, {name: held.pop(layer) for name, held in cells.items()}, tables)
+            _measure(plan, layer, {name: layer_data.pop(layer) for name, layer_data in cells.items()}, tables)
             report("measuring layers", place, len(layers))
     return tables
 
@@ -274,27 +276,27 @@ class _Layer:
 
 
 def _measure(plan: _Plan, layer: int, cells: dict[str, LayerCells], tables: _Tables) -> None:
-    held = _interactions(plan, layer, cells)
+    layer_data = _interactions(plan, layer, cells)
     adds = all(part.adds for part in cells.values())
     if not adds:
         tables.not_added.append(layer)
-        del held.sites["before"]
-    for site, by_group in held.sites.items():
+        del layer_data.sites["before"]
+    for site, by_group in layer_data.sites.items():
         _test_sets(plan, layer, site, by_group, tables)
         _test_pseudo(plan, layer, site, by_group, tables)
-    _test_arms(plan, layer, held, tables)
+    _test_arms(plan, layer, layer_data, tables)
     if plan.n_twins:
-        _test_twins(plan, layer, held, cells, tables, adds=adds)
+        _test_twins(plan, layer, layer_data, cells, tables, adds=adds)
 
 
 def _interactions(plan: _Plan, layer: int, cells: dict[str, LayerCells]) -> _Layer:
-    weights, w_out = plan.host.mlp(layer), output_weights(plan.host, layer).numpy()
+    weights, w_out = plan.hooked.mlp(layer), output_weights(plan.hooked, layer).numpy()
     sites: dict[str, dict[str, Cells]] = {site: {} for site in SITES}
-    for group, held in cells.items():
-        sites["input"][group] = evidence.double_centred(held.inputs.mean(0).numpy())
-        sites["neurons"][group] = evidence.double_centred(neuron_means(weights, held.inputs).numpy())
+    for group, layer_data in cells.items():
+        sites["input"][group] = evidence.double_centred(layer_data.inputs.mean(0).numpy())
+        sites["neurons"][group] = evidence.double_centred(neuron_means(weights, layer_data.inputs).numpy())
         sites["output"][group] = sites["neurons"][group] @ w_out
-        sites["after"][group] = evidence.double_centred(held.after.numpy())
+        sites["after"][group] = evidence.double_centred(layer_data.after.numpy())
         sites["before"][group] = sites["after"][group] - sites["output"][group]
     linear = {group: LinearPart.of(inputs) for group, inputs in sites["input"].items()}
     sites["given"] = {group: linear[group].rest(outputs) for group, outputs in sites["output"].items()}
@@ -315,7 +317,7 @@ def _test_sets(plan: _Plan, layer: int, site: str, by_group: Mapping[str, Cells]
         )
 
 
-def _test_arms(plan: _Plan, layer: int, held: _Layer, tables: _Tables) -> None:
+def _test_arms(plan: _Plan, layer: int, layer_data: _Layer, tables: _Tables) -> None:
     """The arms along the direction learned on set B, beside as many words of set A along the same.
 
     A smaller grid leaves less of what a linear prediction takes away, so the words are read as a grid of the arm's size.
@@ -324,11 +326,11 @@ def _test_arms(plan: _Plan, layer: int, held: _Layer, tables: _Tables) -> None:
         size = len(plan.grids[arm].prefixes)
         few = {
             site: evidence.double_centred(by_group["A"][:size, :size])
-            for site, by_group in held.sites.items()
+            for site, by_group in layer_data.sites.items()
         }
         few["given"] = LinearPart.of(few["input"]).rest(few["output"])
-        for site, by_group in held.sites.items():
-            if site == DECIDING and _few_cells(size, plan.host.d_model):
+        for site, by_group in layer_data.sites.items():
+            if site == DECIDING and _few_cells(size, plan.hooked.d_model):
                 continue
             direction = evidence.word_direction(by_group["B"])
             of_words = evidence.word_scores(few[site], direction)
@@ -362,25 +364,25 @@ def _test_pseudo(plan: _Plan, layer: int, site: str, by_group: Mapping[str, Cell
 def _test_twins(
     plan: _Plan,
     layer: int,
-    held: _Layer,
+    layer_data: _Layer,
     cells: Mapping[str, LayerCells],
     tables: _Tables,
     *,
     adds: bool,
 ) -> None:
     inputs = {name: cells[name].inputs for name in SETS}
-    relay = evidence.interaction_directions([held.sites["input"][name] for name in SETS], plan.n_relay)
+    relay = evidence.interaction_directions([layer_data.sites["input"][name] for name in SETS], plan.n_relay)
     rng = np.random.default_rng([plan.seed, 43, layer])
-    twins = draw_twins(held.weights, list(inputs.values()), relay, plan.n_twins, rng)
+    twins = draw_twins(layer_data.weights, list(inputs.values()), relay, plan.n_twins, rng)
     drawn = zip(*(twins.means(inputs[name]) for name in SETS), strict=True)
     for twin, by_set in enumerate(drawn):
         for place, kind in enumerate(KINDS):
             neurons = [evidence.double_centred(means[place].numpy()) for means in by_set]
-            outputs = [cells @ held.w_out for cells in neurons]
-            given = [held.linear[name].rest(cells) for name, cells in zip(SETS, outputs, strict=True)]
+            outputs = [cells @ layer_data.w_out for cells in neurons]
+            given = [layer_data.linear[name].rest(cells) for name, cells in zip(SETS, outputs, strict=True)]
             sites = {"neurons": neurons, "output": outputs, "given": given}
             if adds:
-                before = [held.sites["before"][name] for name in SETS]
+                before = [layer_data.sites["before"][name] for name in SETS]
                 sites["after"] = [b + y for b, y in zip(before, outputs, strict=True)]
             for site, pair in sites.items():
                 for name, own, other in zip(SETS, pair, reversed(pair), strict=True):
@@ -459,27 +461,27 @@ def _of(twins: pd.DataFrame, layer: int, site: str, kind: str, column: str) -> n
 def _summary(
     plan: _Plan, layers: Sequence[int], corpus: str, n_tokens: int, tables: _Tables, by_rule: bool
 ) -> dict[str, Any]:
-    host = plan.host
+    hooked = plan.hooked
     notes = list(plan.words.notes)
     if tables.not_added:
         notes.append(
             f"Layers {', '.join(map(str, tables.not_added))}: the MLP's output is not simply added to the residual stream, "
             "so the stream before the MLP, and behind a twin, is left out."
         )
-    few = [name for name, pairs in plan.words.groups.items() if _few_cells(len(pairs), host.d_model)]
+    few = [name for name, pairs in plan.words.groups.items() if _few_cells(len(pairs), hooked.d_model)]
     if few:
         notes.append(
-            f"Group {', '.join(few)}: fewer than {evidence.CELLS_PER_INPUT} cells for each of {host.d_model:,} inputs, so "
+            f"Group {', '.join(few)}: fewer than {evidence.CELLS_PER_INPUT} cells for each of {hooked.d_model:,} inputs, so "
             f"a linear prediction fits nearly everything and little is left to find given the input. Sets need "
-            f"{int(np.ceil((evidence.CELLS_PER_INPUT * host.d_model) ** 0.5))} words or more; arms are left out there."
+            f"{int(np.ceil((evidence.CELLS_PER_INPUT * hooked.d_model) ** 0.5))} words or more; arms are left out there."
         )
     canonical = {
         name: float(written[~np.eye(len(written), dtype=bool)].mean())
         for name, written in plan.words.canonical.items()
     }
     return {
-        "model": {"name": host.name, "n_layers": host.n_layers, "d_model": host.d_model, "d_mlp": host.d_mlp,
-                  "activation": host.activation, "gated": host.gated},
+        "model": {"name": hooked.name, "n_layers": hooked.n_layers, "d_model": hooked.d_model, "d_mlp": hooked.d_mlp,
+                  "activation": hooked.activation, "gated": hooked.gated},
         "corpus": {"name": corpus, "n_tokens": n_tokens},
         "layers": list(layers),
         "groups": {name: len(pairs) for name, pairs in plan.words.groups.items()},

@@ -1,1 +1,1 @@
-"""Where activations come from: hosts, harvest, twins, planted transformers and the bundled `nano`."""
+"""Where activations come from: hooked models, harvest, twins, planted transformers and the bundled `nano`."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from probekit.errors import ConfigError, ModelError
 from probekit.model.gguf import bits_of_types, package
-from probekit.model.host import Host
+from probekit.model.hooked_model import HookedModel
 
 
 def pruned(values: Float[Tensor, "*any"], n_kept: int) -> Float[Tensor, "*any"]:
@@ -98,7 +98,7 @@ def _can_write(gguf: Any, kind: Any) -> bool:
 
 @contextmanager
 def compressed(
-    host: Host,
+    hooked: HookedModel,
     layer: int,
     *,
     n_kept: int | None = None,
@@ -107,10 +107,10 @@ def compressed(
 ) -> Generator[int]:
     """The model with the weights that act at a layer's neurons pruned by magnitude and rounded; biases stay.
 
-    Inside the block `host.mlp(layer)` and every forward see the compressed weights; afterwards they are as before.
+    Inside the block `hooked.mlp(layer)` and every forward see the compressed weights; afterwards they are as before.
 
     Args:
-        host: the model.
+        hooked: the model.
         layer: which layer.
         n_kept: weights that stay (of gate and linear half together); None keeps all.
         bits: bits of each weight that stays; None leaves them as they are.
@@ -124,12 +124,12 @@ def compressed(
         ConfigError: bits is below 1, n_kept below 0, or the format cannot be used.
         ModelError: the model holds its weights in a way that they cannot be changed.
     """
-    host.check_layer(layer)
+    hooked.check_layer(layer)
     if n_kept is not None and n_kept < 0:
         raise ConfigError(f"n_kept: got {n_kept}, wanted at least 0.")
-    held = _input_weights(host, layer)
+    held = _input_weights(hooked, layer)
     before = [weight.detach().clone() for weight in held]
-    given = before if stored_as is None else _stored(host, layer, before, stored_as)
+    given = before if stored_as is None else _stored(hooked, layer, before, stored_as)
     flat = torch.cat([weight.flatten().float() for weight in given])
     flat = flat if n_kept is None else pruned(flat, n_kept)
     flat = flat if bits is None else quantised(flat, bits)
@@ -139,9 +139,9 @@ def compressed(
             for weight, part in zip(held, parts, strict=True):
                 weight.copy_(part.reshape(weight.shape))
         n_left = int((flat != 0).sum())
-        if int((host.mlp(layer).weight != 0).sum()) != n_left:
+        if int((hooked.mlp(layer).weight != 0).sum()) != n_left:
             raise ModelError(
-                f"{host.name}: layer {layer}: its input weights cannot be changed in place; load the model unfused and "
+                f"{hooked.name}: layer {layer}: its input weights cannot be changed in place; load the model unfused and "
                 "in memory."
             )
         yield n_left
@@ -151,9 +151,9 @@ def compressed(
                 weight.copy_(old)
 
 
-def _stored(host: Host, layer: int, held: list[Tensor], name: str) -> list[Tensor]:
+def _stored(hooked: HookedModel, layer: int, held: list[Tensor], name: str) -> list[Tensor]:
     """Weight matrices after a way through a file, in the order and orientation the model holds them."""
-    weights = host.mlp(layer)
+    weights = hooked.mlp(layer)
     rows = [half for half in (weights.w_gate, weights.w_in) if half is not None]
     back: list[Tensor] = []
     for weight, row in zip(held, rows, strict=True):
@@ -164,7 +164,7 @@ def _stored(host: Host, layer: int, held: list[Tensor], name: str) -> list[Tenso
     return back
 
 
-def _input_weights(host: Host, layer: int) -> list[Tensor]:
-    mlp = host.bridge.blocks[layer].mlp
-    halves = ("gate", "in") if host.gated else ("in",)
+def _input_weights(hooked: HookedModel, layer: int) -> list[Tensor]:
+    mlp = hooked.bridge.blocks[layer].mlp
+    halves = ("gate", "in") if hooked.gated else ("in",)
     return [getattr(mlp, half).weight for half in halves]

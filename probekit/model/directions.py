@@ -15,7 +15,7 @@ from torch import Tensor
 
 from probekit.errors import InputError
 from probekit.model.harvest import harvest
-from probekit.model.host import Host
+from probekit.model.hooked_model import HookedModel
 from probekit.model.twins import concept_directions
 from probekit.text.concepts.labels import Labels
 from probekit.text.tokens import Tokens
@@ -42,7 +42,7 @@ class Directions:
         return Directions(tuple(self.names[i] for i in kept), self.codes[:, kept], self.mean, self.covariance)
 
 
-def token_directions(host: Host, ids: Sequence[int], layer: int) -> Directions:
+def token_directions(hooked: HookedModel, ids: Sequence[int], layer: int) -> Directions:
     """Token types by themselves: the MLP input behind the start mark, its mean over the tokens taken off.
 
     In the first layer that is the token's embedding, pushed through attention to itself and the mark, and the norm.
@@ -52,29 +52,29 @@ def token_directions(host: Host, ids: Sequence[int], layer: int) -> Directions:
     """
     if len(ids) < 2:
         raise InputError(f"tokens: got {len(ids)}, wanted two or more.")
-    first = [] if host.bos_id is None else [host.bos_id]
+    first = [] if hooked.bos_id is None else [hooked.bos_id]
     rows = np.array([[*first, token] for token in ids], dtype=np.int32)
-    tokens = Tokens(rows, np.full(len(rows), rows.shape[1]), host.bos_id, "single tokens")
-    inputs = _inputs(host, tokens, layer)
+    tokens = Tokens(rows, np.full(len(rows), rows.shape[1]), hooked.bos_id, "single tokens")
+    inputs = _inputs(hooked, tokens, layer)
     if len(inputs) != len(ids):
         raise InputError(
             f"tokens: got {len(ids)}, of which {len(inputs)} are counted; special tokens have no direction. Leave them out."
         )
-    names = tuple(host.token_string(token) or str(token) for token in ids)
+    names = tuple(hooked.token_string(token) or str(token) for token in ids)
     centred = (inputs - inputs.mean(0)).numpy()
     return Directions(names, centred.T, inputs.mean(0).numpy(), centred.T @ centred / len(centred))
 
 
-def measured_directions(host: Host, tokens: Tokens, labels: Labels, layer: int) -> Directions:
+def measured_directions(hooked: HookedModel, tokens: Tokens, labels: Labels, layer: int) -> Directions:
     """Concepts of a corpus: least squares of the MLP input on all labels at once.
 
     Args:
-        host: the model.
+        hooked: the model.
         tokens: documents to read, all of them.
         labels: where each concept holds on their counted tokens.
         layer: which layer's input.
     """
-    inputs = _inputs(host, tokens, layer)
+    inputs = _inputs(hooked, tokens, layer)
     centred = inputs - inputs.mean(0)
     codes = concept_directions(inputs, torch.from_numpy(labels.dense()).double())
     return Directions(
@@ -85,7 +85,7 @@ def measured_directions(host: Host, tokens: Tokens, labels: Labels, layer: int) 
     )
 
 
-def _inputs(host: Host, tokens: Tokens, layer: int) -> Float[Tensor, "token input"]:
+def _inputs(hooked: HookedModel, tokens: Tokens, layer: int) -> Float[Tensor, "token input"]:
     """MLP inputs of every counted token, in fp64."""
-    blocks = harvest(host, tokens, np.arange(tokens.n_docs), [layer])
+    blocks = harvest(hooked, tokens, np.arange(tokens.n_docs), [layer])
     return torch.cat([block.sites[layer][0].cpu() for block in blocks]).double()

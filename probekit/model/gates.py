@@ -25,7 +25,7 @@ class GateBlock:
 
     columns: tuple[Column, ...]
     """One for each output."""
-    held: Bool[np.ndarray, "vocab concept"]
+    vocab_labels: Bool[np.ndarray, "vocab concept"]
     """The set that each vocabulary entry carries."""
     lagged: Bool[np.ndarray, " concept"]
     """Concepts that the first layer reads from the previous token."""
@@ -38,18 +38,18 @@ class GateBlock:
         before = np.concatenate([ids[:1], ids[:-1]])
         # the first counted token of a document has none before it
         begins = (tokens.pos_of_token == 0)[:, None]
-        values = np.where(self.lagged, self.held[before] & ~begins, self.held[ids])
+        values = np.where(self.lagged, self.vocab_labels[before] & ~begins, self.vocab_labels[ids])
         for layer in self.layers:
             values = layer.truth(values)
         return [np.flatnonzero(column).astype(np.int32) for column in values.T]
 
 
 def token_concepts(
-    held: Bool[np.ndarray, "vocab concept"], lagged: Bool[np.ndarray, " concept"], *, previous: bool
+    vocab_labels: Bool[np.ndarray, "vocab concept"], lagged: Bool[np.ndarray, " concept"], *, previous: bool
 ) -> tuple[Concepts, Int[np.ndarray, " concept"]]:
     """The sets that tokens carry as concepts, and which of them the first layer reads for each of its own."""
-    n_concepts = held.shape[1]
-    sets = {f"f{c}": held[:, c] for c in range(n_concepts)}
+    n_concepts = vocab_labels.shape[1]
+    sets = {f"f{c}": vocab_labels[:, c] for c in range(n_concepts)}
     place = np.arange(n_concepts) + n_concepts * lagged
     return Concepts.from_vocab(sets, lags=(0, 1) if previous else (0,)), place
 
@@ -58,7 +58,7 @@ def computed_concepts(
     concepts: Concepts,
     place: Int[np.ndarray, " read"],
     layers: tuple[Circuit, ...],
-    held: Bool[np.ndarray, "vocab concept"],
+    vocab_labels: Bool[np.ndarray, "vocab concept"],
     lagged: Bool[np.ndarray, " concept"],
 ) -> tuple[Concepts, Int[np.ndarray, " output"]]:
     """The concepts with the outputs of the last of `layers` beside them, and where each output stands among them.
@@ -74,7 +74,7 @@ def computed_concepts(
         Column(f"g{depth}_{k}", "user", 0, f"{kind} of {' and '.join(of)}, which layer {depth} computes")
         for k, (kind, of) in enumerate(zip(kinds, names, strict=True))
     )
-    new = Concepts((GateBlock(columns, held, lagged, layers),))
+    new = Concepts((GateBlock(columns, vocab_labels, lagged, layers),))
     return concepts + new, len(concepts) + np.arange(layer.n_outputs)
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from probekit.errors import InputError, ModelError, NonFiniteError, OutOfMemoryError
-from probekit.model.host import Host
+from probekit.model.hooked_model import HookedModel
 from probekit.model.plain import PlainModel
 from probekit.model.sites import INPUT_SITE, _matrix
 from probekit.model.twins import InputFrame, PcSignTwins
@@ -79,18 +79,18 @@ def bytes_per_layer(grids: Iterable[Grid], d_model: int) -> int:
     )
 
 
-def output_weights(host: Host, layer: int) -> Float[Tensor, "neuron input"]:
+def output_weights(hooked: HookedModel, layer: int) -> Float[Tensor, "neuron input"]:
     """What each neuron of a layer writes, float32 on the CPU."""
-    return _matrix(host.bridge.blocks[layer].mlp, layer, "W_out").float().cpu()
+    return _matrix(hooked.bridge.blocks[layer].mlp, layer, "W_out").float().cpu()
 
 
 def read_grid(
-    host: Host, grid: Grid, layers: Sequence[int], *, progress: Callable[[int], object] | None = None
+    hooked: HookedModel, grid: Grid, layers: Sequence[int], *, progress: Callable[[int], object] | None = None
 ) -> dict[int, LayerCells]:
     """Every cell's MLP inputs and residual stream in the wanted layers.
 
     Args:
-        host: the model.
+        hooked: the model.
         grid: the cells.
         layers: layers wanted, ascending.
         progress: called with the number of cells read so far.
@@ -100,22 +100,22 @@ def read_grid(
         NonFiniteError: an activation is NaN or infinite.
         OutOfMemoryError: a batch does not fit on the device.
     """
-    _check(host, grid, layers)
-    taps = _Taps.of(host.plain, layers) if host.plain is not None else None
+    _check(hooked, grid, layers)
+    taps = _Taps.of(hooked.plain, layers) if hooked.plain is not None else None
     cached = taps is not None
     shape = (len(grid.contexts), len(grid.prefixes), len(grid.suffixes))
     found = {
-        layer: LayerCells(torch.empty(*shape, host.d_model), torch.zeros(*shape[1:], host.d_model))
+        layer: LayerCells(torch.empty(*shape, hooked.d_model), torch.zeros(*shape[1:], hooked.d_model))
         for layer in layers
     }
     n_done = 0
     for context in range(shape[0]):
         if cached and context == 0:
-            cached = _proved(host, taps, grid, layers)
+            cached = _proved(hooked, taps, grid, layers)
         cells = (
-            _cached_cells(host, taps, grid, context)
+            _cached_cells(hooked, taps, grid, context)
             if cached and taps is not None
-            else _whole_cells(host, taps, grid, context, layers)
+            else _whole_cells(hooked, taps, grid, context, layers)
         )
         for start, stop, rows in cells:
             for layer, row in rows.items():
@@ -129,7 +129,7 @@ def read_grid(
     for layer, cells in found.items():
         if not (bool(torch.isfinite(cells.inputs).all()) and bool(torch.isfinite(cells.after).all())):
             raise NonFiniteError(
-                f"{host.name}: layer {layer}: some activations of the word grid are NaN or infinite; wanted finite "
+                f"{hooked.name}: layer {layer}: some activations of the word grid are NaN or infinite; wanted finite "
                 "numbers. Load the model with dtype=torch.float32."
             )
     return found
@@ -222,8 +222,8 @@ Rows = tuple[int, int, dict[int, dict[str, Tensor]]]
 """First prefix, one behind the last, and what was read."""
 
 
-def _ids(host: Host, rows: list[list[int]]) -> Tensor:
-    return torch.tensor(rows, dtype=torch.int64, device=host.device)
+def _ids(hooked: HookedModel, rows: list[list[int]]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.int64, device=hooked.device)
 
 
 def _parts(grid: Grid) -> Iterator[tuple[int, int]]:
@@ -232,25 +232,25 @@ def _parts(grid: Grid) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, len(grid.prefixes))
 
 
-def _cached_cells(host: Host, taps: _Taps, grid: Grid, context: int) -> Iterator[Rows]:
-    cache = _prefix_cache(host, taps, grid, context)
+def _cached_cells(hooked: HookedModel, taps: _Taps, grid: Grid, context: int) -> Iterator[Rows]:
+    cache = _prefix_cache(hooked, taps, grid, context)
     n_suffixes = len(grid.suffixes)
     for start, stop in _parts(grid):
-        prefixes = torch.arange(start, stop, device=host.device).repeat_interleave(n_suffixes)
-        ids = _ids(host, [[suffix] for suffix in grid.suffixes] * (stop - start))
+        prefixes = torch.arange(start, stop, device=hooked.device).repeat_interleave(n_suffixes)
+        ids = _ids(hooked, [[suffix] for suffix in grid.suffixes] * (stop - start))
         yield (
             start,
             stop,
-            _guarded(host, len(ids), lambda ids=ids, p=prefixes: taps.run(ids, _repeated(cache, p))),
+            _guarded(hooked, len(ids), lambda ids=ids, p=prefixes: taps.run(ids, _repeated(cache, p))),
         )
 
 
-def _prefix_cache(host: Host, taps: _Taps, grid: Grid, context: int) -> Any:
+def _prefix_cache(hooked: HookedModel, taps: _Taps, grid: Grid, context: int) -> Any:
     from transformers import DynamicCache
 
     cache = DynamicCache(config=cast(Any, taps.plain.model).config)
-    ids = _ids(host, [grid.row(host.bos_id, context, prefix) for prefix in range(len(grid.prefixes))])
-    _guarded(host, len(ids), lambda: taps.run(ids, cache))
+    ids = _ids(hooked, [grid.row(hooked.bos_id, context, prefix) for prefix in range(len(grid.prefixes))])
+    _guarded(hooked, len(ids), lambda: taps.run(ids, cache))
     return cache
 
 
@@ -265,22 +265,22 @@ def _repeated(cache: Any, rows: Tensor) -> Any:
 
 
 def _whole_cells(
-    host: Host, taps: _Taps | None, grid: Grid, context: int, layers: Sequence[int]
+    hooked: HookedModel, taps: _Taps | None, grid: Grid, context: int, layers: Sequence[int]
 ) -> Iterator[Rows]:
     for start, stop in _parts(grid):
         ids = _ids(
-            host,
+            hooked,
             [
-                grid.row(host.bos_id, context, prefix, suffix)
+                grid.row(hooked.bos_id, context, prefix, suffix)
                 for prefix in range(start, stop)
                 for suffix in range(len(grid.suffixes))
             ],
         )
-        yield start, stop, _guarded(host, len(ids), lambda ids=ids: _run_whole(host, taps, ids, layers))
+        yield start, stop, _guarded(hooked, len(ids), lambda ids=ids: _run_whole(hooked, taps, ids, layers))
 
 
 def _run_whole(
-    host: Host, taps: _Taps | None, ids: Tensor, layers: Sequence[int]
+    hooked: HookedModel, taps: _Taps | None, ids: Tensor, layers: Sequence[int]
 ) -> dict[int, dict[str, Tensor]]:
     if taps is not None:
         return taps.run(ids, None)
@@ -296,45 +296,45 @@ def _run_whole(
         tensor: Tensor = activation[0] if isinstance(activation, tuple) else activation
         seen[layer][what] = tensor.detach().reshape(*ids.shape, -1)[:, -1].float().cpu().clone()
 
-    present = [name for name in named if name in host.bridge.hook_dict]
+    present = [name for name in named if name in hooked.bridge.hook_dict]
     with torch.inference_mode():
-        host.bridge.run_with_hooks(ids, return_type=None, fwd_hooks=[(name, keep) for name in present])
+        hooked.bridge.run_with_hooks(ids, return_type=None, fwd_hooks=[(name, keep) for name in present])
     for layer in layers:
         for what in ("input", "post"):
             if what not in seen[layer]:
                 raise ModelError(
-                    f"{host.name}: layer {layer}: site `{sites[what].format(layer)}` did not fire, so the word grid cannot "
-                    "be read there; pass the transformers model instead of a bridge."
+                    f"{hooked.name}: layer {layer}: site `{sites[what].format(layer)}` did not fire, so the word grid "
+                    "cannot be read there; pass the transformers model instead of a bridge."
                 )
     return seen
 
 
-def _guarded(host: Host, n_rows: int, work: Callable[[], Any]) -> Any:
+def _guarded(hooked: HookedModel, n_rows: int, work: Callable[[], Any]) -> Any:
     try:
         return work()
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
-            f"{host.name}: a forward of {n_rows} cells of the word grid does not fit on {host.device}. Choose device='cpu', "
-            "a 16-bit dtype, or fewer words."
+            f"{hooked.name}: a forward of {n_rows} cells of the word grid does not fit on {hooked.device}. Choose "
+            "device='cpu', a 16-bit dtype, or fewer words."
         ) from error
 
 
-def _proved(host: Host, taps: _Taps | None, grid: Grid, layers: Sequence[int]) -> bool:
+def _proved(hooked: HookedModel, taps: _Taps | None, grid: Grid, layers: Sequence[int]) -> bool:
     """Whether rows with a cache give what whole rows give through the bridge, on a few cells."""
     n = min(_PROOF_CELLS, len(grid.prefixes), len(grid.suffixes))
     few = Grid(grid.contexts[:1], grid.prefixes[:n], grid.suffixes[-n:])
     if taps is None:
         return False
     try:
-        here = next(iter(_cached_cells(host, taps, few, 0)))[2]
+        here = next(iter(_cached_cells(hooked, taps, few, 0)))[2]
     except _REFUSED:
         return False
-    there = next(iter(_whole_cells(host, None, few, 0, layers)))[2]
+    there = next(iter(_whole_cells(hooked, None, few, 0, layers)))[2]
     for layer in layers:
         for what in ("input", "post"):
             error = (here[layer][what] - there[layer][what]).square().mean().sqrt()
             size = there[layer][what].square().mean().sqrt()
-            if not error <= _FAR * torch.finfo(host.dtype).eps * (layer + 1) ** 0.5 * size:
+            if not error <= _FAR * torch.finfo(hooked.dtype).eps * (layer + 1) ** 0.5 * size:
                 return False
     return True
 
@@ -349,19 +349,20 @@ def _adds(row: Mapping[str, Tensor]) -> bool:
     return float(rest.square().mean()) <= (0.02**2) * size
 
 
-def _check(host: Host, grid: Grid, layers: Sequence[int]) -> None:
+def _check(hooked: HookedModel, grid: Grid, layers: Sequence[int]) -> None:
     for layer in layers:
-        host.check_layer(layer)
+        hooked.check_layer(layer)
     ids = [*grid.prefixes, *grid.suffixes, *(i for context in grid.contexts for i in context)]
-    if max(ids) >= host.n_vocab:
+    if max(ids) >= hooked.n_vocab:
         raise InputError(
-            f"word grid: token id {max(ids)} is beyond the {host.n_vocab:,} rows of {host.name}'s embedding; use the "
+            f"word grid: token id {max(ids)} is beyond the {hooked.n_vocab:,} rows of {hooked.name}'s embedding; use the "
             "model's own tokenizer."
         )
-    longest = max(len(grid.row(host.bos_id, c, 0, 0)) for c in range(len(grid.contexts)))
-    if longest > host.context:
+    longest = max(len(grid.row(hooked.bos_id, c, 0, 0)) for c in range(len(grid.contexts)))
+    if longest > hooked.context:
         raise InputError(
-            f"word grid: rows of {longest} tokens, but {host.name} has a context of {host.context}; give shorter contexts."
+            f"word grid: rows of {longest} tokens, but {hooked.name} has a context of {hooked.context}; give shorter "
+            "contexts."
         )
 
 

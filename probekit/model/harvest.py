@@ -19,7 +19,7 @@ from jaxtyping import Int, Int64
 from torch import Tensor
 
 from probekit.errors import ConfigError, InputError, ModelError, NonFiniteError, OutOfMemoryError
-from probekit.model.host import Host
+from probekit.model.hooked_model import HookedModel
 from probekit.model.sites import INPUT_SITE, NEURON_SITE
 from probekit.text.tokens import Tokens
 
@@ -47,18 +47,18 @@ class Block:
         return len(self.tokens)
 
 
-def default_batch_docs(host: Host, n_positions: int) -> int:
+def default_batch_docs(hooked: HookedModel, n_positions: int) -> int:
     """Documents a forward: some 4,096 tokens, fewer where all layers' activations would exceed 256 MiB.
 
     It depends on the model and the width of the token block only, not on the layers or documents asked for.
     """
-    bytes_per_token = 4 * host.n_layers * (host.d_model + host.d_mlp)
+    bytes_per_token = 4 * hooked.n_layers * (hooked.d_model + hooked.d_mlp)
     n_tokens = min(_MOST_TOKENS, max(_FEWEST_TOKENS, _BLOCK_BYTES // bytes_per_token))
     return max(1, n_tokens // n_positions)
 
 
 def harvest(
-    host: Host,
+    hooked: HookedModel,
     tokens: Tokens,
     docs: Int[np.ndarray, " doc"],
     layers: Iterable[int],
@@ -69,7 +69,7 @@ def harvest(
     """Deliver the activations of documents, block by block, in the order of `docs`.
 
     Args:
-        host: the model.
+        hooked: the model.
         tokens: the token block the documents are rows of.
         docs: rows wanted, in the order wanted.
         layers: layers wanted; all are read in the same forward pass.
@@ -92,18 +92,18 @@ def harvest(
     if not wanted:
         raise InputError("layers: got none, wanted at least one; name the layers to read.")
     for layer in wanted:
-        host.check_layer(layer)
+        hooked.check_layer(layer)
     docs = np.asarray(docs, np.int64)
     if batch_docs is None:
-        batch_docs = default_batch_docs(host, max(1, tokens.ids.shape[1]))
+        batch_docs = default_batch_docs(hooked, max(1, tokens.ids.shape[1]))
     if batch_docs < 1:
         raise ConfigError(f"batch_docs: got {batch_docs}, wanted at least 1.")
-    _check_tokens(host, tokens, docs)
-    return _blocks(host, tokens, docs, wanted, batch_docs, progress)
+    _check_tokens(hooked, tokens, docs)
+    return _blocks(hooked, tokens, docs, wanted, batch_docs, progress)
 
 
 def _blocks(
-    host: Host,
+    hooked: HookedModel,
     tokens: Tokens,
     docs: Int[np.ndarray, " doc"],
     layers: list[int],
@@ -116,8 +116,8 @@ def _blocks(
         rows = docs[start : start + batch_docs]
         counted = tokens.counted[rows]
         ids = tokens.ids[np.resize(rows, batch_docs)]
-        sites, n_together = _forward_parts(host, ids, layers, np.flatnonzero(counted), n_together)
-        _require_finite(host, tokens, rows, sites)
+        sites, n_together = _forward_parts(hooked, ids, layers, np.flatnonzero(counted), n_together)
+        _require_finite(hooked, tokens, rows, sites)
         block = Block(docs=rows, tokens=token_at[rows][counted], sites=sites)
         yield block
         n_done += block.n_tokens
@@ -127,7 +127,7 @@ def _blocks(
 
 
 def _forward_parts(
-    host: Host,
+    hooked: HookedModel,
     ids: Int[np.ndarray, "doc pos"],
     layers: list[int],
     positions: Int64[np.ndarray, " token"],
@@ -142,7 +142,7 @@ def _forward_parts(
                 part = np.resize(ids[first : first + n_together], (n_together, n_positions))
                 start, stop = first * n_positions, min(first + n_together, len(ids)) * n_positions
                 own = positions[(positions >= start) & (positions < stop)] - start
-                parts.append(_forward(host, part, layers, own))
+                parts.append(_forward(hooked, part, layers, own))
             break
         except OutOfMemoryError:
             if n_together == 1:
@@ -158,41 +158,44 @@ def _forward_parts(
 
 
 def _forward(
-    host: Host, ids: Int[np.ndarray, "doc pos"], layers: list[int], positions: Int64[np.ndarray, " token"]
+    hooked: HookedModel,
+    ids: Int[np.ndarray, "doc pos"],
+    layers: list[int],
+    positions: Int64[np.ndarray, " token"],
 ) -> dict[int, tuple[Tensor, Tensor]]:
     """One forward pass; of its flattened [doc pos] rows those at `positions`, in float32."""
     names = [site.format(layer) for layer in layers for site in (INPUT_SITE, NEURON_SITE)]
     # Padding becomes a valid id. What it computes is dropped, and counted tokens do not see it, except that
     # attention multiplies it by zero, and 0·NaN is NaN: so it is an id of the document itself.
     valid_ids = np.maximum(np.where(ids < 0, ids[:, :1], ids), 0).astype(np.int64)
-    valid = torch.from_numpy(valid_ids).to(host.device)
+    valid = torch.from_numpy(valid_ids).to(hooked.device)
     try:
         with torch.inference_mode():
-            captured = _captured(host, valid, layers, names)
-        kept = torch.from_numpy(positions).to(host.device)
+            captured = _captured(hooked, valid, layers, names)
+        kept = torch.from_numpy(positions).to(hooked.device)
         # Outside inference mode, so that what is delivered are ordinary tensors that may be changed in place.
         delivered: dict[str, Tensor] = {}
         for name in names:
             if name not in captured:
                 raise ModelError(
-                    f"{host.name}: site `{name}` did not fire in this forward pass; load the model again."
+                    f"{hooked.name}: site `{name}` did not fire in this forward pass; load the model again."
                 )
             activation = captured.pop(name)
             rows = activation.reshape(ids.size, activation.shape[-1])
-            delivered[name] = rows.index_select(0, kept.to(rows.device)).to(host.device, torch.float32)
+            delivered[name] = rows.index_select(0, kept.to(rows.device)).to(hooked.device, torch.float32)
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
-            f"{host.name}: a forward of {len(ids)} documents of {ids.shape[1]} tokens does not fit on "
-            f"{host.device}. Choose a smaller context, a 16-bit dtype, or a device with more memory."
+            f"{hooked.name}: a forward of {len(ids)} documents of {ids.shape[1]} tokens does not fit on "
+            f"{hooked.device}. Choose a smaller context, a 16-bit dtype, or a device with more memory."
         ) from error
     return {
         layer: (delivered[INPUT_SITE.format(layer)], delivered[NEURON_SITE.format(layer)]) for layer in layers
     }
 
 
-def _captured(host: Host, ids: Tensor, layers: list[int], names: list[str]) -> dict[str, Tensor]:
-    if host.plain is not None:
-        return host.plain.capture(ids, layers)
+def _captured(hooked: HookedModel, ids: Tensor, layers: list[int], names: list[str]) -> dict[str, Tensor]:
+    if hooked.plain is not None:
+        return hooked.plain.capture(ids, layers)
     from transformer_lens.model_bridge.exceptions import StopAtLayerException
 
     captured: dict[str, Tensor] = {}
@@ -202,11 +205,11 @@ def _captured(host: Host, ids: Tensor, layers: list[int], names: list[str]) -> d
         if hook.name == names[-1]:
             raise StopAtLayerException(activation)
 
-    host.bridge.run_with_hooks(ids, return_type=None, fwd_hooks=[(name, keep) for name in names])
+    hooked.bridge.run_with_hooks(ids, return_type=None, fwd_hooks=[(name, keep) for name in names])
     return captured
 
 
-def _check_tokens(host: Host, tokens: Tokens, docs: Int[np.ndarray, " doc"]) -> None:
+def _check_tokens(hooked: HookedModel, tokens: Tokens, docs: Int[np.ndarray, " doc"]) -> None:
     outside = docs[(docs < 0) | (docs >= tokens.n_docs)]
     if len(outside):
         raise InputError(
@@ -214,27 +217,30 @@ def _check_tokens(host: Host, tokens: Tokens, docs: Int[np.ndarray, " doc"]) -> 
             f"{tokens.n_docs - 1}; choose among these."
         )
     n_positions = tokens.ids.shape[1]
-    if n_positions > host.context:
+    if n_positions > hooked.context:
         raise InputError(
-            f"corpus {tokens.name!r}: rows of {n_positions} tokens, but {host.name} has a context of "
-            f"{host.context}; choose context={host.context} or less."
+            f"corpus {tokens.name!r}: rows of {n_positions} tokens, but {hooked.name} has a context of "
+            f"{hooked.context}; choose context={hooked.context} or less."
         )
     if not len(docs):
         return
-    too_large = tokens.ids[docs] >= host.n_vocab
+    too_large = tokens.ids[docs] >= hooked.n_vocab
     if too_large.any():
         row, pos = np.argwhere(too_large)[0]
         token_id = int(tokens.ids[docs[row], pos])
-        string = host.token_string(token_id)
+        string = hooked.token_string(token_id)
         raise InputError(
             f"corpus {tokens.name!r}, document {docs[row]}, position {pos}: token id {token_id}"
-            f"{'' if string is None else f' ({string!r})'} is beyond the {host.n_vocab:,} rows of "
-            f"{host.name}'s embedding; tokenize with the model's own tokenizer, or drop that token."
+            f"{'' if string is None else f' ({string!r})'} is beyond the {hooked.n_vocab:,} rows of "
+            f"{hooked.name}'s embedding; tokenize with the model's own tokenizer, or drop that token."
         )
 
 
 def _require_finite(
-    host: Host, tokens: Tokens, rows: Int[np.ndarray, " doc"], sites: Mapping[int, tuple[Tensor, Tensor]]
+    hooked: HookedModel,
+    tokens: Tokens,
+    rows: Int[np.ndarray, " doc"],
+    sites: Mapping[int, tuple[Tensor, Tensor]],
 ) -> None:
     # A sum is finite unless a term is not, or finite terms overflow: a cheap look, then a close one.
     sums = torch.stack([activation.sum() for pair in sites.values() for activation in pair])
@@ -249,8 +255,8 @@ def _require_finite(
             token = int(bad.any(dim=1).nonzero()[0])
             row, pos = np.argwhere(tokens.counted[rows])[token]
             raise NonFiniteError(
-                f"{host.name}: layer {layer}: {n_bad:,} of {activations.numel():,} {what} of this block are "
+                f"{hooked.name}: layer {layer}: {n_bad:,} of {activations.numel():,} {what} of this block are "
                 f"NaN or infinite, the first at document {rows[row]}, position {pos}; wanted finite numbers. "
-                f"The model computes in {str(host.dtype).removeprefix('torch.')}: load it with "
+                f"The model computes in {str(hooked.dtype).removeprefix('torch.')}: load it with "
                 "dtype=torch.float32, or leave that document out."
             )

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from probekit.errors import ModelError
-from probekit.text.patience import within
+from probekit.text.timeouts import call_with_timeout
 
 HUB_TIMEOUT_SECONDS = 6.0
 """How long the hub may take to answer before it counts as out of reach."""
@@ -71,7 +71,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
     if constants.HF_HUB_OFFLINE:
         raise ModelError(f"{neither}, and HF_HUB_OFFLINE is set. {hint}")
     try:
-        info = within(
+        info = call_with_timeout(
             HUB_TIMEOUT_SECONDS,
             lambda: HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS),
         )

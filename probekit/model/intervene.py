@@ -20,7 +20,7 @@ from torch import Tensor
 
 from probekit.errors import InputError, OutOfMemoryError
 from probekit.model.harvest import default_batch_docs, harvest
-from probekit.model.host import Host
+from probekit.model.hooked_model import HookedModel
 from probekit.model.sites import NEURON_SITE
 from probekit.text.tokens import Tokens
 
@@ -109,7 +109,7 @@ class NeuronScale:
 
 
 def neuron_scales(
-    host: Host,
+    hooked: HookedModel,
     tokens: Tokens,
     docs: Int[np.ndarray, " doc"],
     pairs: Sequence[tuple[int, np.ndarray, np.ndarray]],
@@ -117,7 +117,7 @@ def neuron_scales(
     """How the neurons move with each pair over some documents.
 
     Args:
-        host: the model.
+        hooked: the model.
         tokens: the token block.
         docs: rows of it.
         pairs: for each pair its layer and the counted tokens at which A and at which B holds, sorted.
@@ -127,7 +127,7 @@ def neuron_scales(
     means = [torch.zeros(4, 0, dtype=torch.float64)] * len(pairs)
     counts = np.zeros((len(pairs), 4))
     n_tokens = 0
-    for block in harvest(host, tokens, docs, layers):
+    for block in harvest(hooked, tokens, docs, layers):
         n_tokens += block.n_tokens
         held = {layer: neurons.double().cpu() for layer, (_, neurons) in block.sites.items()}
         for layer, h in held.items():
@@ -167,7 +167,7 @@ class Predictions:
 
 
 def predict(
-    host: Host,
+    hooked: HookedModel,
     tokens: Tokens,
     docs: Int[np.ndarray, " doc"],
     edits: Sequence[Edit],
@@ -180,7 +180,7 @@ def predict(
     from an earlier one, through attention.
 
     Args:
-        host: the model.
+        hooked: the model.
         tokens: the token block the documents are rows of.
         docs: rows wanted.
         edits: changes, each made alone.
@@ -191,64 +191,64 @@ def predict(
         OutOfMemoryError: a forward does not fit on the device.
     """
     for edit in edits:
-        host.check_layer(edit.layer)
-    if tokens.ids.shape[1] > host.context:
+        hooked.check_layer(edit.layer)
+    if tokens.ids.shape[1] > hooked.context:
         raise InputError(
-            f"corpus {tokens.name!r}: rows of {tokens.ids.shape[1]} tokens, but {host.name} has a context of "
-            f"{host.context}; choose context={host.context} or less."
+            f"corpus {tokens.name!r}: rows of {tokens.ids.shape[1]} tokens, but {hooked.name} has a context of "
+            f"{hooked.context}; choose context={hooked.context} or less."
         )
     docs = np.asarray(docs, np.int64)
-    there = [edit.to(host.device, host.dtype) for edit in edits]
-    n_docs = _batch_docs(host, tokens)
+    there = [edit.to(hooked.device, hooked.dtype) for edit in edits]
+    n_docs = _batch_docs(hooked, tokens)
     token_at = np.cumsum(tokens.counted.ravel(), dtype=np.int64).reshape(tokens.counted.shape) - 1
     n_done = 0
     for start in range(0, len(docs), n_docs):
-        block = _predictions(host, tokens, docs[start : start + n_docs], there, token_at)
+        block = _predictions(hooked, tokens, docs[start : start + n_docs], there, token_at)
         yield block
         n_done += len(block.tokens)
         if progress is not None:
             progress(n_done)
 
 
-def _batch_docs(host: Host, tokens: Tokens) -> int:
+def _batch_docs(hooked: HookedModel, tokens: Tokens) -> int:
     n_positions = max(1, tokens.ids.shape[1])
-    by_logits = LOGIT_BYTES // (4 * host.n_vocab * n_positions)
-    return max(1, min(default_batch_docs(host, n_positions), by_logits))
+    by_logits = LOGIT_BYTES // (4 * hooked.n_vocab * n_positions)
+    return max(1, min(default_batch_docs(hooked, n_positions), by_logits))
 
 
 def _predictions(
-    host: Host, tokens: Tokens, rows: np.ndarray, edits: Sequence[Edit], token_at: np.ndarray
+    hooked: HookedModel, tokens: Tokens, rows: np.ndarray, edits: Sequence[Edit], token_at: np.ndarray
 ) -> Predictions:
     ids, counted = tokens.ids[rows], tokens.counted[rows]
     # a token is predicted from the one before it; the last one of a row predicts nothing that is known
     usable = np.zeros_like(counted)
     usable[:, :-1] = counted[:, :-1] & counted[:, 1:]
-    target = torch.from_numpy(np.roll(ids, -1, axis=1)[usable].astype(np.int64)).to(host.device)
+    target = torch.from_numpy(np.roll(ids, -1, axis=1)[usable].astype(np.int64)).to(hooked.device)
     shown = torch.from_numpy(np.maximum(np.where(ids < 0, ids[:, :1], ids), 0).astype(np.int64)).to(
-        host.device
+        hooked.device
     )
-    kept = torch.from_numpy(np.flatnonzero(usable)).to(host.device)
-    acted_on = torch.from_numpy(counted).to(host.device)
+    kept = torch.from_numpy(np.flatnonzero(usable)).to(hooked.device)
+    acted_on = torch.from_numpy(counted).to(hooked.device)
     try:
         with torch.inference_mode():
-            clean = _log_probabilities(host, shown, kept, None, acted_on)
+            clean = _log_probabilities(hooked, shown, kept, None, acted_on)
             loss = -clean.gather(1, target[:, None])[:, 0]
             change = np.zeros((len(edits), len(target)), np.float32)
             divergence = np.zeros_like(change)
             for i, edit in enumerate(edits):
-                edited = _log_probabilities(host, shown, kept, edit, acted_on)
+                edited = _log_probabilities(hooked, shown, kept, edit, acted_on)
                 change[i] = (-edited.gather(1, target[:, None])[:, 0] - loss).cpu().numpy()
                 divergence[i] = (clean.exp() * (clean - edited)).sum(1).cpu().numpy()
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
-            f"{host.name}: the logits of {len(rows)} documents of {ids.shape[1]} tokens do not fit on {host.device}; "
+            f"{hooked.name}: the logits of {len(rows)} documents of {ids.shape[1]} tokens do not fit on {hooked.device}; "
             "choose a smaller context or device='cpu'."
         ) from error
     return Predictions(token_at[rows][usable], loss.cpu().numpy(), change, divergence)
 
 
 def _log_probabilities(
-    host: Host, ids: Tensor, kept: Tensor, edit: Edit | None, acted_on: Tensor
+    hooked: HookedModel, ids: Tensor, kept: Tensor, edit: Edit | None, acted_on: Tensor
 ) -> Float[Tensor, "token vocab"]:
     def change(activation: Tensor, hook: Any) -> Tensor:
         assert edit is not None
@@ -257,6 +257,6 @@ def _log_probabilities(
         return torch.where(mask, edit.apply(activation), activation)
 
     hooks = [] if edit is None else [(NEURON_SITE.format(edit.layer), change)]
-    logits = host.bridge.run_with_hooks(ids, return_type="logits", fwd_hooks=hooks)
+    logits = hooked.bridge.run_with_hooks(ids, return_type="logits", fwd_hooks=hooks)
     rows = logits.reshape(-1, logits.shape[-1]).index_select(0, kept)
     return torch.log_softmax(rows.float(), dim=-1)

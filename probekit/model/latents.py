@@ -26,7 +26,7 @@ from probekit.model.ambient import as_torch_starts
 from probekit.model.dictionaries import Dictionary, read_dictionary
 from probekit.model.dictionaries.processing import Processing, processing_of
 from probekit.model.harvest import default_batch_docs
-from probekit.model.host import Host, load_host
+from probekit.model.hooked_model import HookedModel, load_hooked_model
 from probekit.model.hub import official_name
 from probekit.model.state import of_object
 from probekit.text.concepts.blocks import Column, Where
@@ -43,7 +43,7 @@ SAMPLE_TOKENS = 20_000
 class Encoder:
     """A dictionary at work in a model: activations of its latents, token by token."""
 
-    host: Host
+    hooked: HookedModel
     """The model whose activations it reads."""
     dictionary: Dictionary
     """What it reads them with."""
@@ -53,11 +53,11 @@ class Encoder:
     """What is done to the activations first."""
 
     @classmethod
-    def of(cls, host: Host, dictionary: Dictionary, site: str | None = None) -> Encoder:
+    def of(cls, hooked: HookedModel, dictionary: Dictionary, site: str | None = None) -> Encoder:
         """Bring the two together; warns of what they may not have in common.
 
         Args:
-            host: the model.
+            hooked: the model.
             dictionary: the dictionary.
             site: the hook it reads, if its files are not to decide.
 
@@ -71,14 +71,14 @@ class Encoder:
                 f"{dictionary.name}: its files name no hook of TransformerLens, so it is not known what it reads; pass "
                 'site=, such as site="blocks.3.hook_resid_post".'
             )
-        if site not in host.bridge.hook_dict:
+        if site not in hooked.bridge.hook_dict:
             raise ModelError(
-                f"{host.name}: no hook {site!r}, which the autoencoder reads; it was trained on another model or site."
+                f"{hooked.name}: no hook {site!r}, which the autoencoder reads; it was trained on another model or site."
             )
-        processing = processing_of(host, site, dictionary.training.processing, dictionary.name)
-        for message in (*_differences(host, dictionary), *processing.warnings):
+        processing = processing_of(hooked, site, dictionary.training.processing, dictionary.name)
+        for message in (*_differences(hooked, dictionary), *processing.warnings):
             warnings.warn(message, UserWarning, stacklevel=4)
-        return cls(host, dictionary, site, processing)
+        return cls(hooked, dictionary, site, processing)
 
     def activations(self, tokens: Tokens) -> Iterator[Float[Tensor, "token latent"]]:
         """Activations of all latents, block by block, of counted tokens in order.
@@ -98,7 +98,7 @@ class Encoder:
                 UserWarning,
                 stacklevel=3,
             )
-        for inputs in site_activations(self.host, tokens, self.site, self.dictionary.head):
+        for inputs in site_activations(self.hooked, tokens, self.site, self.dictionary.head):
             if inputs.shape[1] != self.dictionary.n_inputs:
                 raise ShapeError(
                     f"{self.dictionary.name}: reads {self.dictionary.n_inputs} inputs, but {self.site!r} is "
@@ -106,7 +106,7 @@ class Encoder:
                 )
             if not bool(torch.isfinite(inputs).all()):
                 raise NonFiniteError(
-                    f"{self.host.name}: activations at {self.site!r} hold NaN or infinity, which no latent can be read "
+                    f"{self.hooked.name}: activations at {self.site!r} hold NaN or infinity, which no latent can be read "
                     "from; load the model in float32 or bfloat16."
                 )
             yield self.dictionary.encode(self.processing.apply(inputs))
@@ -116,20 +116,20 @@ class Encoder:
         """Digest of what its activations depend on beside the tokens: dictionary, site, processing, model."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{self.dictionary.fingerprint} {self.site} {self.processing.centred}\n".encode())
-        digest.update(of_object(self.host.bridge).encode())
+        digest.update(of_object(self.hooked.bridge).encode())
         return digest.hexdigest()
 
 
-def _differences(host: Host, dictionary: Dictionary) -> Iterator[str]:
+def _differences(hooked: HookedModel, dictionary: Dictionary) -> Iterator[str]:
     """What a dictionary was trained on and this run is not."""
     name, told = dictionary.name, dictionary.training
-    if told.model is not None and _short(told.model) != _short(host.name):
+    if told.model is not None and _short(told.model) != _short(hooked.name):
         yield (
-            f"{name}: was trained on {told.model!r}, and this model is called {host.name!r}; of another model the latents "
+            f"{name}: was trained on {told.model!r}, and this model is called {hooked.name!r}; of another model the latents "
             "mean nothing."
         )
-    if told.prepend_bos is not None and told.prepend_bos != (host.bos_id is not None):
-        ours = "begin" if host.bos_id is not None else "do not begin"
+    if told.prepend_bos is not None and told.prepend_bos != (hooked.bos_id is not None):
+        ours = "begin" if hooked.bos_id is not None else "do not begin"
         theirs = "with" if told.prepend_bos else "without"
         yield f"{name}: was trained on text {theirs} a start mark, and documents {ours} with one here."
     if told.positions:
@@ -176,12 +176,12 @@ class LatentBlock:
 
 
 def site_activations(
-    host: Host, tokens: Tokens, site: str, head: int | None = None
+    hooked: HookedModel, tokens: Tokens, site: str, head: int | None = None
 ) -> Iterator[Float[Tensor, "token input"]]:
     """Activations at any hook, block by block, of counted tokens in order; float32 on the CPU.
 
     Args:
-        host: the model.
+        hooked: the model.
         tokens: the token block.
         site: name of a hook of the bridge, canonical or in the older spelling.
         head: one attention head; None for all of them side by side.
@@ -198,9 +198,9 @@ def site_activations(
         captured.append(activation)
         raise StopAtLayerException(activation)
 
-    if site not in host.bridge.hook_dict:
-        raise ModelError(f"{host.name}: no hook {site!r}; choose one of bridge.hook_dict.")
-    size = default_batch_docs(host, max(1, tokens.ids.shape[1]))
+    if site not in hooked.bridge.hook_dict:
+        raise ModelError(f"{hooked.name}: no hook {site!r}; choose one of bridge.hook_dict.")
+    size = default_batch_docs(hooked, max(1, tokens.ids.shape[1]))
     for start in range(0, tokens.n_docs, size):
         rows = tokens.ids[start : start + size]
         counted = torch.from_numpy(tokens.counted[start : start + size].ravel())
@@ -208,12 +208,12 @@ def site_activations(
         valid = np.maximum(np.where(rows < 0, rows[:, :1], rows), 0).astype(np.int64)
         captured.clear()
         with torch.inference_mode():
-            host.bridge.run_with_hooks(
-                torch.from_numpy(valid).to(host.device), return_type=None, fwd_hooks=[(site, keep)]
+            hooked.bridge.run_with_hooks(
+                torch.from_numpy(valid).to(hooked.device), return_type=None, fwd_hooks=[(site, keep)]
             )
             if not captured:
                 raise ModelError(
-                    f"{host.name}: hook {site!r} did not fire in a forward pass; choose another site."
+                    f"{hooked.name}: hook {site!r} did not fire in a forward pass; choose another site."
                 )
             activation = captured[0] if head is None else _one_head(captured[0], site, head)
             flat = activation.reshape(valid.size, -1).to("cpu", torch.float32)
@@ -269,8 +269,8 @@ def latents(
     require_order(names, "names")
     if not math.isfinite(above):
         raise InputError(f"above: got {above}, wanted a finite activation.")
-    host = model if isinstance(model, Host) else load_host(model)
-    encoder = Encoder.of(host, read_dictionary(folder), site)
+    hooked = model if isinstance(model, HookedModel) else load_hooked_model(model)
+    encoder = Encoder.of(hooked, read_dictionary(folder), site)
     dictionary = encoder.dictionary
     if latents is None:
         chosen = _frequent(encoder, corpus, most, above)
@@ -301,9 +301,11 @@ def _frequent(encoder: Encoder, corpus: Any, most: int, above: float) -> list[in
         raise InputError(
             "latents: none named and no Corpus given to choose them on; pass latents=[…] or corpus=."
         )
-    host, dictionary = encoder.host, encoder.dictionary
-    context = min(128, host.context, dictionary.training.context or 128)
-    tokens = corpus.tokenize(host.tokenizer, context=context, max_tokens=SAMPLE_TOKENS, bos_id=host.bos_id)
+    hooked, dictionary = encoder.hooked, encoder.dictionary
+    context = min(128, hooked.context, dictionary.training.context or 128)
+    tokens = corpus.tokenize(
+        hooked.tokenizer, context=context, max_tokens=SAMPLE_TOKENS, bos_id=hooked.bos_id
+    )
     n_active = torch.zeros(dictionary.n_latents)
     for activations in encoder.activations(tokens):
         n_active += (activations > above).sum(0)

@@ -125,12 +125,12 @@ def plant(  # noqa: PLR0913
         raise InputError(f"plant: n_active={mean_active}, wanted between 0 and {first.n_concepts} concepts.")
     previous = spread == "previous"
     rng = np.random.default_rng([seed, 11])
-    held = rng.random((n_entries, first.n_concepts)) < mean_active / first.n_concepts
+    vocab_labels = rng.random((n_entries, first.n_concepts)) < mean_active / first.n_concepts
     if together:
-        held = _with_events(held, first.pairs, together, np.random.default_rng([seed, 13]))
+        vocab_labels = _with_events(vocab_labels, first.pairs, together, np.random.default_rng([seed, 13]))
     lagged = sides(first) if previous else np.zeros(first.n_concepts, np.bool_)
     parts = [_part(first, lagged == lag) for lag in range(1 + previous)]
-    inputs = np.concatenate([held @ code.T for code, _ in parts], axis=1)
+    inputs = np.concatenate([vocab_labels @ code.T for code, _ in parts], axis=1)
     # a circuit's input that has a coordinate for each side gets its background in two halves
     n_shares = np.concatenate([sum(np.isin(rows, other) for _, other in parts) for _, rows in parts])
     inputs += noise / np.sqrt(n_shares) * rng.standard_normal(inputs.shape)
@@ -139,7 +139,9 @@ def plant(  # noqa: PLR0913
     else:
         tokens = rng.integers(0, n_entries, size=(n_docs, doc_len))
     if previous:
-        held, inputs = (np.concatenate([array, np.zeros_like(array[:1])]) for array in (held, inputs))
+        vocab_labels, inputs = (
+            np.concatenate([array, np.zeros_like(array[:1])]) for array in (vocab_labels, inputs)
+        )
         tokens[:, 0] = n_entries
     reads = [first.w_in[:, rows] for _, rows in parts]
     if previous:  # the first part from the current token, the second from the previous one
@@ -153,14 +155,14 @@ def plant(  # noqa: PLR0913
         layers, layout, inputs, w_in, doc_len, canonical_activation(activation), name=name,
         written_square=_written_square(layers, w_in, inputs, tokens, previous=previous) if layer_norm else 0.0,
     )  # fmt: skip
-    concepts, place = token_concepts(held, lagged, previous=previous)
+    concepts, place = token_concepts(vocab_labels, lagged, previous=previous)
     truth, shared = [], []
     for depth, layer in enumerate(layers):
         designated = _named(layer.pairs, concepts, place) if layer.pairs.shape[1] > 1 else set[NamedPair]()
         truth.append(sorted(designated))
         shared.append(sorted(_named(_read_together(layer), concepts, place) - designated))
         if depth < len(layers) - 1:
-            concepts, place = computed_concepts(concepts, place, layers[: depth + 1], held, lagged)
+            concepts, place = computed_concepts(concepts, place, layers[: depth + 1], vocab_labels, lagged)
     return Planted(
         model=model,
         corpus=Corpus.from_tokens(tokens.astype(np.int32), name=f"planted {name}"),
@@ -250,25 +252,25 @@ def _check_together(together: float, circuit: Circuit, spread: str) -> None:
 
 
 def _with_events(
-    held: Bool[np.ndarray, "vocab concept"],
+    vocab_labels: Bool[np.ndarray, "vocab concept"],
     pairs: Int[np.ndarray, "output 2"],
     together: float,
     rng: np.random.Generator,
 ) -> Bool[np.ndarray, "vocab concept"]:
     """The sets with further tokens at which both concepts of a pair hold."""
-    event = rng.random((len(held), len(pairs))) < together
-    both = held.copy()
+    event = rng.random((len(vocab_labels), len(pairs))) < together
+    both = vocab_labels.copy()
     for pair, there in zip(pairs, event.T, strict=True):
         both[:, pair] |= there[:, None]
     return both
 
 
 def _part(
-    circuit: Circuit, mine: Bool[np.ndarray, " concept"]
+    circuit: Circuit, own_concepts: Bool[np.ndarray, " concept"]
 ) -> tuple[Float[np.ndarray, "coordinate concept"], Int[np.ndarray, " coordinate"]]:
     """The codes of some concepts, and which of the circuit's inputs they take up."""
-    code = np.where(mine, circuit.encode, 0.0)
-    rows = np.arange(circuit.d_model) if mine.all() else np.flatnonzero(code.any(axis=1))
+    code = np.where(own_concepts, circuit.encode, 0.0)
+    rows = np.arange(circuit.d_model) if own_concepts.all() else np.flatnonzero(code.any(axis=1))
     return code[rows], rows
 
 

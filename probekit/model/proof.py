@@ -83,7 +83,7 @@ def prove_arrays(weights: MlpWeights, inputs: Rows, neurons: Rows) -> float:
     raise InputError(
         f"inputs, weights: the neurons do not follow from them by {equation} {where}: relative error {error.all_:.2g}, "
         f"wanted ≤ {TOLERANCE:.1g}, which is what 16-bit arithmetic leaves. "
-        + _Slips(weights, inputs, neurons, bad, mostly=not 0 < len(bad) < 0.9 * len(rows)).told()
+        + _Slips(weights, inputs, neurons, bad, mostly=not 0 < len(bad) < 0.9 * len(rows)).explanation()
     )
 
 
@@ -141,7 +141,7 @@ class _Slips:
         self._x, self._h = inputs[tried], neurons[tried][:, kept]
         self._found = _Error.of(self._weights, self._x, self._h).all_
 
-    def told(self) -> str:
+    def explanation(self) -> str:
         """The slip that explains the neurons, and what to do about it."""
         exact = [(self._error(w, x), told) for told, w, x in self._exact()]
         exact += [(relative_error(guess - self._h, self._h), told) for told, guess in self._halves()]

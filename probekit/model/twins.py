@@ -32,7 +32,7 @@ from torch import Tensor
 
 from probekit.errors import InputError
 from probekit.model.folder import bare_folder
-from probekit.model.host import Host, load_host, one_at_a_time
+from probekit.model.hooked_model import HookedModel, load_hooked_model, one_at_a_time
 from probekit.model.weights import MlpWeights
 
 LABEL_RIDGE = 1e-3
@@ -151,25 +151,25 @@ class ChannelShuffle:
     """What the presence of each concept adds to each pre-activation (gate first in a gated layer)."""
 
     def neurons(
-        self, inputs: Float[Tensor, "token input"], held: Float[Tensor, "token concept"]
+        self, inputs: Float[Tensor, "token input"], labels: Float[Tensor, "token concept"]
     ) -> Float[Tensor, "token neuron"]:
         """Neurons of the twin.
 
         Args:
             inputs: the MLP inputs.
-            held: labels of the same tokens, 0 or 1.
+            labels: labels of the same tokens, 0 or 1.
         """
-        return self.weights.activate(self.weights.pre(inputs) + held @ self.moves)
+        return self.weights.activate(self.weights.pre(inputs) + labels @ self.moves)
 
 
 def concept_directions(
-    inputs: Float[Tensor, "token input"], held: Float[Tensor, "token concept"]
+    inputs: Float[Tensor, "token input"], labels: Float[Tensor, "token concept"]
 ) -> Float[Tensor, "concept input"]:
     """What each concept adds to the input beside all others: least squares of the input on the labels.
 
     A ridge of `LABEL_RIDGE` of each label's own variance settles concepts that determine each other.
     """
-    x, labels = inputs.double(), held.double()
+    x, labels = inputs.double(), labels.double()
     x, labels = x - x.mean(0), labels - labels.mean(0)
     gram = labels.T @ labels
     spread = gram.diagonal()
@@ -233,7 +233,7 @@ def linearised(weights: MlpWeights, sample: Float[Tensor, "token input"]) -> Lin
 
 
 @one_at_a_time
-def random_model(model: Any, *, seed: int) -> Host:
+def random_model(model: Any, *, seed: int) -> HookedModel:
     """A model of the same architecture that was never trained: embedding, attention and MLPs as they are initialised.
 
     Args:
@@ -255,4 +255,4 @@ def random_model(model: Any, *, seed: int) -> Host:
     with bare_folder(str(model)) as (folder, tokenizer), redirect_stdout(StringIO()):
         bridge = random_init_bridge(str(folder), seed=seed, tokenizer=copy.deepcopy(tokenizer), device="cpu")
     bridge.original_model.requires_grad_(False)
-    return load_host(bridge)
+    return load_hooked_model(bridge)

@@ -60,7 +60,7 @@ def held_out(moments: Moments, *, k: int = 16, additive: bool = True) -> HeldOut
     error, baseline = np.zeros(len(moments.pairs)), np.zeros(len(moments.pairs))
     for fold in filled:
         out = np.arange(moments.n_folds) == fold
-        train, test = moments.freeze(~out), moments.freeze(out)
+        train, test = moments.finalize(~out), moments.finalize(out)
         support = forward_select(train, k, additive=additive)
         whole, none = _squared_errors(train, test, support, additive=additive)
         error += whole
@@ -74,17 +74,18 @@ def _squared_errors(
     """Σ squared error on `test` of the least-squares fits on `train`: with the neurons, and without."""
     labels = _Labels.of(train, additive), _Labels.of(test, additive)
     weights = least_squares_weights(train, support, additive=additive)
-    held, used = np.maximum(support, 0), support >= 0
-    cross = _label_cross(train, held, labels[0], np.zeros(held.shape))
+    columns, used = np.maximum(support, 0), support >= 0
+    cross = _label_cross(train, columns, labels[0], np.zeros(columns.shape))
     # what 1, A and B have left to do once the neurons have their weights
     base = labels[0].solve(labels[0].target - np.einsum("plk,pk->pl", cross, weights))
     alone = labels[0].solve(labels[0].target)
-    drift = np.where(used, (test.mean - train.mean)[held], 0.0)
+    drift = np.where(used, (test.mean - train.mean)[columns], 0.0)
     gram = (
-        test.gram[held[:, :, None], held[:, None, :]] + test.n_tokens * drift[:, :, None] * drift[:, None, :]
+        test.gram[columns[:, :, None], columns[:, None, :]]
+        + test.n_tokens * drift[:, :, None] * drift[:, None, :]
     )
-    cross = _label_cross(test, held, labels[1], drift)
-    target = np.take_along_axis(test.pair_sums, held, 1) + test.n_pair[:, None] * drift
+    cross = _label_cross(test, columns, labels[1], drift)
+    target = np.take_along_axis(test.pair_sums, columns, 1) + test.n_pair[:, None] * drift
     n_both = test.n_pair.astype(float)
     none = n_both - 2 * (alone * labels[1].target).sum(1) + labels[1].quadratic(alone)
     whole = n_both - 2 * (base * labels[1].target).sum(1) + labels[1].quadratic(base)
@@ -119,7 +120,9 @@ class _Labels:
         return np.einsum("pi,pij,pj->p", coefficients, self.gram, coefficients)
 
 
-def _label_cross(moments: FrozenMoments, held: np.ndarray, labels: _Labels, drift: np.ndarray) -> np.ndarray:
+def _label_cross(
+    moments: FrozenMoments, columns: np.ndarray, labels: _Labels, drift: np.ndarray
+) -> np.ndarray:
     """Σ label column × (neuron − the training mean), [pair, column, k]."""
     n = moments.n_tokens * drift
     if labels.gram.shape[1] == 1:
@@ -128,6 +131,6 @@ def _label_cross(moments: FrozenMoments, held: np.ndarray, labels: _Labels, drif
     for side in (0, 1):
         concept = moments.pairs[:, side]
         sums.append(
-            moments.concept_sums[concept[:, None], held] + moments.n_concept[concept][:, None] * drift
+            moments.concept_sums[concept[:, None], columns] + moments.n_concept[concept][:, None] * drift
         )
     return np.stack(sums, axis=1)

@@ -103,7 +103,7 @@ MOST = 10_000_000
 
 
 class Moments:
-    """Streams activations and labels into moments; `freeze` ends it.
+    """Streams activations and labels into moments; `finalize` ends it.
 
     Args:
         n_neurons: columns of the activations.
@@ -248,7 +248,7 @@ class Moments:
             self._there = None if leave else self._there
 
     @guarded
-    def freeze(self, folds: Bool[np.ndarray, " fold"] | None = None) -> FrozenMoments:
+    def finalize(self, folds: Bool[np.ndarray, " fold"] | None = None) -> FrozenMoments:
         """The moments of all tokens seen, or of the chosen folds only.
 
         Raises:

@@ -251,15 +251,15 @@ def dense_readouts(moments: Moments, strengths: tuple[float, ...] = RIDGE_GRID) 
     if moments.n_folds > 1:
         for fold in range(moments.n_folds):
             held_out = np.arange(moments.n_folds) == fold
-            test = moments.freeze(held_out)
+            test = moments.finalize(held_out)
             target, v1, v2 = _residual_targets(test)
-            for row, w in enumerate(_ridge_weights(moments.freeze(~held_out), strengths)):
+            for row, w in enumerate(_ridge_weights(moments.finalize(~held_out), strengths)):
                 fitted = ((w @ test.gram) * w).sum(1) - (w * v1).sum(1) ** 2 - (w * v2).sum(1) ** 2
                 error[row] += fitted - 2 * (w * target).sum(1)
     else:
         error[[strength != DEFAULT_RIDGE for strength in strengths]] = np.inf
     best = np.argmin(error, axis=0)
-    whole = moments.freeze()
+    whole = moments.finalize()
     candidates = np.stack(_ridge_weights(whole, strengths))
     weights = candidates[best, np.arange(n_pairs)]
     means = quadrant_means(whole)

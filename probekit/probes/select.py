@@ -275,7 +275,7 @@ def select_readouts(
     """
     if k < 1:
         raise InputError(f"select_readouts: k={k}; wanted at least 1.")
-    frozen = moments.freeze() if isinstance(moments, Moments) else moments
+    frozen = moments.finalize() if isinstance(moments, Moments) else moments
     if pairs is not None:
         frozen = take_pairs(frozen, as_pairs(pairs))
     support = forward_select(frozen, k)

@@ -282,7 +282,7 @@ def _found(rows: Sequence[Row]) -> str:
         return "Whether any pair is more than an accident was not decided in this run: the counts speak of readability only."
     found = finds(rows)
     if found:
-        return _finds_told(found, by_kind["doubtful"], len(rows))
+        return _sentence_of_finds(found, by_kind["doubtful"], len(rows))
     if by_kind["doubtful"]:
         return _doubtful(by_kind["doubtful"], len(rows))
     if by_kind["relayed"]:
@@ -290,7 +290,7 @@ def _found(rows: Sequence[Row]) -> str:
     return _nothing(rows)
 
 
-def _finds_told(found: Sequence[Shown], weak: Sequence[Shown], n_layers: int) -> str:
+def _sentence_of_finds(found: Sequence[Shown], weak: Sequence[Shown], n_layers: int) -> str:
     best = found[0]
     many = f"{words.count(best.n_above)} of {words.plural(best.n_tested, 'tested pair')}"
     beyond = "even after what its input already holds of them is taken out of both"
@@ -310,9 +310,9 @@ def _finds_told(found: Sequence[Shown], weak: Sequence[Shown], n_layers: int) ->
     text += _specific(best)
     others = found[1:]
     if others:
-        text += f"; {_layers_told(others)} {'shows' if len(others) == 1 else 'show'} some as well"
+        text += f"; {_layer_list(others)} {'shows' if len(others) == 1 else 'show'} some as well"
     if weak:
-        text += f"; what {_layers_told(weak)} {'passes' if len(weak) == 1 else 'pass'} is no more than null layers may get"
+        text += f"; what {_layer_list(weak)} {'passes' if len(weak) == 1 else 'pass'} is no more than null layers may get"
     n_none = n_layers - len(found) - len(weak)
     if n_none:
         text += (
@@ -342,7 +342,7 @@ def _specific(best: Shown) -> str:
     return f"{told}, {words.count(n_superposed)} of them on neurons that serve other such pairs too (“in superposition”)"
 
 
-def _layers_told(found: Sequence[Shown]) -> str:
+def _layer_list(found: Sequence[Shown]) -> str:
     """Layers with their counts, the first six by name."""
     parts = [f"layer {one.layer} ({words.count(one.n_at_least or one.n_above)})" for one in found[:6]]
     more = [f"{len(found) - 6} more"] if len(found) > 6 else []
@@ -383,7 +383,7 @@ def _power(rows: Sequence[Row]) -> str:
 def _doubtful(passed: Sequence[Shown], n_layers: int) -> str:
     one = max(passed, key=lambda one: (one.n_above or 0, -one.layer))
     rest = [other for other in passed if other is not one]
-    likewise = f"; {_layers_told(rest)} likewise" if rest else ""
+    likewise = f"; {_layer_list(rest)} likewise" if rest else ""
     none = (
         f"; the other {words.plural(n_layers - len(passed), 'layer')} passed none"
         if n_layers > len(passed)

@@ -113,7 +113,7 @@ def comparison_figures(runs: Sequence[Compared]) -> dict[str, str]:
 
 def differences(runs: Sequence[Compared]) -> dict[str, list[str]]:
     """What is not the same in all runs: name → value in each run."""
-    told = [_told(run) for run in runs]
+    told = [_summary_of(run) for run in runs]
     names = list(dict.fromkeys(name for record in told for name in record))
     values = {name: [str(record.get(name, words.NONE)) for record in told] for name in names}
     return {name: _apart(found) for name, found in values.items() if len(set(found)) > 1}
@@ -128,7 +128,7 @@ def _apart(values: Sequence[str]) -> list[str]:
 _DIGEST = re.compile(r"\b[0-9a-f]{16,}\b")
 
 
-def _told(run: Compared) -> dict[str, Any]:
+def _summary_of(run: Compared) -> dict[str, Any]:
     summary, science = run.summary, run.science
     settings: Mapping[str, Any] = science.get("settings") or {}
     return {

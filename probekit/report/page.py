@@ -30,7 +30,7 @@ from probekit.report import (
 from probekit.report.charts import TITLES, figures, overview_svg
 from probekit.report.environment import environment
 from probekit.report.methods import limits, methods
-from probekit.report.pair import Look
+from probekit.report.pair import PairDetailLike
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def render_page(  # noqa: PLR0913
     companions: Sequence[Companion] = (),
     drawn: Mapping[str, str] | None = None,
     concepts: pd.DataFrame | None = None,
-    look: Look | None = None,
+    detail: PairDetailLike | None = None,
     truth: Truth | None = None,
 ) -> str:
     """The whole report as one HTML text.
@@ -94,7 +94,7 @@ def render_page(  # noqa: PLR0913
             row of the first picture.
         drawn: the run's own figures where they have been drawn already.
         concepts: one row a concept: name, kind, description, n_tokens, n_docs, examples.
-        look: the pair of the first screen (`showcase.chosen`) in its quadrants and beside its null layers.
+        detail: the pair of the first screen (`showcase.chosen`) in its quadrants and beside its null layers.
         truth: the known answer of a planted model.
     """
     rows: list[words.Row] = summary["layers"]
@@ -112,7 +112,7 @@ def render_page(  # noqa: PLR0913
         "subtitle": _subtitle(summary),
         "overview": _overview(rows, positive),
         "glance": _glance(rows, truth, pairs, companions),
-        "showcase": None if example is None else _showcase(example, summary, pairs, look, concepts, truth),
+        "showcase": None if example is None else _showcase(example, summary, pairs, detail, concepts, truth),
         "answer": list(zip(("Asked", "Found", "The limit"), answer.answer(summary), strict=True)),
         "truth": known_answer.table(scored) if (scored := known_answer.scores(truth, pairs)) else None,
         "floor_gist": "how large an AND had to be",
@@ -276,7 +276,7 @@ def _showcase(
     example: Mapping[str, Any],
     summary: Mapping[str, Any],
     pairs: Mapping[int, pd.DataFrame],
-    look: Look | None,
+    detail: PairDetailLike | None,
     concepts: pd.DataFrame | None,
     truth: Truth | None,
 ) -> dict[str, Any] | None:
@@ -285,7 +285,7 @@ def _showcase(
     if pair is None:
         return None
     return showcase.showcase(
-        example, pair, n_twins=row["n_twins"] or 0, look=look, concepts=concepts, truth=truth
+        example, pair, n_twins=row["n_twins"] or 0, detail=detail, concepts=concepts, truth=truth
     )
 
 

@@ -29,7 +29,7 @@ KEY = "above: how the readout lies in each quadrant · below: d′ of the layer 
 
 
 @runtime_checkable
-class Look(Protocol):
+class PairDetailLike(Protocol):
     """What a page shows of one pair."""
 
     @property
@@ -327,34 +327,34 @@ def context_table(contexts: pd.DataFrame) -> Table:
     )
 
 
-def pair_page(look: Look) -> str:
+def pair_page(detail: PairDetailLike) -> str:
     """What is to be made of the pair, the picture and the tables as one HTML text.
 
     Args:
-        look: the pair.
+        detail: the pair.
     """
-    figure = pair_figure(look.a, look.b, look.layers, look.quadrants, look.twins, titled=False)
-    layers = look.layers.to_dict("records")
-    sentences = _sentences(look.layers)
+    figure = pair_figure(detail.a, detail.b, detail.layers, detail.quadrants, detail.twins, titled=False)
+    layers = detail.layers.to_dict("records")
+    sentences = _sentences(detail.layers)
     one = len(layers) == 1
     page = {
-        "title": f"{look.a} ∧ {look.b}",
+        "title": f"{detail.a} ∧ {detail.b}",
         "subtitle": "",
         "answer": (),
-        "a": describe(look.a, look.meanings),
-        "b": describe(look.b, look.meanings),
+        "a": describe(detail.a, detail.meanings),
+        "b": describe(detail.b, detail.meanings),
         "sentences": sentences,
         "figure": figure,
         "key": KEY,
-        "table": _without_layer(layer_table(look.layers)) if one else layer_table(look.layers),
-        "quadrant_table": _without_layer(quadrant_table(look.quadrants))
+        "table": _without_layer(layer_table(detail.layers)) if one else layer_table(detail.layers),
+        "quadrant_table": _without_layer(quadrant_table(detail.quadrants))
         if one
-        else quadrant_table(look.quadrants),
+        else quadrant_table(detail.quadrants),
         "spoken": [
             {
                 "layer": row["layer"],
-                "neurons": neurons_of(*_parts(look.neurons, int(row["layer"])))[:N_NEURONS],
-                "quadrants": _quadrants(look.contexts, int(row["layer"])),
+                "neurons": neurons_of(*_parts(detail.neurons, int(row["layer"])))[:N_NEURONS],
+                "quadrants": _quadrants(detail.contexts, int(row["layer"])),
             }
             for row in layers
         ],

@@ -16,7 +16,7 @@ from probekit.evidence.truth import Truth
 from probekit.report import known_answer, words
 from probekit.report.answer import finds
 from probekit.report.in_words import context, describe, neurons_of, sentence
-from probekit.report.pair import QUADRANTS, Look, pair_figure
+from probekit.report.pair import QUADRANTS, PairDetailLike, pair_figure
 from probekit.report.strongest import holds
 
 N_NEURONS = 5
@@ -62,7 +62,7 @@ def showcase(
     pair: Mapping[Any, Any],
     *,
     n_twins: int,
-    look: Look | None,
+    detail: PairDetailLike | None,
     concepts: pd.DataFrame | None,
     truth: Truth | None,
 ) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def showcase(
         example: its neurons and tokens.
         pair: its row of the pair table.
         n_twins: null layers it was set against.
-        look: its readout in the quadrants and its null layers, where the run keeps that.
+        detail: its readout in the quadrants and its null layers, where the run keeps that.
         concepts: the concepts with their meanings.
         truth: the known answer of a planted model.
     """
@@ -83,7 +83,7 @@ def showcase(
         if concepts is not None and listed
         else {}
     )
-    here = None if look is None else look.layers[look.layers["layer"] == layer].to_dict("records")
+    here = None if detail is None else detail.layers[detail.layers["layer"] == layer].to_dict("records")
     low, high = (here[0]["twin_low"], here[0]["twin_high"]) if here and here[0]["n_twins"] else (None, None)
     find = holds(pair["computed"]) or holds(pair["above_twins"])
     return {
@@ -93,7 +93,7 @@ def showcase(
         "called": known_answer.called(truth, layer, str(example["a"]), str(example["b"])),
         "lead": "The strongest pair" if find else "The pair that came nearest (not a find)",
         "sentence": sentence(pair, n_twins=n_twins, low=low, high=high),
-        "svg": "" if look is None or not here else _figure(look, layer),
+        "svg": "" if detail is None or not here else _figure(detail, layer),
         "neurons": neurons(example)[:N_NEURONS],
         "n_more": max(0, len(example["neurons"]) - N_NEURONS),
         # in a planted corpus the tokens around one tell nothing of it
@@ -101,10 +101,10 @@ def showcase(
     }
 
 
-def _figure(look: Look, layer: int) -> str:
-    layers, quadrants = (table[table["layer"] == layer] for table in (look.layers, look.quadrants))
-    twins = look.twins[look.twins["layer"] == layer] if len(look.twins) else look.twins
-    return pair_figure(look.a, look.b, layers, quadrants, twins, name="showcase", titled=False)
+def _figure(detail: PairDetailLike, layer: int) -> str:
+    layers, quadrants = (table[table["layer"] == layer] for table in (detail.layers, detail.quadrants))
+    twins = detail.twins[detail.twins["layer"] == layer] if len(detail.twins) else detail.twins
+    return pair_figure(detail.a, detail.b, layers, quadrants, twins, name="showcase", titled=False)
 
 
 def neurons(example: Mapping[str, Any]) -> list[dict[str, Any]]:

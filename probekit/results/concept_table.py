@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probekit.results.text_snapshot import KeptText
+from probekit.results.text_snapshot import TextSnapshot
 from probekit.text.concepts.labels import Labels
 
 N_EXAMPLES = 3
@@ -16,7 +16,7 @@ WINDOW = 6
 """Tokens shown before and after an example."""
 
 
-def concept_table(labels: Labels, descriptions: Sequence[str], text: KeptText) -> pd.DataFrame:
+def concept_table(labels: Labels, descriptions: Sequence[str], text: TextSnapshot) -> pd.DataFrame:
     """One row a concept.
 
     Args:
@@ -55,6 +55,6 @@ def _spread(where: np.ndarray) -> np.ndarray:
     return where[(np.arange(N_EXAMPLES) * 2 + 1) * len(where) // (2 * N_EXAMPLES)]
 
 
-def _shown(text: KeptText, token: int) -> str:
+def _shown(text: TextSnapshot, token: int) -> str:
     part = text.in_context(token, WINDOW)
     return f"{part['before']}⟦{part['token']}⟧{part['after']}"

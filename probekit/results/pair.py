@@ -1,8 +1,8 @@
 """One pair, looked at: what its readout does in each quadrant, on which tokens, in every layer, beside its twins.
 
 While a layer is measured the readout's value is at hand at every sampled token of the confirm half; of each pair a
-histogram, five quantiles and the highest tokens of each quadrant are kept (`looks/layer-LL.parquet`), so that a pair can
-be looked at later from the run directory alone. Axes: pair quadrant entry; quadrants in the order 11, 10, 01, 00.
+histogram, five quantiles and the highest tokens of each quadrant are kept (`pair_details/layer-LL.parquet`), so that a pair
+can be looked at later from the run directory alone. Axes: pair quadrant entry; quadrants in the order 11, 10, 01, 00.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import pandas as pd
 
 from probekit.errors import InputError, StoreError, near, shown
 from probekit.report.pair import QUADRANTS
-from probekit.results.text_snapshot import KeptText
+from probekit.results.text_snapshot import TextSnapshot
 from probekit.storage import store
 from probekit.storage.digest import Digest
-from probekit.storage.manifest import LOOKS
+from probekit.storage.manifest import PAIR_DETAILS
 
 N_BINS = 40
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -29,7 +29,7 @@ TOP = 5
 
 
 @dataclass(frozen=True)
-class PairLook:
+class PairDetail:
     """One pair in every measured layer; print it, or show it in a notebook."""
 
     a: str
@@ -77,17 +77,17 @@ class PairLook:
         return self.html()
 
     def __repr__(self) -> str:
-        return f"PairLook({self.a!r}, {self.b!r}, {len(self.layers)} layers)"
+        return f"PairDetail({self.a!r}, {self.b!r}, {len(self.layers)} layers)"
 
 
-def read_look(
+def read_pair(
     folder: Path,
     pairs: pd.DataFrame,
     a: str,
     b: str,
     digests: Mapping[str, Digest],
     concepts: pd.DataFrame | None = None,
-) -> PairLook:
+) -> PairDetail:
     """Look at one pair of a finished run.
 
     Args:
@@ -101,30 +101,30 @@ def read_look(
     Raises:
         InputError: no such concept, or the pair was not tested.
         CorruptError: a file is not what was written.
-        StoreError: the run keeps no looks (an older version wrote it).
+        StoreError: the run keeps no pair details (an older version wrote it).
     """
     first, second = _resolved(pairs, a, b)
     mine = pairs[(pairs["a"] == first) & (pairs["b"] == second)].reset_index(drop=True)
-    text = KeptText.read(folder, digests)
+    text = TextSnapshot.read(folder, digests)
     parts: dict[str, list[dict[str, Any]]] = {"quadrants": [], "neurons": [], "contexts": [], "twins": []}
     summary: list[dict[str, Any]] = []
     for row in mine.to_dict("records"):
-        file = folder / LOOKS / f"layer-{int(row['layer']):02d}.parquet"
+        file = folder / PAIR_DETAILS / f"layer-{int(row['layer']):02d}.parquet"
         if not file.exists():
             raise StoreError(
                 f"{file}: missing, so single pairs cannot be looked at; the run was written by an older version. "
                 "Run it again with --force."
             )
-        table = store.read_table(file, digests.get(f"{LOOKS}/{file.name}"))
-        look = table[(table["a"] == first) & (table["b"] == second)].iloc[0].to_dict()
-        _collect(parts, row, look, text)
-        d = np.asarray(look["d_prime_twins"], float)
+        table = store.read_table(file, digests.get(f"{PAIR_DETAILS}/{file.name}"))
+        detail = table[(table["a"] == first) & (table["b"] == second)].iloc[0].to_dict()
+        _collect(parts, row, detail, text)
+        d = np.asarray(detail["d_prime_twins"], float)
         summary.append(
             {"n_twins": len(d), "twin_mean": d.mean(), "twin_low": d.min(), "twin_high": d.max()}
             if len(d)
             else {"n_twins": 0, "twin_mean": np.nan, "twin_low": np.nan, "twin_high": np.nan}
         )
-    return PairLook(
+    return PairDetail(
         a=first,
         b=second,
         layers=pd.concat([mine, pd.DataFrame(summary)], axis=1),
@@ -143,20 +143,20 @@ def _meanings(concepts: pd.DataFrame | None, names: tuple[str, str]) -> dict[str
 def _collect(
     parts: dict[str, list[dict[str, Any]]],
     row: Mapping[Any, Any],
-    look: Mapping[Any, Any],
-    text: KeptText | None,
+    detail: Mapping[Any, Any],
+    text: TextSnapshot | None,
 ) -> None:
     layer = int(row["layer"])
-    weights = zip(row["neurons"], row["weights"], look["contribution"], strict=True)
+    weights = zip(row["neurons"], row["weights"], detail["contribution"], strict=True)
     parts["neurons"] += [
         {"layer": layer, "neuron": int(n), "weight": float(w), "contribution": float(c)}
         for n, w, c in sorted(weights, key=lambda item: -abs(item[2]))
     ]
     parts["twins"] += [
-        {"layer": layer, "twin": r, "d_prime": float(d)} for r, d in enumerate(look["d_prime_twins"])
+        {"layer": layer, "twin": r, "d_prime": float(d)} for r, d in enumerate(detail["d_prime_twins"])
     ]
     for quadrant in QUADRANTS:
-        counts, quantiles = look[f"counts{quadrant}"], look[f"quantiles{quadrant}"]
+        counts, quantiles = detail[f"counts{quadrant}"], detail[f"quantiles{quadrant}"]
         parts["quadrants"].append(
             {
                 "layer": layer,
@@ -165,12 +165,12 @@ def _collect(
                 "n_sampled": int(np.sum(counts)),
                 "mean": float(row[f"mean{quadrant}"]),
                 **{f"q{level:.0%}".rstrip("%"): float(v) for level, v in zip(LEVELS, quantiles, strict=True)},
-                "low": float(look["low"]),
-                "high": float(look["high"]),
+                "low": float(detail["low"]),
+                "high": float(detail["high"]),
                 "counts": [int(n) for n in counts],
             }
         )
-        for token, value in zip(look[f"tokens{quadrant}"], look[f"values{quadrant}"], strict=True):
+        for token, value in zip(detail[f"tokens{quadrant}"], detail[f"values{quadrant}"], strict=True):
             shown = (
                 {"before": "", "token": str(token), "after": ""}
                 if text is None

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from probekit.errors import InputError, ShapeError
 from probekit.evidence.at_least import Calibration, at_least
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 
 Rung = Literal["computed", "above_twins"]
 """What is bounded: pairs that are computed, or pairs above their twins with relays removed, specific to the pair or not."""
@@ -85,15 +85,15 @@ def chosen(table: pd.DataFrame, pairs: Any, n_before: int = 0, n_all: int = 0) -
         return _of_mask(pd.Series(pairs), len(table), n_before, n_all)
     if hasattr(pairs, "__len__") and not len(pairs):
         return np.zeros(len(table), bool)
-    choice = Choice.of(pairs)
-    if choice.named is not None:
-        return _of_names(table, choice.named)
-    if not choice.kinds:
+    pair_sampling = PairSampling.of(pairs)
+    if pair_sampling.named is not None:
+        return _of_names(table, pair_sampling.named)
+    if not pair_sampling.kinds:
         raise InputError(
             f"at_least: got {pairs!r}; wanted a kind of pair, such as {str(table['kind'].iloc[0])!r}, a mask, rows of "
             "run.pairs(), or a list of (a, b)."
         )
-    return choice.within(table["kind"].astype(str).tolist())
+    return pair_sampling.within(table["kind"].astype(str).tolist())
 
 
 def _of_rows(table: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:

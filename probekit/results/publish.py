@@ -11,10 +11,10 @@ import pandas as pd
 from probekit.evidence.truth import Truth
 from probekit.report.charts import figures
 from probekit.report.page import Companion, render_page
-from probekit.report.pair import Look
+from probekit.report.pair import PairDetailLike
 from probekit.report.showcase import chosen
 from probekit.storage import store
-from probekit.storage.manifest import FIGURES, LOOKS, REPORT
+from probekit.storage.manifest import FIGURES, PAIR_DETAILS, REPORT
 
 
 @runtime_checkable
@@ -44,7 +44,7 @@ class Finished(Protocol):
         """The known answer of a planted model."""
         ...
 
-    def pair(self, a: str, b: str, layer: int | None = None) -> Look:
+    def pair(self, a: str, b: str, layer: int | None = None) -> PairDetailLike:
         """One pair, in a layer or in all."""
         ...
 
@@ -96,7 +96,7 @@ def publish(
         companions=[_companion(other) for other in companions],
         drawn=drawn,
         concepts=run.concepts,
-        look=_look(run, chosen(run.summary, tables, examples)),
+        detail=_pair_detail(run, chosen(run.summary, tables, examples)),
         truth=truth,
     )
     if own:  # the page last: where it is, the figures are
@@ -114,8 +114,8 @@ def _companion(run: Finished) -> Companion:
     return Companion(run.summary["model"]["name"], run.summary, run.layers, _pairs(run), run.truth)
 
 
-def _look(run: Finished, example: Mapping[str, Any] | None) -> Look | None:
-    """The pair of the first screen; None where there is none, or the run keeps no looks (an older version wrote it)."""
-    if example is None or not (run.path / LOOKS).is_dir():
+def _pair_detail(run: Finished, example: Mapping[str, Any] | None) -> PairDetailLike | None:
+    """The pair of the first screen; None where there is none, or an older version wrote the run, without pair details."""
+    if example is None or not (run.path / PAIR_DETAILS).is_dir():
         return None
     return run.pair(str(example["a"]), str(example["b"]), int(example["layer"]))

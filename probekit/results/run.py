@@ -17,7 +17,7 @@ from probekit.report.paper import PAGE_MM
 from probekit.report.plot import Name, run_chart
 from probekit.results.export import export_run
 from probekit.results.notebook import run_html
-from probekit.results.pair import PairLook, read_look
+from probekit.results.pair import PairDetail, read_pair
 from probekit.results.pair_selection import Rung, bound_of
 from probekit.results.publish import publish
 from probekit.storage import store
@@ -111,7 +111,7 @@ class Run:
         return self._tables("paths", layer)
 
     @guarded
-    def pair(self, a: str, b: str, layer: int | None = None) -> PairLook:
+    def pair(self, a: str, b: str, layer: int | None = None) -> PairDetail:
         """Look at one tested pair: quadrants, neurons, contexts, twins.
 
         Args:
@@ -123,7 +123,7 @@ class Run:
             InputError: no such concept or layer, or the pair was not tested.
             StoreError: an older version wrote the run.
         """
-        return read_look(self.path, self.pairs(layer), a, b, self._results.files, self.concepts)
+        return read_pair(self.path, self.pairs(layer), a, b, self._results.files, self.concepts)
 
     @guarded
     def at_least(self, layer: int, pairs: Any = None, *, rung: Rung = "computed") -> int:

@@ -27,7 +27,7 @@ WINDOW = 12
 
 
 @dataclass(frozen=True)
-class KeptText:
+class TextSnapshot:
     """A token block and the surface of each of its ids."""
 
     tokens: Tokens
@@ -36,7 +36,7 @@ class KeptText:
     """What each id adds to the text, UTF-8; an id nobody can spell stands as its number."""
 
     @classmethod
-    def of(cls, tokens: Tokens, tokenizer: Any | None) -> KeptText:
+    def of(cls, tokens: Tokens, tokenizer: Any | None) -> TextSnapshot:
         """Spell every id that occurs.
 
         Args:
@@ -54,7 +54,7 @@ class KeptText:
         return cls(tokens, spelt)
 
     @classmethod
-    def read(cls, folder: Path, digests: Mapping[str, Digest]) -> KeptText | None:
+    def read(cls, folder: Path, digests: Mapping[str, Digest]) -> TextSnapshot | None:
         """What a run kept; None where its activations came from arrays, which have no text."""
         if TOKENS not in digests and not (folder / TOKENS).exists():
             return None

@@ -18,9 +18,9 @@ import pandas as pd
 
 from probekit.errors import FormatError
 from probekit.evidence.tables import SCHEMA, layer_table
-from probekit.results.text_snapshot import KeptText
+from probekit.results.text_snapshot import TextSnapshot
 from probekit.storage import store
-from probekit.storage.manifest import CONCEPTS, EXAMPLES, LAYERS, LOOKS, SUMMARY, TABLES
+from probekit.storage.manifest import CONCEPTS, EXAMPLES, LAYERS, PAIR_DETAILS, SUMMARY, TABLES
 from probekit.storage.shards import Stage
 
 NUMBERS = (
@@ -33,7 +33,7 @@ NUMBERS = (
     "p_relay",
     "p_pair",
     "p_decision",
-    "p_lin",
+    "p_vs_linear",
     "q_above",
     "q",
 )
@@ -52,7 +52,7 @@ class DecidedLayer:
     """One row a tested pair."""
     paths: pd.DataFrame
     """One row a pair and other size of the readout."""
-    looks: pd.DataFrame
+    details: pd.DataFrame
     """What single pairs are looked at by, one row a pair."""
     examples: list[dict[str, Any]]
     """The strongest pairs in context."""
@@ -78,7 +78,7 @@ def keep_layer(stage: Stage, decided: DecidedLayer, n_tokens: int) -> None:
     arrays = {
         "row": _text(decided.row), "examples": _text(decided.examples),
         "pairs": _bytes(store.table_bytes(table)), "paths": _bytes(store.table_bytes(decided.paths)),
-        LOOKS: _bytes(store.table_bytes(decided.looks)),
+        PAIR_DETAILS: _bytes(store.table_bytes(decided.details)),
         "neurons": decided.neurons, "weights": decided.weights, "offset": decided.offset,
         "computed": table["computed"].fillna(False).to_numpy(bool),
         **{name: table[name].to_numpy(float) for name in NUMBERS},
@@ -99,7 +99,7 @@ class About:
     """The `concepts` section."""
     notes: list[str]
     """What the reader must know before any number."""
-    text: KeptText | None = None
+    text: TextSnapshot | None = None
     """The tokens with their surfaces, which later looks at single pairs need; None for arrays."""
     concept_table: pd.DataFrame | None = None
     """One row a concept; None where there is no text."""

@@ -1,6 +1,6 @@
 """Passes that can be killed: what a group of layers has finished, and its running sums every now and then.
 
-Each pass leaves one part a layer; a later pass reads them by the identity of the stage. While a pass streams, its sums
+Each pass saves one part a layer; a later pass loads them by the identity of the stage. While a pass streams, its sums
 are saved between two tiles, as often as saving costs at most SHARE of the time. A resumed pass restores the sums bit for
 bit and continues with the next token, so it ends as it would have ended.
 """
@@ -44,11 +44,11 @@ class Resumable(Protocol):
         ...
 
 
-class Keeper:
-    """Where one group of layers keeps its passes.
+class CheckpointStore:
+    """Where one group of layers saves the outputs and checkpoints of its passes.
 
     Args:
-        folder: the run directory; None keeps nothing.
+        folder: the run directory; None saves nothing.
         inputs: digest of what the group is computed from.
         layers: all layers of the group, finished ones included.
     """
@@ -63,7 +63,7 @@ class Keeper:
         return Pass(self.root, f"{self.prefix}.{name}", digest_of_inputs((self.inputs, name, *upstream)))
 
     def clear(self) -> None:
-        """Remove everything the group kept: its results stand elsewhere."""
+        """Remove everything the group has saved: its results stand elsewhere."""
         if self.root is not None and self.root.is_dir():
             for folder in sorted(self.root.glob(f"{self.prefix}.*")):
                 store.remove_tree(folder)
@@ -74,30 +74,30 @@ class Pass:
 
     def __init__(self, root: Path | None, name: str, inputs: str) -> None:
         self._root, self._name, self._inputs = root, name, inputs
-        self._left = None if root is None else Stage(root / name, inputs)
+        self._outputs = None if root is None else Stage(root / name, inputs)
         self._since = time.monotonic()
         self._speed = BYTES_A_SECOND
 
-    def left(self, layer: int) -> Arrays | None:
+    def load(self, layer: int) -> Arrays | None:
         """The results of a layer; None if the pass has not ended for it.
 
         Raises:
             CorruptError: what lies there is not what was written.
             StaleError: it was computed from other inputs.
         """
-        return self._left.get(layer) if self._left is not None and self._left.has(layer) else None
+        return self._outputs.get(layer) if self._outputs is not None and self._outputs.has(layer) else None
 
-    def leave(self, layer: int, arrays: Mapping[str, np.ndarray], n_tokens: int) -> None:
+    def save(self, layer: int, arrays: Mapping[str, np.ndarray], n_tokens: int) -> None:
         """Save the results of a layer."""
-        if self._left is not None:
-            store.require_room(self._left.folder, _n_bytes(arrays), f"stage {self._name}")
-            self._left.put(layer, arrays, n_tokens=n_tokens)
+        if self._outputs is not None:
+            store.require_room(self._outputs.folder, _n_bytes(arrays), f"stage {self._name}")
+            self._outputs.put(layer, arrays, n_tokens=n_tokens)
 
     def close(self) -> str:
         """End the pass for the whole group; returns the stage's identity, and removes the running sums."""
-        if self._left is None:
+        if self._outputs is None:
             return ""
-        identity = self._left.committed() or self._left.commit()
+        identity = self._outputs.committed() or self._outputs.commit()
         for _, snapshot in self._snapshots():
             snapshot.remove()
         return identity
@@ -105,7 +105,7 @@ class Pass:
     # -------------------------------------------------------------------------- running sums
 
     def resume(self, sums: Mapping[str, Resumable]) -> int:
-        """Restore running sums from where they were last kept; returns the token to go on from.
+        """Restore running sums from the last checkpoint; returns the token to go on from.
 
         Args:
             sums: by name; names that were kept and are not among them are passed over.
@@ -124,8 +124,8 @@ class Pass:
                 sums[name].restore(below(name, arrays))
         return n_tokens
 
-    def pause(self, sums: Mapping[str, Resumable], n_tokens: int) -> None:
-        """Keep the sums if that is worth its time: `n_tokens` are in them."""
+    def maybe_save(self, sums: Mapping[str, Resumable], n_tokens: int) -> None:
+        """Save the sums if that is worth its time: `n_tokens` are in them."""
         if self._root is None:
             return
         n_bytes = sum(one.n_bytes() for one in sums.values())

@@ -2,7 +2,7 @@
 
 run.json                who the run is, written first and never changed
 stages/…                what is finished of it (shards.py); working stages go when the results stand
-pairs/ paths/ looks/ layers.parquet examples.json summary.json      the results
+pairs/ paths/ pair_details/ layers.parquet examples.json summary.json      the results
 tokens.parquet surfaces.parquet concepts.parquet             the text they are about, where there is one
 COMMIT.json             digests of all of these, written last: the run is finished when it is there
 report.html figures/    derived from the results; may be deleted and are rebuilt byte by byte
@@ -22,12 +22,12 @@ from probekit.storage.digest import Digest, corrupt
 from probekit.storage.lock import LOCK
 from probekit.storage.shards import COMMIT, STAGES
 
-FORMAT = 3
+FORMAT = 4
 """3: tables of the rule with relays removed. Earlier ones, never released, are refused: their columns mean other things."""
 RECORD, SUMMARY, LAYERS = "run.json", "summary.json", "layers.parquet"
 TOKENS, SURFACES, CONCEPTS = "tokens.parquet", "surfaces.parquet", "concepts.parquet"
-LOOKS = "looks"
-TABLES = ("pairs", "paths", LOOKS)
+PAIR_DETAILS = "pair_details"
+TABLES = ("pairs", "paths", PAIR_DETAILS)
 """Folders with a table a layer."""
 REPORT, EXAMPLES, FIGURES = "report.html", "examples.json", "figures"
 RECORD_SCHEMA, RESULTS_SCHEMA = "probekit.run/1", "probekit.results/1"

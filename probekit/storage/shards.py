@@ -95,7 +95,7 @@ class Stage:
             raise _stale(path)
         Digest.from_dict(record.get("file"), path)
         match record.get("arrays"):
-            case dict(arrays) if all(_is_census(told) for told in arrays.values()):
+            case dict(arrays) if all(_is_census(census) for census in arrays.values()):
                 return record
             case _:
                 raise FormatError(f"{path}: names no arrays; start the run afresh with --force.")
@@ -178,9 +178,11 @@ def _census(values: np.ndarray) -> dict[str, Any]:
     return census
 
 
-def _is_census(told: Any) -> bool:
+def _is_census(census: Any) -> bool:
     return (
-        isinstance(told, dict) and isinstance(told.get("dtype"), str) and isinstance(told.get("shape"), list)
+        isinstance(census, dict)
+        and isinstance(census.get("dtype"), str)
+        and isinstance(census.get("shape"), list)
     )
 
 

@@ -71,7 +71,7 @@ class Bench:
         return self.tokens(0, N_TOKENS)[1]
 
     @cached_property
-    def held(self) -> tuple[np.ndarray, np.ndarray]:
+    def test(self) -> tuple[np.ndarray, np.ndarray]:
         """Activations and labels the probe never saw."""
         return self.tokens(1, N_HELD)
 
@@ -83,11 +83,11 @@ class Bench:
     @cached_property
     def scores(self) -> np.ndarray:
         """Its scores on the held tokens."""
-        return np.array(self.fitted.decision_function(self.held[0]))
+        return np.array(self.fitted.decision_function(self.test[0]))
 
     def scored(self, x: Any, y: Any, on: Any = None) -> np.ndarray:
         """Scores of a fresh probe fitted on x and y."""
-        return np.asarray(self.fresh().fit(x, y).decision_function(self.held[0] if on is None else on))
+        return np.asarray(self.fresh().fit(x, y).decision_function(self.test[0] if on is None else on))
 
 
 Check = Callable[[Bench], bool]
@@ -166,14 +166,14 @@ def _kept_apart(which: int) -> Check:
         given = [b.x.copy(), b.y.copy()]
         probe = b.fresh().fit(*given)
         given[which][:] = 0
-        return _close(np.asarray(probe.decision_function(b.held[0])), b.scores)
+        return _close(np.asarray(probe.decision_function(b.test[0])), b.scores)
 
     return check
 
 
 def _permuted_neurons(b: Bench) -> bool:
     order = b.rng.permutation(N_NEURONS)
-    return _agree(b.scored(b.x[:, order], b.y, b.held[0][:, order]), b.scores)
+    return _agree(b.scored(b.x[:, order], b.y, b.test[0][:, order]), b.scores)
 
 
 def _permuted_tokens(b: Bench) -> bool:
@@ -192,16 +192,16 @@ def _with_column(x: np.ndarray, column: np.ndarray | float) -> np.ndarray:
 
 
 def _returned_scores_are_copies(b: Bench) -> bool:
-    first = np.asarray(b.fitted.decision_function(b.held[0]))
+    first = np.asarray(b.fitted.decision_function(b.test[0]))
     if first.flags.writeable:
         first[:] = 0
-    return _close(np.asarray(b.fitted.decision_function(b.held[0])), b.scores)
+    return _close(np.asarray(b.fitted.decision_function(b.test[0])), b.scores)
 
 
 def _rare(b: Bench) -> bool:
     x, y = b.tokens(2, 4 * N_TOKENS, share=0.03)
-    held, truth = b.tokens(3, 4 * N_HELD, share=0.03)
-    guess = b.scored(x, y, held) > 0
+    test, truth = b.tokens(3, 4 * N_HELD, share=0.03)
+    guess = b.scored(x, y, test) > 0
     return bool((guess[truth == 1].mean() + (~guess[truth == 0]).mean()) / 2 > 0.75)
 
 
@@ -219,10 +219,10 @@ CHECKS: dict[str, Check] = {
     # fitting
     "fit returns the probe": lambda b: (probe := b.fresh()).fit(b.x, b.y) is probe,
     "fitting again changes nothing": lambda b: _close(
-        np.asarray(b.fresh().fit(b.x, b.y).fit(b.x, b.y).decision_function(b.held[0])), b.scores
+        np.asarray(b.fresh().fit(b.x, b.y).fit(b.x, b.y).decision_function(b.test[0])), b.scores
     ),
     "fitting on something else first changes nothing": lambda b: _close(
-        np.asarray(b.fresh().fit(b.held[0], 1 - b.held[1]).fit(b.x, b.y).decision_function(b.held[0])), b.scores
+        np.asarray(b.fresh().fit(b.test[0], 1 - b.test[1]).fit(b.x, b.y).decision_function(b.test[0])), b.scores
     ),
     "two probes fitted alike are alike": lambda b: _close(b.scored(b.x, b.y), b.scores),
     "fit leaves the activations as they were": _unchanged("x"),
@@ -251,40 +251,40 @@ CHECKS: dict[str, Check] = {
     "every token twice is the same": lambda b: _agree(b.scored(np.repeat(b.x, 2, 0), np.repeat(b.y, 2)), b.scores),
     "labels exchanged, decisions exchanged": lambda b: _agree(-b.scored(b.x, 1 - b.y), b.scores),
     "the unit of all activations does not matter": lambda b: _agree(
-        b.scored(1e3 * b.x, b.y, 1e3 * b.held[0]), b.scores
+        b.scored(1e3 * b.x, b.y, 1e3 * b.test[0]), b.scores
     ),
-    "the zero of the activations does not matter": lambda b: _agree(b.scored(b.x + 5, b.y, b.held[0] + 5), b.scores),
+    "the zero of the activations does not matter": lambda b: _agree(b.scored(b.x + 5, b.y, b.test[0] + 5), b.scores),
     "the sign of a neuron does not matter": lambda b: _agree(
-        b.scored(b.x * (s := np.where(np.arange(N_NEURONS) % 2, 1, -1)), b.y, b.held[0] * s), b.scores
+        b.scored(b.x * (s := np.where(np.arange(N_NEURONS) % 2, 1, -1)), b.y, b.test[0] * s), b.scores
     ),
     "a constant neuron does not matter": lambda b: _agree(
-        b.scored(_with_column(b.x, 4.0), b.y, _with_column(b.held[0], 4.0)), b.scores
+        b.scored(_with_column(b.x, 4.0), b.y, _with_column(b.test[0], 4.0)), b.scores
     ),
     "a dead neuron does not matter": lambda b: _agree(
-        b.scored(_with_column(b.x, 0.0), b.y, _with_column(b.held[0], 0.0)), b.scores
+        b.scored(_with_column(b.x, 0.0), b.y, _with_column(b.test[0], 0.0)), b.scores
     ),
     # scoring
     "one score a token": lambda b: b.scores.shape == (N_HELD,),
     "scores are finite": lambda b: bool(np.isfinite(b.scores).all()),
-    "scoring twice is the same": lambda b: _close(np.asarray(b.fitted.decision_function(b.held[0])), b.scores),
+    "scoring twice is the same": lambda b: _close(np.asarray(b.fitted.decision_function(b.test[0])), b.scores),
     "a token's score does not depend on its company": lambda b: _close(
-        np.concatenate([np.asarray(b.fitted.decision_function(b.held[0][i : i + 7])) for i in range(0, N_HELD, 7)]), b.scores
+        np.concatenate([np.asarray(b.fitted.decision_function(b.test[0][i : i + 7])) for i in range(0, N_HELD, 7)]), b.scores
     ),
-    "a token alone scores the same": lambda b: _close(np.asarray(b.fitted.decision_function(b.held[0][:1])), b.scores[:1]),
+    "a token alone scores the same": lambda b: _close(np.asarray(b.fitted.decision_function(b.test[0][:1])), b.scores[:1]),
     "tokens in another order, scores in that order": lambda b: _close(
-        np.asarray(b.fitted.decision_function(b.held[0][::-1])), b.scores[::-1]
+        np.asarray(b.fitted.decision_function(b.test[0][::-1])), b.scores[::-1]
     ),
     "scoring leaves the activations as they were": lambda b: (
-        b.fitted.decision_function(x := b.held[0].copy()), np.array_equal(x, b.held[0])
+        b.fitted.decision_function(x := b.test[0].copy()), np.array_equal(x, b.test[0])
     )[1],
     "changing the returned scores changes nothing": _returned_scores_are_copies,
     "a positive score is the second class": lambda b: np.array_equal(
-        np.asarray(b.fitted.predict(b.held[0])), (b.scores > 0).astype(int)
+        np.asarray(b.fitted.predict(b.test[0])), (b.scores > 0).astype(int)
     ),
     "predictions are labels that were given": lambda b: (
-        set(np.unique(b.fresh().fit(b.x, np.where(b.y, "b", "a")).predict(b.held[0]))) <= {"a", "b"}
+        set(np.unique(b.fresh().fit(b.x, np.where(b.y, "b", "a")).predict(b.test[0]))) <= {"a", "b"}
     ),
-    "a copy scores the same": lambda b: _close(np.asarray(copy.deepcopy(b.fitted).decision_function(b.held[0])), b.scores),
+    "a copy scores the same": lambda b: _close(np.asarray(copy.deepcopy(b.fitted).decision_function(b.test[0])), b.scores),
     # refusals
     "one class is refused": lambda b: _refuses(lambda: b.fresh().fit(b.x, np.ones(N_TOKENS, int))),
     "three classes are refused": lambda b: _refuses(lambda: b.fresh().fit(b.x, np.arange(N_TOKENS) % 3)),
@@ -292,7 +292,7 @@ CHECKS: dict[str, Check] = {
     "infinity is refused": lambda b: _refuses(lambda: b.fresh().fit(_spoiled(b, np.inf), b.y)),
     "NaN is refused in scoring": lambda b: _refuses(lambda: b.fitted.decision_function(_spoiled(b, np.nan))),
     "another number of labels is refused": lambda b: _refuses(lambda: b.fresh().fit(b.x, b.y[:-1])),
-    "another number of neurons is refused": lambda b: _refuses(lambda: b.fitted.decision_function(b.held[0][:, :-1])),
+    "another number of neurons is refused": lambda b: _refuses(lambda: b.fitted.decision_function(b.test[0][:, :-1])),
     "a single column is refused": lambda b: _refuses(lambda: b.fresh().fit(b.x[:, 0], b.y)),
     "no token is refused": lambda b: _refuses(lambda: b.fresh().fit(b.x[:0], b.y[:0])),
     "scoring before fitting is refused": lambda b: _refuses(lambda: b.fresh().decision_function(b.x)),
@@ -303,7 +303,7 @@ CHECKS: dict[str, Check] = {
     "large activations give finite scores": _finite(lambda b: 1e12 * b.x),
     "one loud neuron gives finite scores": _finite(lambda b: b.x * np.where(np.arange(N_NEURONS) == 5, 1e9, 1.0)),
     # what it is for
-    "a signal that is there is found": lambda b: _auc(b.scores, b.held[1]) > 0.9,
+    "a signal that is there is found": lambda b: _auc(b.scores, b.test[1]) > 0.9,
     "a signal that is not there is not": _no_signal,
     "a signal stays when positives are rare": _rare,
 }  # fmt: skip

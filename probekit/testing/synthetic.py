@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from probekit.analysis.design import PlannedStudy, plan_study
-from probekit.analysis.layer_summary import LayerResult, judge
+from probekit.analysis.design import StudyDesign, design_study
+from probekit.analysis.layer_summary import LayerResult, summarise_layer
 from probekit.analysis.passes import CALIBRATION_TOKENS, LayerMeasure, measure_layers
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource
@@ -102,14 +102,14 @@ def layer_of(circuit: Circuit) -> MlpWeights:
     return MlpWeights.from_arrays(circuit.w_in, circuit.b_in)
 
 
-def twin_of(weights: MlpWeights, scene: Scene, planned: PlannedStudy, seed: int) -> MlpWeights:
+def twin_of(weights: MlpWeights, scene: Scene, design: StudyDesign, seed: int) -> MlpWeights:
     """A PC-sign twin as weights of its own: W̃ = W U S Uᵀ, b̃ = b + Wμ − W̃μ, in a gated layer for both halves.
 
     The frame must be the one the machinery will take (the inputs of the fit half): only then are signs in one frame
     multiplied, and the twin is exchangeable with its own twins.
     """
-    frame = InputFrame.of(scene.inputs[torch.from_numpy(planned.rows["fit"])])
-    assert len(planned.rows["fit"]) <= CALIBRATION_TOKENS
+    frame = InputFrame.of(scene.inputs[torch.from_numpy(design.rows["fit"])])
+    assert len(design.rows["fit"]) <= CALIBRATION_TOKENS
     sign = PcSignTwins.draw(weights, frame, 1, np.random.default_rng([seed, 105])).signs[0]
 
     def turned(rows: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -127,14 +127,14 @@ def twin_of(weights: MlpWeights, scene: Scene, planned: PlannedStudy, seed: int)
 class Judged:
     """A layer measured and decided."""
 
-    planned: PlannedStudy
+    design: StudyDesign
     measure: LayerMeasure
     result: LayerResult
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
         """Tested pairs in the order of the table."""
-        return [(int(a), int(b)) for a, b in self.planned.tested.pairs]
+        return [(int(a), int(b)) for a, b in self.design.tested.pairs]
 
     def rows_of(self, pairs: set[tuple[int, int]]) -> np.ndarray:
         """Mask of the tested pairs that are among `pairs`."""
@@ -151,11 +151,11 @@ class Judged:
         return self.result.pairs["above_twins"].to_numpy(bool)
 
 
-def plan(scene: Scene, settings: Settings) -> PlannedStudy:
-    """The study of a scene."""
+def plan(scene: Scene, settings: Settings) -> StudyDesign:
+    """The study design of a scene."""
     doc_key = splitmix64(np.arange(scene.doc[-1] + 1).astype(np.uint64))
     pos = np.arange(len(scene.doc)) % DOC_LEN
-    return plan_study(LabelColumns.from_dense(scene.labels), scene.doc, pos, doc_key, settings)
+    return design_study(LabelColumns.from_dense(scene.labels), scene.doc, pos, doc_key, settings)
 
 
 def run_layer(
@@ -165,24 +165,24 @@ def run_layer(
     twins: int,
     seed: int = 0,
     min_support: int = 40,
-    planned: PlannedStudy | None = None,
+    design: StudyDesign | None = None,
 ) -> Judged:
-    """Measure and judge one layer on a scene; `planned` saves the planning where several layers share the scene."""
+    """Measure and judge one layer on a scene; `design` saves the planning where several layers share the scene."""
     settings = Settings(twins=twins, seed=seed, max_pairs=10_000, min_support=min_support, spikes=())
-    study = plan(scene, settings) if planned is None else planned
-    study = replace(study, study=replace(study.study, n_twins=twins, seed=seed))
-    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, study.rows)
-    measure = next(measure_layers(source, [0], study.study))
-    n_concepts, n_pairs = scene.labels.shape[1], len(study.tested.pairs)
-    result = judge(
+    pass_plan = plan(scene, settings) if design is None else design
+    pass_plan = replace(pass_plan, pass_plan=replace(pass_plan.pass_plan, n_twins=twins, seed=seed))
+    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, pass_plan.rows)
+    measure = next(measure_layers(source, [0], pass_plan.pass_plan))
+    n_concepts, n_pairs = scene.labels.shape[1], len(pass_plan.tested.pairs)
+    result = summarise_layer(
         measure,
-        study,
+        pass_plan,
         names=[f"f{c}" for c in range(n_concepts)],
         kinds=["all"] * n_pairs,
         n_params=weights.n_params,
         bits_stored=32.0,
     )
-    return Judged(study, measure, result)
+    return Judged(pass_plan, measure, result)
 
 
 @dataclass(frozen=True)

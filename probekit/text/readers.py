@@ -32,7 +32,7 @@ from typing import Any, cast
 from probekit.errors import InputError
 from probekit.fingerprint import of_file
 from probekit.text import docs
-from probekit.text.patience import within
+from probekit.text.timeouts import call_with_timeout
 
 END_OF_TEXT = "<|endoftext|>"
 MIN_DOCUMENT_CHARACTERS = 1_000
@@ -477,7 +477,7 @@ def _knock(name: str) -> None:
 
     if not constants.HF_HUB_OFFLINE:
         try:
-            within(HUB_TIMEOUT_S, lambda: _ask(f"{constants.ENDPOINT}/api/datasets/{name}"))
+            call_with_timeout(HUB_TIMEOUT_S, lambda: _ask(f"{constants.ENDPOINT}/api/datasets/{name}"))
         except urllib.error.HTTPError:
             return  # it answered; what is wrong with the name is the dataset library's to say
         except OSError as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from probekit.text.patience import within
 from probekit.text.readers import HUB_TIMEOUT_S
+from probekit.text.timeouts import call_with_timeout
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -25,7 +25,7 @@ def commit_of(name: str, revision: str | None) -> str | None:
     if constants.HF_HUB_OFFLINE:
         return None
     try:
-        info = within(
+        info = call_with_timeout(
             HUB_TIMEOUT_S, lambda: HfApi().dataset_info(name, revision=revision, timeout=HUB_TIMEOUT_S)
         )
     except (HTTPError, HFValidationError, OSError):

@@ -172,15 +172,15 @@ class TestArrays:
     def test_arrays_give_what_the_model_gives(self, planted, planted_run: pk.Run):
         """The same activations, brought along instead of harvested, give the same readouts and decisions."""
         from probekit.model.harvest import harvest
-        from probekit.model.host import load_host
+        from probekit.model.hooked_model import load_hooked_model
 
-        host = load_host(planted.model)
+        hooked = load_hooked_model(planted.model)
         tokens = planted.corpus.tokenize(None, context=128, max_tokens=300_000, bos_id=None)
-        blocks = list(harvest(host, tokens, np.arange(tokens.n_docs), [0]))
+        blocks = list(harvest(hooked, tokens, np.arange(tokens.n_docs), [0]))
         inputs = np.concatenate([block.sites[0][0].numpy() for block in blocks])
         neurons = np.concatenate([block.sites[0][1].numpy() for block in blocks])
         labels = planted.concepts.label(tokens)
-        weights = host.mlp(0)
+        weights = hooked.mlp(0)
         run = analyze_arrays(
             neurons, labels.dense(), labels.doc, inputs=inputs, weights=(weights.w_in, weights.b_in),
             names=labels.names, **OPTIONS,

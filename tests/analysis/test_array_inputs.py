@@ -13,7 +13,7 @@ import torch
 from scipy import sparse
 
 from probekit.analysis.api import analyze_arrays
-from probekit.analysis.array_inputs import GivenArrays
+from probekit.analysis.array_inputs import ActivationData
 from probekit.errors import ConfigError, InputError, NonFiniteError, ShapeError
 
 N_TOKENS, N_NEURONS, N_INPUTS = 60, 7, 4
@@ -37,8 +37,8 @@ def made(seed: int) -> tuple[dict[str, Any], np.ndarray]:
     )
 
 
-def check(values: dict[str, Any], nonfinite: str) -> GivenArrays:
-    return GivenArrays.check(
+def check(values: dict[str, Any], nonfinite: str) -> ActivationData:
+    return ActivationData.check(
         values["neurons"], values["labels"], values["docs"], values["inputs"], None, "relu", None, nonfinite
     )
 
@@ -109,7 +109,7 @@ def test_everything_that_matters_is_part_of_the_identity(monkeypatch: pytest.Mon
             **changed,
         }
         order = ("neurons", "labels", "docs", "inputs", "weights", "activation", "names")
-        return GivenArrays.check(*(v[name] for name in order)).digest()
+        return ActivationData.check(*(v[name] for name in order)).digest()
 
     others = [
         {"neurons": good["neurons"] + 1}, {"labels": np.logical_not(good["labels"])}, {"docs": np.arange(60)},
@@ -151,7 +151,7 @@ class TestArraysThatDoNotBelongTogether:
         ):
             analyze_arrays(neurons, given["labels"], given["docs"], inputs=x, out=tmp_path / "run", **options)
         assert not list(tmp_path.iterdir())
-        assert GivenArrays.check(
+        assert ActivationData.check(
             neurons, given["labels"], given["docs"], normed, given["weights"], "relu", None
         ).error == pytest.approx(0, abs=1e-5)
 
@@ -162,13 +162,13 @@ class TestArraysThatDoNotBelongTogether:
             with pytest.raises(
                 ShapeError, match=r"weights: w_(in|gate) is 6 × 9 .* transposed; .* pass w_(in|gate)\.T"
             ):
-                GivenArrays.check(**{**given, "weights": weights, "inputs": None})
+                ActivationData.check(**{**given, "weights": weights, "inputs": None})
 
     def test_what_16_bits_leave_is_said(self):
         given = by_hand()
         rounded = {name: torch.tensor(given[name]).bfloat16() for name in ("neurons", "inputs")}
-        assert GivenArrays.check(**given).told() == []
-        (note,) = GivenArrays.check(**{**given, **rounded}).told()
+        assert ActivationData.check(**given).notes() == []
+        (note,) = ActivationData.check(**{**given, **rounded}).notes()
         assert note.startswith("The neurons follow from inputs and weights to 0.00")
         assert "as 16-bit arithmetic gives" in note
 
@@ -179,7 +179,7 @@ class TestArraysThatDoNotBelongTogether:
         inputs = torch.tensor(given["inputs"]).float()
         neurons = torch.relu(inputs @ halves[0].float().T + halves[1].float())
         checked = [
-            GivenArrays.check(**{**given, "neurons": neurons, "inputs": inputs, "weights": weights})
+            ActivationData.check(**{**given, "neurons": neurons, "inputs": inputs, "weights": weights})
             for weights in (
                 halves,
                 tuple(w.float() for w in halves),
@@ -193,11 +193,11 @@ class TestArraysThatDoNotBelongTogether:
         given = by_hand()
         spoiled = given["neurons"].copy()
         spoiled[::7] = np.inf
-        checked = GivenArrays.check(**{**given, "neurons": spoiled}, nonfinite="drop_tokens")
+        checked = ActivationData.check(**{**given, "neurons": spoiled}, nonfinite="drop_tokens")
         assert checked.error == pytest.approx(0, abs=1e-5)
         spoiled[1::7] += 1
         with pytest.raises(InputError, match="the neurons do not follow"):
-            GivenArrays.check(**{**given, "neurons": spoiled}, nonfinite="drop_tokens")
+            ActivationData.check(**{**given, "neurons": spoiled}, nonfinite="drop_tokens")
 
 
 class TestForeignArrays:
@@ -205,7 +205,7 @@ class TestForeignArrays:
 
     def test_each_way_is_the_same(self):
         given = by_hand()
-        usual = GivenArrays.check(**given)
+        usual = ActivationData.check(**given)
         frame = pd.DataFrame
         ways: list[dict[str, Any]] = [
             {
@@ -222,18 +222,22 @@ class TestForeignArrays:
             {name: given[name][::-1][::-1] for name in ("neurons", "labels", "docs", "inputs")},
         ]
         for way in ways:
-            assert GivenArrays.check(**{**given, **way}).digest() == usual.digest(), way.keys()
-        other = GivenArrays.check(**{**given, "labels": frame(~given["labels"])})
+            assert ActivationData.check(**{**given, **way}).digest() == usual.digest(), way.keys()
+        other = ActivationData.check(**{**given, "labels": frame(~given["labels"])})
         assert other.digest() != usual.digest()
 
     def test_a_frames_columns_name_the_concepts(self):
         given = by_hand()
         frame = pd.DataFrame(given["labels"], columns=["noun", "verb", "name"])
-        assert GivenArrays.check(**{**given, "labels": frame}).names == ["noun", "verb", "name"]
-        assert GivenArrays.check(**{**given, "labels": frame, "names": list("abc")}).names == ["a", "b", "c"]
+        assert ActivationData.check(**{**given, "labels": frame}).names == ["noun", "verb", "name"]
+        assert ActivationData.check(**{**given, "labels": frame, "names": list("abc")}).names == [
+            "a",
+            "b",
+            "c",
+        ]
         twice = frame.set_axis(["noun", "noun", "name"], axis=1)
         with pytest.raises(InputError, match=r"names: got 3 \(2 different\), wanted 3 different ones"):
-            GivenArrays.check(**{**given, "labels": twice})
+            ActivationData.check(**{**given, "labels": twice})
 
     @pytest.mark.parametrize(
         ("name", "spoil", "told"),
@@ -250,4 +254,4 @@ class TestForeignArrays:
     def test_what_cannot_be_taken_is_one_clear_error(self, name: str, spoil: Any, told: str):
         given = by_hand()
         with pytest.raises(InputError, match=told):
-            GivenArrays.check(**{**given, name: spoil(given[name])})
+            ActivationData.check(**{**given, name: spoil(given[name])})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from probekit.analysis.design import pair_kinds
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def test_kinds_of_pair(a, b, wanted: str) -> None:
         got = pair_kinds([kind, kind_b], [lag, lag_b], np.array([[0, 1]]), [alone, alone_b])
         assert got == [wanted]
         # a user's list of kinds finds it, with and without what stands after the comma
-        assert Choice.of(wanted).within(got).all()
-        assert Choice.of(wanted.partition(",")[0]).within(got).all()
+        assert PairSampling.of(wanted).within(got).all()
+        assert PairSampling.of(wanted.partition(",")[0]).within(got).all()
 
 
 def test_concepts_of_which_nothing_is_known_are_of_one_position() -> None:

@@ -79,13 +79,13 @@ def test_the_causal_check_computes_in_the_dtype_of_the_run(
     )  # fmt: skip
     seen: list[torch.dtype] = []
 
-    def load_host(*args: Any, **options: Any) -> Any:
-        host = real(*args, **options)
-        seen.append(host.dtype)
-        return host
+    def load_hooked_model(*args: Any, **options: Any) -> Any:
+        hooked = real(*args, **options)
+        seen.append(hooked.dtype)
+        return hooked
 
-    real = causal_module.load_host
-    monkeypatch.setattr(causal_module, "load_host", load_host)
+    real = causal_module.load_hooked_model
+    monkeypatch.setattr(causal_module, "load_hooked_model", load_hooked_model)
     pk.causal(
         run, "nano", concepts=concepts, n_pairs=1, n_random=1, max_tokens=1_000, device="cpu", progress=False
     )

@@ -19,7 +19,7 @@ import probekit as pk
 from probekit.analysis.design import is_confirm_type
 from probekit.analysis.source import ModelSource
 from probekit.errors import ShapeError
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 
 N_TYPES, N_CONCEPTS, N_DOCS, LENGTH, CHANNEL = 320, 16, 400, 50, 5
 LEXICAL = [(0, 1), (2, 3), (4, 5), (6, 7)]
@@ -128,26 +128,26 @@ def test_types_must_fit(scene: Scene) -> None:
 
 def test_a_model_delivers_the_kept_tokens_from_any_start() -> None:
     """The same rows as all tokens of the same documents, cut to the kept ones, wherever one takes up."""
-    host = load_host("nano")
+    hooked = load_hooked_model("nano")
     tokens = pk.Corpus.from_texts(
         [f"Document {i} returns a list of {i} values, if any." * 3 for i in range(30)]
-    ).tokenize(host.tokenizer, context=40, max_tokens=10_000, bos_id=host.bos_id)
+    ).tokenize(hooked.tokenizer, context=40, max_tokens=10_000, bos_id=hooked.bos_id)
     docs = {"fit": np.arange(0, 30, 2), "confirm": np.arange(1, 30, 2)}
     of_fit = np.isin(tokens.doc_of_token, docs["fit"])
     kept = np.flatnonzero(of_fit & (tokens.ids[tokens.counted] % 3 > 0))
-    source = ModelSource(host, tokens, docs, {"fit": kept})
+    source = ModelSource(hooked, tokens, docs, {"fit": kept})
 
     def rows(blocks: Iterator[Any]) -> torch.Tensor:
         return torch.cat([block[1][1] for block in blocks])
 
-    every = rows(ModelSource(host, tokens, docs).blocks("fit", [1]))
+    every = rows(ModelSource(hooked, tokens, docs).blocks("fit", [1]))
     wanted = every[torch.from_numpy(np.isin(np.flatnonzero(of_fit), kept))]
     assert torch.equal(rows(source.blocks("fit", [1])), wanted)
     for start in (1, 57, len(kept) - 1):
         assert torch.equal(rows(source.blocks("fit", [1], start)), wanted[start:])
     # the half without rows keeps all its tokens
     assert torch.equal(
-        rows(source.blocks("confirm", [1])), rows(ModelSource(host, tokens, docs).blocks("confirm", [1]))
+        rows(source.blocks("confirm", [1])), rows(ModelSource(hooked, tokens, docs).blocks("confirm", [1]))
     )
 
 

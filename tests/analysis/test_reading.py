@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from probekit.analysis import run_fingerprint
-from probekit.analysis.inputs import Subject, model_subject
+from probekit.analysis.inputs import AnalysisInputs, inputs_of_model
 from probekit.analysis.progress import silent
 from probekit.analysis.settings import Settings, read_config
 from probekit.errors import InputError
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 from probekit.followups.concepts import list_concepts
 from probekit.model.harvest import harvest
-from probekit.model.host import Host, load_host
+from probekit.model.hooked_model import HookedModel, load_hooked_model
 from probekit.report.methods import methods
 from probekit.text.corpus import Corpus
 from probekit.text.tokens import SKIP_FIRST
@@ -29,8 +29,8 @@ N_ROWS = 120
 
 
 @pytest.fixture(scope="module")
-def host() -> Host:
-    return load_host("nano")
+def hooked() -> HookedModel:
+    return load_hooked_model("nano")
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +48,23 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def subject_of(host: Host, corpus: Any, **settings: Any) -> Subject:
+def inputs_of(hooked: HookedModel, corpus: Any, **settings: Any) -> AnalysisInputs:
     chosen = Settings(
         **{"max_tokens": 3_000, "context": 40, "twins": 0, "min_support": 4, "max_pairs": 10, **settings}
     )
-    return model_subject(host.bridge, corpus, None, [1], Choice(), chosen, "cpu", silent)
+    return inputs_of_model(hooked.bridge, corpus, None, [1], PairSampling(), chosen, "cpu", silent)
 
 
 @pytest.fixture(scope="module")
-def subject(host: Host, rows: Path) -> Subject:
-    return subject_of(host, rows, skip_first=2)
+def analysis_inputs(hooked: HookedModel, rows: Path) -> AnalysisInputs:
+    return inputs_of(hooked, rows, skip_first=2)
 
 
 class TestSaid:
-    def test_summary_holds_the_column_and_all_that_is_not_counted(self, subject: Subject) -> None:
-        held, tokens = subject.corpus, subject.tokens
+    def test_summary_holds_the_column_and_all_that_is_not_counted(
+        self, analysis_inputs: AnalysisInputs
+    ) -> None:
+        held, tokens = analysis_inputs.corpus, analysis_inputs.tokens
         assert tokens is not None
         assert (held["column"], held["n_rows_left_out"], held["skip_first"]) == ("text", 2, 2)
         assert list(held["special_tokens"]) == [MARK]
@@ -72,35 +74,35 @@ class TestSaid:
             in held["policy"]
         )
 
-    def test_what_the_policy_says_is_true(self, subject: Subject) -> None:
-        tokens, labels = subject.tokens, subject.labels
+    def test_what_the_policy_says_is_true(self, analysis_inputs: AnalysisInputs) -> None:
+        tokens, labels = analysis_inputs.tokens, analysis_inputs.labels
         assert tokens is not None
         assert labels is not None
         read = tokens.ids[labels.doc, labels.pos]
         assert tokens.bos_id not in read
         assert labels.pos.min() == 3
-        n = subject.corpus["n_tokens_fit"] + subject.corpus["n_tokens_confirm"]
+        n = analysis_inputs.corpus["n_tokens_fit"] + analysis_inputs.corpus["n_tokens_confirm"]
         assert n == len(read) == tokens.n_tokens
         control = replace(tokens, special=())
-        assert control.n_tokens == n + sum(subject.corpus["special_tokens"].values()) - sum(
+        assert control.n_tokens == n + sum(analysis_inputs.corpus["special_tokens"].values()) - sum(
             int((row[1:3] == tokens.bos_id).sum()) for row in tokens.ids
         )
 
-    def test_notes_and_methods_say_so(self, subject: Subject) -> None:
+    def test_notes_and_methods_say_so(self, analysis_inputs: AnalysisInputs) -> None:
         column, special = (
-            note for note in subject.notes if note.startswith(("The text is", "Special tokens"))
+            note for note in analysis_inputs.notes if note.startswith(("The text is", "Special tokens"))
         )
         assert (
             column == "The text is column 'text' of rows.ndjson; 2 rows without a text there were left out."
         )
         assert special.startswith(f"Special tokens stand inside the documents ({MARK} ")
-        summary = {"corpus": subject.corpus, "layers": [{"n_twins": 0}]}
+        summary = {"corpus": analysis_inputs.corpus, "layers": [{"n_twins": 0}]}
         said = methods(summary, {})[0][1]
         assert "The text is column “text”; 2 rows without a text there left out." in said
         assert "never counted: start mark, the first 2" in said
 
-    def test_a_plain_text_has_nothing_to_say(self, host: Host) -> None:
-        plain = subject_of(host, Corpus.docs(), skip_first=0)
+    def test_a_plain_text_has_nothing_to_say(self, hooked: HookedModel) -> None:
+        plain = inputs_of(hooked, Corpus.docs(), skip_first=0)
         assert not [note for note in plain.notes if note.startswith(("The text is", "Special tokens"))]
         assert plain.corpus["column"] is None
         assert "after the start mark" not in plain.corpus["policy"].split("never counted")[1]
@@ -108,20 +110,20 @@ class TestSaid:
 
 class TestSkipped:
     def test_what_is_delivered_is_what_is_counted_and_otherwise_the_same(
-        self, host: Host, subject: Subject
+        self, hooked: HookedModel, analysis_inputs: AnalysisInputs
     ) -> None:
         """Labels, sums and confirm see the same tokens; the model saw the skipped ones, so no activation moves."""
-        tokens = subject.tokens
+        tokens = analysis_inputs.tokens
         assert tokens is not None
         docs = np.arange(8)
         kept = tokens.counted[tokens.text][: tokens.text[:8].sum()]
-        some = torch.cat([b.sites[1][1] for b in harvest(host, tokens, docs, [1], batch_docs=8)])
-        whole = torch.cat([b.sites[1][1] for b in harvest(host, tokens.whole, docs, [1], batch_docs=8)])
+        some = torch.cat([b.sites[1][1] for b in harvest(hooked, tokens, docs, [1], batch_docs=8)])
+        whole = torch.cat([b.sites[1][1] for b in harvest(hooked, tokens.whole, docs, [1], batch_docs=8)])
         assert len(some) == kept.sum() < len(whole)
         assert torch.equal(some, whole[torch.from_numpy(kept)])
         for half in ("fit", "confirm"):
-            delivered = sum(len(block[1][1]) for block in subject.source.blocks(half, [1]))
-            assert delivered == subject.corpus[f"n_tokens_{half}"]
+            delivered = sum(len(block[1][1]) for block in analysis_inputs.source.blocks(half, [1]))
+            assert delivered == analysis_inputs.corpus[f"n_tokens_{half}"]
 
     def test_it_is_part_of_who_a_run_is(self) -> None:
         record = lambda **more: run_fingerprint.science(
@@ -145,8 +147,8 @@ class TestSkipped:
         with pytest.raises(InputError, match=r"skip_first: got .*, wanted a whole number ≥ 0"):
             Settings(skip_first=value)
 
-    def test_more_than_the_context_is_refused(self, host: Host, rows: Path) -> None:
+    def test_more_than_the_context_is_refused(self, hooked: HookedModel, rows: Path) -> None:
         with pytest.raises(
             InputError, match="context=40 leaves no room for a counted token behind skip_first=39; raise it"
         ):
-            subject_of(host, rows, skip_first=39)
+            inputs_of(hooked, rows, skip_first=39)

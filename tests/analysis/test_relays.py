@@ -64,7 +64,7 @@ def test_a_relayed_noisy_and_is_not_computed(form: Form) -> None:
     pairs = run.result.pairs
     excess = (pairs["d_prime"] - pairs["d_prime_twins"]).to_numpy(float)
     assert excess[rows].min() > 0
-    assert np.median(excess[trap.class_of(run.planned.tested.pairs) == "null"]) < 0
+    assert np.median(excess[trap.class_of(run.design.tested.pairs) == "null"]) < 0
 
 
 @pytest.mark.sweep

@@ -15,13 +15,13 @@ import pytest
 from torch import Tensor
 
 from probekit.analysis import passes, run_fingerprint, runner
-from probekit.analysis.array_inputs import GivenArrays
-from probekit.analysis.inputs import Subject, array_subject
-from probekit.analysis.planned import HalfPlan
-from probekit.analysis.runner import Job, carry_out
+from probekit.analysis.array_inputs import ActivationData
+from probekit.analysis.inputs import AnalysisInputs, inputs_of_arrays
+from probekit.analysis.pass_plan import HalfPlan
+from probekit.analysis.runner import Job, execute
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource, Half, LayerBlock, Source
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 from probekit.model.weights import MlpWeights
 from probekit.results import publish
 from probekit.storage import checkpoint, store
@@ -37,7 +37,7 @@ N_TOKENS, TILE = 1_200, 160
 class ManyLayers(ArraySource):
     """The same inputs through other weights in every layer."""
 
-    def __init__(self, given: GivenArrays, rows: dict[Half, np.ndarray]) -> None:
+    def __init__(self, given: ActivationData, rows: dict[Half, np.ndarray]) -> None:
         super().__init__(given.neurons, given.inputs, given.weights, rows)
         assert given.weights is not None
         weights = given.weights
@@ -58,14 +58,16 @@ def two_layers() -> Job:
     labels = rng.random((N_TOKENS, 6)) < 0.4
     inputs = labels + 0.3 * rng.standard_normal((N_TOKENS, 6))
     w_in, b_in = rng.standard_normal((12, 6)), np.zeros(12)
-    given = GivenArrays.check(
+    given = ActivationData.check(
         np.maximum(inputs @ w_in.T, 0), labels, np.arange(N_TOKENS) // 20, inputs, (w_in, b_in), "relu", None
     )
     settings = Settings(N_TOKENS, 2, 4, 20, 4, 0.05, 0, controls=(), spikes=())
 
-    def prepare(report: object) -> Subject:
-        subject = array_subject(given, Choice.of(None), settings)
-        return replace(subject, source=ManyLayers(given, subject.planned.rows), layers=list(LAYERS))
+    def prepare(report: object) -> AnalysisInputs:
+        analysis_inputs = inputs_of_arrays(given, PairSampling.of(None), settings)
+        return replace(
+            analysis_inputs, source=ManyLayers(given, analysis_inputs.design.rows), layers=list(LAYERS)
+        )
 
     record = run_fingerprint.science("two", "arrays", "arrays", settings, layers=LAYERS, pairs=None)
     return Job(record, prepare)
@@ -131,9 +133,9 @@ class Work:
             patch.setattr(passes, "_tiles", counted_tiles)
             if kill_at < math.inf:
                 with pytest.raises(Killed):
-                    carry_out(job, out, False, force=False)
+                    execute(job, out, False, force=False)
             else:
-                carry_out(job, out, False, force=False)
+                execute(job, out, False, force=False)
         self.n_boundaries = disk.n_boundaries
 
 
@@ -176,7 +178,7 @@ def test_killed_anywhere_next_to_nothing_is_done_again(clean: Work, tmp_path: Pa
 
 def test_work_done_twice_would_be_seen(clean: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The control: a run that finds nothing of what was kept."""
-    monkeypatch.setattr(checkpoint.Pass, "left", lambda *args: None)
+    monkeypatch.setattr(checkpoint.Pass, "load", lambda *args: None)
     monkeypatch.setattr(checkpoint.Pass, "resume", lambda *args: 0)
     with pytest.raises(AssertionError, match=r"at 0.35: .*supports.*moments"):
         n_redone(clean, 0.35, tmp_path)

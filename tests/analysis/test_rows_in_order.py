@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import probekit as pk
-from probekit.analysis.array_inputs import GivenArrays
+from probekit.analysis.array_inputs import ActivationData
 from probekit.errors import InputError, require_order
 from probekit.results.pair_selection import chosen
 
@@ -28,7 +28,7 @@ def frames() -> dict[str, Any]:
     }
 
 
-def check(given: dict[str, Any], **more: Any) -> GivenArrays:
+def check(given: dict[str, Any], **more: Any) -> ActivationData:
     options: dict[str, Any] = {
         "inputs": None,
         "weights": None,
@@ -37,7 +37,7 @@ def check(given: dict[str, Any], **more: Any) -> GivenArrays:
         **given,
         **more,
     }
-    return GivenArrays.check(**options)
+    return ActivationData.check(**options)
 
 
 class TestDataFrames:

@@ -37,7 +37,7 @@ IDS = np.arange(2_048)
 WORDS = "the cat sat on a mat and then it saw that the dog had been here before us ".split()  # noqa: SIM905
 
 
-class Told(Run):
+class Progress(Run):
     """A run that says whether it was computed or loaded, and nothing else."""
 
     def __init__(self, word: str) -> None:
@@ -60,10 +60,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         store.write_sealed(folder / manifest.RECORD, head | job.record)
         store.write_sealed(folder / manifest.COMMIT, head | {"schema": manifest.RESULTS_SCHEMA})
         (folder / manifest.REPORT).write_text("")
-        return Told("computed")
+        return Progress("computed")
 
     monkeypatch.setattr(runner, "_in_folder", in_folder)
-    monkeypatch.setattr(runner, "Run", lambda folder: Told("loaded"))
+    monkeypatch.setattr(runner, "Run", lambda folder: Progress("loaded"))
 
 
 @dataclass
@@ -234,7 +234,7 @@ class TestRememberedDigests:
 
     def test_a_file_is_read_once(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         first = contents.Contents().of_file(file)
-        monkeypatch.setattr(contents, "of_file", lambda path, told=None: pytest.fail("read again"))
+        monkeypatch.setattr(contents, "of_file", lambda path, progress=None: pytest.fail("read again"))
         assert contents.Contents().of_file(file) == first
 
     def test_an_edit_in_place_is_seen_though_size_and_time_of_writing_are_the_same(self, file: Path) -> None:
@@ -624,9 +624,9 @@ def nano_tokenizer() -> Any:
 @pytest.fixture(scope="module")
 def nano_bridge() -> Any:
     """nano as a TransformerBridge."""
-    from probekit.model.host import load_host
+    from probekit.model.hooked_model import load_hooked_model
 
-    return load_host("nano", device="cpu").bridge
+    return load_hooked_model("nano", device="cpu").bridge
 
 
 @pytest.fixture
@@ -750,9 +750,9 @@ class TestObjects:
     @pytest.mark.sweep
     def test_in_another_process_the_same_objects_are_the_same(self, tmp_path: Path, bridge: Any) -> None:
         script = (
-            "import numpy as np, probekit as pk; from probekit.model.host import load_host\n"
+            "import numpy as np, probekit as pk; from probekit.model.hooked_model import load_hooked_model\n"
             "from probekit.model.state import of_object; from probekit.text.tokenizers import of_tokenizer\n"
-            "b = load_host('nano', device='cpu').bridge\n"
+            "b = load_hooked_model('nano', device='cpu').bridge\n"
             "print(of_object(b), of_tokenizer(b.tokenizer))"
         )
         from probekit.model.state import of_object

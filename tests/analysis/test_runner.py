@@ -18,9 +18,9 @@ import torch
 
 from probekit.analysis import passes, run_fingerprint, runner
 from probekit.analysis.api import analyze_arrays
-from probekit.analysis.array_inputs import GivenArrays
-from probekit.analysis.inputs import Subject, array_subject
-from probekit.analysis.runner import Job, carry_out
+from probekit.analysis.array_inputs import ActivationData
+from probekit.analysis.inputs import AnalysisInputs, inputs_of_arrays
+from probekit.analysis.runner import Job, execute
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource, Half, LayerBlock
 from probekit.errors import (
@@ -34,7 +34,7 @@ from probekit.errors import (
     OutOfMemoryError,
     StaleError,
 )
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 from probekit.model.weights import MlpWeights
 from probekit.results import publish
 from probekit.results.run import load
@@ -254,7 +254,7 @@ class TestBadInputLeavesTheDisk:
 class TwoLayers(ArraySource):
     """The given arrays as layer 0, and the same inputs through other weights as layer 1; as many at once as fit."""
 
-    def __init__(self, given: GivenArrays, rows: dict[Half, np.ndarray], most: int) -> None:
+    def __init__(self, given: ActivationData, rows: dict[Half, np.ndarray], most: int) -> None:
         super().__init__(given.neurons, given.inputs, given.weights, rows)
         assert given.weights is not None
         self.second = MlpWeights(given.weights.w_in.flip(0) * 0.7, given.weights.b_in, activation="relu")
@@ -279,24 +279,24 @@ class TestMemory:
     def job(self, few: dict, most: int) -> tuple[Job, list[TwoLayers]]:
         names = ("neurons", "labels", "docs", "inputs", "weights")
         neurons, labels, docs, inputs, weights = (few[name] for name in names)
-        given = GivenArrays.check(neurons, labels, docs, inputs, weights, "relu", None)
+        given = ActivationData.check(neurons, labels, docs, inputs, weights, "relu", None)
         settings = Settings(3_000, 2, 8, 20, 4, 0.05, 0)
         sources: list[TwoLayers] = []
 
-        def prepare(report: object) -> Subject:
-            subject = array_subject(given, Choice.of(None), settings)
-            sources.append(TwoLayers(given, subject.planned.rows, most))
-            return replace(subject, source=sources[-1], layers=[0, 1])
+        def prepare(report: object) -> AnalysisInputs:
+            analysis_inputs = inputs_of_arrays(given, PairSampling.of(None), settings)
+            sources.append(TwoLayers(given, analysis_inputs.design.rows, most))
+            return replace(analysis_inputs, source=sources[-1], layers=[0, 1])
 
         record = run_fingerprint.science("two", "arrays", "arrays", settings, layers=[0, 1], pairs=None)
         return Job(record, prepare), sources
 
     def test_fewer_layers_together_give_the_same_bytes(self, few, tmp_path):
         roomy, sources = self.job(few, most=2)
-        carry_out(roomy, tmp_path / "roomy", False, force=False)
+        execute(roomy, tmp_path / "roomy", False, force=False)
         assert sources[0].asked[0] == [0, 1]
         narrow, sources = self.job(few, most=1)
-        carry_out(narrow, tmp_path / "narrow", False, force=False)
+        execute(narrow, tmp_path / "narrow", False, force=False)
         assert [0] in sources[0].asked
         assert [1] in sources[0].asked
         assert files(tmp_path / "narrow") == files(tmp_path / "roomy")
@@ -304,22 +304,22 @@ class TestMemory:
     def test_where_one_layer_does_not_fit_the_bytes_are_named(self, few, tmp_path):
         job, _ = self.job(few, most=0)
         with pytest.raises(OutOfMemoryError, match=r"24 neurons with 8 pairs needs some [\d,]+ bytes"):
-            carry_out(job, tmp_path / "run", False, force=False)
+            execute(job, tmp_path / "run", False, force=False)
         enough, _ = self.job(few, most=2)
-        assert len(carry_out(enough, tmp_path / "run", False, force=False).layers) == 2
+        assert len(execute(enough, tmp_path / "run", False, force=False).layers) == 2
 
     def test_killed_in_the_second_layer_the_first_stands(self, few, tmp_path, monkeypatch):
         monkeypatch.setattr(runner, "GROUP_BYTES", 1)
         job, sources = self.job(few, most=2)
-        carry_out(job, tmp_path / "clean", False, force=False)
+        execute(job, tmp_path / "clean", False, force=False)
 
         def stop(step: str, done: int, total: int) -> None:
             if step == "moments" and sources[-1].asked[-1] == [1]:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            carry_out(job, tmp_path / "run", stop, force=False)
-        carry_out(job, tmp_path / "run", False, force=False)
+            execute(job, tmp_path / "run", stop, force=False)
+        execute(job, tmp_path / "run", False, force=False)
         assert [0] not in sources[-1].asked
         assert files(tmp_path / "run") == files(tmp_path / "clean")
 
@@ -370,12 +370,12 @@ def test_the_memory_told_is_no_less_than_that_of_the_sums_and_not_far_above(
 ) -> None:
     """The arrays held between two tiles, counted. Those of pass A and of pass C are not held at once: hence the room."""
     held: list[int] = []
-    pause = checkpoint.Pass.pause
+    maybe_save = checkpoint.Pass.maybe_save
 
     def count(self: checkpoint.Pass, sums: Mapping[str, checkpoint.Resumable], n_tokens: int) -> None:
         states = [one.state() for one in sums.values()]
         held.append(sum(values.nbytes for arrays in states for values in arrays.values()))
-        pause(self, sums, n_tokens)
+        maybe_save(self, sums, n_tokens)
 
     class Listener:
         said = ""
@@ -386,7 +386,7 @@ def test_the_memory_told_is_no_less_than_that_of_the_sums_and_not_far_above(
             self.said = text
 
     listener = Listener()
-    monkeypatch.setattr(checkpoint.Pass, "pause", count)
+    monkeypatch.setattr(checkpoint.Pass, "maybe_save", count)
     analyze_arrays(**{**few, "progress": listener}, out=tmp_path / "run")
     told = float(listener.said.split("some ")[1].split(" GB")[0]) * 1e9
     assert max(held) <= 1.05 * told <= 6 * max(held), "two digits are told"

@@ -166,7 +166,7 @@ def test_planted_pairs_are_found_small() -> None:
     assert judged.result.pairs["conjunctive"].to_numpy(bool)[designated].mean() > 0.9
     # negative control: a twin of the layer as the model
     twin = run_layer(
-        plant.scene, twin_of(plant.weights, plant.scene, judged.planned, 1), twins=8, planned=judged.planned
+        plant.scene, twin_of(plant.weights, plant.scene, judged.design, 1), twins=8, design=judged.design
     )
     assert twin.computed.sum() == 0
 
@@ -192,7 +192,7 @@ def test_twins_in_the_layers_place_are_rarely_flagged_small() -> None:
         judged = run_layer(plant.scene, plant.weights, twins=12, seed=seed, min_support=30)
         measure = judged.measure
         assert judged.computed[judged.rows_of(plant.designated)].mean() > 0.5  # the layer itself is found
-        for decision in decide_twins(measure.twins[16], judged.planned.tested):
+        for decision in decide_twins(measure.twins[16], judged.design.tested):
             assert decision.computed is not None
             assert decision.above_twins is not None
             flags.append(bool(decision.computed.any() or decision.above_twins.any()))
@@ -204,10 +204,10 @@ def test_twins_as_models_are_flagged_in_at_most_q_of_the_draws() -> None:
     flags: list[bool] = []
     for seed in range(5):
         plant = make_plant(seed, n_pairs=12, n_concepts=24, n_neurons=160, n_tokens=16_000)
-        planned = plan(plant.scene, Settings(twins=20, max_pairs=10_000, min_support=30))
+        design = plan(plant.scene, Settings(twins=20, max_pairs=10_000, min_support=30))
         for draw in range(20):
-            twin = twin_of(plant.weights, plant.scene, planned, draw)
-            judged = run_layer(plant.scene, twin, twins=20, seed=1_000 + draw, planned=planned)
+            twin = twin_of(plant.weights, plant.scene, design, draw)
+            judged = run_layer(plant.scene, twin, twins=20, seed=1_000 + draw, design=design)
             flags.append(bool(judged.computed.any() or judged.above.any()))
     assert len(flags) >= 100
     assert np.mean(flags) <= share_allowed(len(flags))
@@ -216,12 +216,12 @@ def test_twins_as_models_are_flagged_in_at_most_q_of_the_draws() -> None:
 def random_in_place(seed: int, n_draws: int, *, twins: int) -> tuple[float, int]:
     """Share of random layers whose excess interval holds 0, and the pairs they were found to compute."""
     plant = make_plant(seed, n_pairs=12, n_concepts=24, n_neurons=160, n_tokens=16_000)
-    planned = plan(plant.scene, Settings(twins=twins, max_pairs=10_000, min_support=30))
+    design = plan(plant.scene, Settings(twins=twins, max_pairs=10_000, min_support=30))
     holds: list[bool] = []
     n_computed = 0
     for draw in range(n_draws):
         layer = random_layer(1_000 * seed + draw, 160, 24)
-        row = run_layer(plant.scene, layer, twins=twins, seed=draw, planned=planned).result.row
+        row = run_layer(plant.scene, layer, twins=twins, seed=draw, design=design).result.row
         holds.append(row["excess_low"] <= 0 <= row["excess_high"])
         n_computed += row["n_computed"]
     return float(np.mean(holds)), n_computed

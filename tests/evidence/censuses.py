@@ -24,7 +24,7 @@ from probekit.evidence.estimate import (
     rogan_gladen,
     share_at_least,
 )
-from probekit.evidence.nonnull import non_null
+from probekit.evidence.lower_bound import non_null
 
 
 @dataclass(frozen=True)

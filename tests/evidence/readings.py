@@ -28,7 +28,7 @@ def stream(
         part = np.ascontiguousarray(rows[start : start + tile], np.float32)
         low, high = plan.sample.between(start, start + len(part))
         sums.add_tile(part, start, low, high, scratch)
-    return sums.freeze(), sums
+    return sums.finalize(), sums
 
 
 def stream_neurons(

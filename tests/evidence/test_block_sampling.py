@@ -11,7 +11,7 @@ from graphs import FINDS, finds, graph
 from probekit.evidence.block_sampling import PARTNERS, block_size, draw_block
 from probekit.evidence.blocks import Block, in_block
 from probekit.evidence.census import in_all
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 
 # a triangle with a tail, and a pair apart
 SMALL = np.array([[0, 1], [0, 2], [1, 2], [2, 3], [3, 4], [5, 6]])
@@ -110,12 +110,12 @@ def test_few_concepts_are_all_drawn_and_the_sample_is_uniform() -> None:
     pairs = np.array(list(itertools.combinations(range(60), 2)))
     assert block_size(pairs, 1_000) == (60, 60)
     kinds, ones = ["a × b"] * len(pairs), np.ones(len(pairs), int)
-    one = Choice("blocks").draw(kinds, ones, pairs, 1_000, np.random.default_rng(3))
-    other = Choice("uniform").draw(kinds, ones, pairs, 1_000, np.random.default_rng(3))
+    one = PairSampling("blocks").draw(kinds, ones, pairs, 1_000, np.random.default_rng(3))
+    other = PairSampling("uniform").draw(kinds, ones, pairs, 1_000, np.random.default_rng(3))
     assert one.block is None
     assert (one.index == other.index).all()
     assert (one.inclusion == other.inclusion).all()
-    fewer = Choice("blocks").draw(kinds, ones, pairs, 100, np.random.default_rng(3))
+    fewer = PairSampling("blocks").draw(kinds, ones, pairs, 100, np.random.default_rng(3))
     assert fewer.block is not None
     assert (fewer.inclusion == fewer.block.inclusion).all()
 

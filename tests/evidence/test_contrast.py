@@ -14,7 +14,7 @@ from probekit.evidence.contrast import (
     N_NEURON_BATCHES,
     ConfirmPlan,
     Contrast,
-    p_not_above,
+    p_not_exceeding,
 )
 from probekit.probes.pairs import SIGNS
 from probekit.probes.refit import DenseReadouts, Readouts
@@ -192,19 +192,19 @@ def test_exceeding_the_largest_rival_means_exceeding_each() -> None:
     better = made_up(np.array([3.0, 3.0, 3.0]), se=0.0)
     near = made_up(np.array([0.0, 2.0, 4.0]))
     far = made_up(np.array([-5.0, -5.0, -5.0]))
-    alone = p_not_above(better, [near])
+    alone = p_not_exceeding(better, [near])
     # far rivals change nothing; with unit error and z = 3, 1, −1
     np.testing.assert_allclose(alone, stats.t.sf([3.0, 1.0, -1.0], N_BATCHES - 1))
-    np.testing.assert_array_equal(p_not_above(better, [near, far]), alone)
-    np.testing.assert_array_equal(p_not_above(better, [far, near]), alone)
+    np.testing.assert_array_equal(p_not_exceeding(better, [near, far]), alone)
+    np.testing.assert_array_equal(p_not_exceeding(better, [far, near]), alone)
     # errors are paired: a common disturbance cancels, p is then 0 or 1
     same = made_up(np.array([3.0]), se=1.0)
     below = made_up(np.array([2.9]), se=1.0)
-    assert p_not_above(same, [below])[0] == 0.0
-    assert p_not_above(below, [same])[0] == 0.5 * 2 or p_not_above(below, [same])[0] >= 0.5
+    assert p_not_exceeding(same, [below])[0] == 0.0
+    assert p_not_exceeding(below, [same])[0] == 0.5 * 2 or p_not_exceeding(below, [same])[0] >= 0.5
 
 
-def test_p_not_above_holds_its_level_at_the_boundary_and_has_power() -> None:
+def test_p_not_exceeding_holds_its_level_at_the_boundary_and_has_power() -> None:
     n_pairs = 250
     plan, rows, _ = correlated_study(8, n_pairs, 1.0)
     rng = np.random.default_rng(9)
@@ -218,8 +218,10 @@ def test_p_not_above_holds_its_level_at_the_boundary_and_has_power() -> None:
         for part in (noise[0] + signal, noise[1] + signal, noise[1] + 0.2 * signal)
     )
     # as good as the best rival: the level is kept (3 s.e. of a share of 5 % among 250)
-    assert (p_not_above(better, [equal, weak]) <= 0.05).mean() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / n_pairs)
-    assert (p_not_above(better, [weak, weak]) <= 0.05).mean() > 0.8
+    assert (p_not_exceeding(better, [equal, weak]) <= 0.05).mean() <= 0.05 + 3 * np.sqrt(
+        0.05 * 0.95 / n_pairs
+    )
+    assert (p_not_exceeding(better, [weak, weak]) <= 0.05).mean() > 0.8
 
 
 def exact_study(n_docs: int, n_misses: int) -> tuple[Contrast, np.ndarray]:

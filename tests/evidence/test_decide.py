@@ -87,7 +87,7 @@ def test_without_twins_or_relays_nothing_is_said_of_computation() -> None:
     assert alone.beyond_linear is not None
     assert alone.beyond_linear.all()
     blind = decide(layer, [], [], TESTED)
-    assert blind.p_lin is None
+    assert blind.p_vs_linear is None
     assert blind.beyond_linear is None
     assert blind.raw.all()
     # twins whose relays were not removed: plain twins are answered, the rest is not

@@ -31,7 +31,17 @@ def with_labels(labels: np.ndarray) -> Judged:
 
 
 def numbers_are_finite(run: Judged) -> bool:
-    names = ["kappa", "kappa_se", "d_prime", "p_twin", "p_relay", "p_pair", "p_lin", "q", "participation"]
+    names = [
+        "kappa",
+        "kappa_se",
+        "d_prime",
+        "p_twin",
+        "p_relay",
+        "p_pair",
+        "p_vs_linear",
+        "q",
+        "participation",
+    ]
     return bool(np.isfinite(run.result.pairs[names].to_numpy(float)).all())
 
 
@@ -42,7 +52,7 @@ def sound() -> Judged:
 
 def test_sound_data_exclude_nothing(sound: Judged) -> None:
     assert len(sound.pairs) == N_PAIRS
-    assert sum(sound.planned.excluded.values()) == 0
+    assert sum(sound.design.excluded.values()) == 0
     assert numbers_are_finite(sound)
 
 
@@ -51,7 +61,7 @@ def test_a_constant_concept_leaves_with_a_reason(value: bool, reason: str) -> No
     labels = SCENE.labels.copy()
     labels[:, 2] = value
     run = with_labels(labels)
-    excluded = run.planned.excluded
+    excluded = run.design.excluded
     assert excluded[reason] == sum(excluded.values()) == N_CONCEPTS - 1
     assert 2 not in np.unique(run.pairs)
     assert numbers_are_finite(run)
@@ -61,10 +71,10 @@ def test_a_duplicate_concept_is_no_pair_with_itself_and_counts_once() -> None:
     labels = SCENE.labels.copy()
     labels[:, 5] = labels[:, 4]
     run = with_labels(labels)
-    excluded = run.planned.excluded
+    excluded = run.design.excluded
     assert excluded["nested"] == sum(excluded.values()) == 1
     assert (4, 5) not in run.pairs
-    assert run.planned.duplicate_of[5] == 4
+    assert run.design.duplicate_of[5] == 4
     # the same pair twice has the same numbers, and is one distinct pair wherever it is counted
     table = run.result.pairs
     for name in ("kappa", "d_prime", "n11"):
@@ -76,7 +86,7 @@ def test_a_pair_that_never_meets_is_exclusive() -> None:
     labels = SCENE.labels.copy()
     labels[labels[:, 0], 1] = False
     run = with_labels(labels)
-    excluded = run.planned.excluded
+    excluded = run.design.excluded
     assert excluded["exclusive"] == sum(excluded.values()) == 1
     assert (0, 1) not in run.pairs
 
@@ -131,9 +141,9 @@ def test_equal_twins_and_one_pair_are_p_values_still() -> None:
     decision = decide(
         still, [still] * 4, [(still, still)], StudiedPairs(np.array([[0, 1]]), 2, np.array([50]), 0.05)
     )
-    assert decision.p_lin is not None
+    assert decision.p_vs_linear is not None
     assert decision.p_twin is not None
     assert decision.computed is not None
-    assert decision.p_lin[0] > 0.4
+    assert decision.p_vs_linear[0] > 0.4
     assert decision.p_twin[0] == 1.0
     assert not decision.computed.any()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probekit.errors import InputError
-from probekit.evidence.pair_sampling import RULES, Choice, shares
+from probekit.evidence.pair_sampling import RULES, PairSampling, shares
 
 KINDS = (
     ["token × token, lag 1"] * 900
@@ -29,18 +29,18 @@ def rng() -> np.random.Generator:
 @pytest.mark.parametrize(
     ("asked", "wanted"),
     [
-        (None, Choice()),
-        ("blocks", Choice()),
-        ("uniform", Choice("uniform")),
-        ("stratified", Choice("stratified")),
-        ("token x context", Choice(kinds=("context × token",))),
-        (["support", "token × token, lag 1"], Choice("support", ("token × token, lag 1",))),
-        ([("a", "b"), ["c", "d"]], Choice(named=(("a", "b"), ("c", "d")))),
+        (None, PairSampling()),
+        ("blocks", PairSampling()),
+        ("uniform", PairSampling("uniform")),
+        ("stratified", PairSampling("stratified")),
+        ("token x context", PairSampling(kinds=("context × token",))),
+        (["support", "token × token, lag 1"], PairSampling("support", ("token × token, lag 1",))),
+        ([("a", "b"), ["c", "d"]], PairSampling(named=(("a", "b"), ("c", "d")))),
     ],
 )
 def test_what_a_user_means(asked, wanted) -> None:
-    assert Choice.of(asked) == wanted
-    assert (wanted.record() is None) == (wanted == Choice())
+    assert PairSampling.of(asked) == wanted
+    assert (wanted.record() is None) == (wanted == PairSampling())
 
 
 @pytest.mark.parametrize(
@@ -54,28 +54,28 @@ def test_what_a_user_means(asked, wanted) -> None:
 )
 def test_what_cannot_be_meant(asked, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Choice.of(asked)
+        PairSampling.of(asked)
 
 
 def test_kinds_are_looked_at_with_or_without_their_lag() -> None:
-    assert Choice(kinds=("token × token",)).within(KINDS).sum() == 900
-    assert Choice(kinds=("token × token, lag 1", "context × context")).within(KINDS).sum() == 910
+    assert PairSampling(kinds=("token × token",)).within(KINDS).sum() == 900
+    assert PairSampling(kinds=("token × token, lag 1", "context × context")).within(KINDS).sum() == 910
     with pytest.raises(
         InputError, match="no testable pair is 'class × class'; there are class × token, same"
     ):
-        Choice(kinds=("class × class",)).within(KINDS)
+        PairSampling(kinds=("class × class",)).within(KINDS)
 
 
 def test_few_pairs_are_all_taken_by_every_rule() -> None:
     for rule in RULES:
-        drawn = Choice(rule).draw(KINDS, np.ones(1000, int), PAIRS, 1000, rng())
+        drawn = PairSampling(rule).draw(KINDS, np.ones(1000, int), PAIRS, 1000, rng())
         assert (drawn.index == np.arange(1000)).all()
         assert (drawn.inclusion == 1).all()
         assert drawn.block is None
 
 
 def test_strata_get_equal_shares_and_small_ones_are_whole() -> None:
-    drawn = Choice("stratified").draw(KINDS, np.ones(1000, int), PAIRS, 120, rng())
+    drawn = PairSampling("stratified").draw(KINDS, np.ones(1000, int), PAIRS, 120, rng())
     index, p = drawn.index, drawn.inclusion
     assert len(index) == 120 == len(set(index.tolist()))
     taken = [KINDS[i] for i in index]
@@ -90,7 +90,9 @@ def test_recorded_probabilities_are_those_of_the_draw() -> None:
     kinds = ["a × b"] * 12 + ["b × b"] * 4
     n_draws, n_times, p = 2_000, np.zeros(16), np.empty(0)
     for seed in range(n_draws):
-        drawn = Choice("stratified").draw(kinds, np.ones(16, int), PAIRS[:16], 6, np.random.default_rng(seed))
+        drawn = PairSampling("stratified").draw(
+            kinds, np.ones(16, int), PAIRS[:16], 6, np.random.default_rng(seed)
+        )
         n_times[drawn.index] += 1
         p = drawn.inclusion
     probability = np.array([3 / 12] * 12 + [3 / 4] * 4)
@@ -102,7 +104,7 @@ def test_recorded_probabilities_are_those_of_the_draw() -> None:
 
 def test_support_takes_the_fullest() -> None:
     emptiest = np.random.default_rng(1).permutation(1000)
-    drawn = Choice("support").draw(KINDS, emptiest, PAIRS, 100, rng())
+    drawn = PairSampling("support").draw(KINDS, emptiest, PAIRS, 100, rng())
     assert emptiest[drawn.index].min() == 900
     assert (drawn.inclusion == 1).all()
 
@@ -119,4 +121,4 @@ def test_shares_are_as_equal_as_the_strata_allow(sizes: list[int], n_most: int) 
 
 def test_one_number_in_an_array_is_no_choice() -> None:
     with pytest.raises(InputError, match="pairs: got a ndarray, wanted a rule, kinds of pair or a list"):
-        Choice.of(np.array(3))
+        PairSampling.of(np.array(3))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from probekit.analysis.layer_summary import judge
+from probekit.analysis.layer_summary import summarise_layer
 from probekit.analysis.passes import measure_layers
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource
@@ -41,14 +41,16 @@ def test_recall_rises_with_the_amplitude_and_is_nothing_without() -> None:
     scene = make_scene(0, n_tokens=16_000, n_concepts=N_CONCEPTS, n_active=3)
     weights = random_layer(0, N_NEURONS, N_CONCEPTS)
     amplitudes = (0.02, 0.5, 4.0)
-    planned = plan(scene, Settings(twins=8, seed=0, min_support=40, spikes=amplitudes))
-    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, planned.rows)
-    measure = next(measure_layers(source, [0], planned.study))
+    design = plan(scene, Settings(twins=8, seed=0, min_support=40, spikes=amplitudes))
+    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, design.rows)
+    measure = next(measure_layers(source, [0], design.pass_plan))
     assert sorted(measure.spiked) == list(amplitudes)
-    names, kinds = [f"f{c}" for c in range(N_CONCEPTS)], ["all"] * len(planned.tested.pairs)
-    row = judge(measure, planned, names=names, kinds=kinds, n_params=weights.n_params, bits_stored=32.0).row
+    names, kinds = [f"f{c}" for c in range(N_CONCEPTS)], ["all"] * len(design.tested.pairs)
+    row = summarise_layer(
+        measure, design, names=names, kinds=kinds, n_params=weights.n_params, bits_stored=32.0
+    ).row
     found = row["sensitivity"]
-    assert found["n_spiked"] == len(planned.study.spiked_at) == len(planned.tested.pairs) // 10
+    assert found["n_spiked"] == len(design.pass_plan.spiked_at) == len(design.tested.pairs) // 10
     curve = [step["above_twins"]["recall"] for step in found["curve"]]
     assert [step["amplitude"] for step in found["curve"]] == [0.0, *amplitudes]
     # a random layer holds no AND above its twins; 0.02 sd on five neurons is no AND either; 4 sd cannot be missed
@@ -64,9 +66,11 @@ def test_recall_rises_with_the_amplitude_and_is_nothing_without() -> None:
     large = measure.spiked[4.0]
     assert np.median(large.kappa) == pytest.approx(1.0, abs=0.05)
     # without spikes the layer's own decision is the same: what is added decides nothing
-    plain = replace(planned, study=replace(planned.study, spikes=()))
-    again = next(measure_layers(source, [0], plain.study))
+    plain = replace(design, pass_plan=replace(design.pass_plan, spikes=()))
+    again = next(measure_layers(source, [0], plain.pass_plan))
     np.testing.assert_array_equal(again.by_k[16].d_prime, measure.by_k[16].d_prime)
-    silent = judge(again, plain, names=names, kinds=kinds, n_params=weights.n_params, bits_stored=32.0).row
+    silent = summarise_layer(
+        again, plain, names=names, kinds=kinds, n_params=weights.n_params, bits_stored=32.0
+    ).row
     assert silent["sensitivity"] is None
     assert silent["n_above_twins"] == row["n_above_twins"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from measured import measured, planned_for
+from measured import design_for, measured
 
 # isort: split
 from trap_scenes import N_PAIRS, RECIPES, PairSet, Trap, draw
@@ -100,9 +100,9 @@ def test_a_planted_layer_is_the_innocent_one_with_some_neurons_replaced(form: st
 @pytest.mark.parametrize("form", ["relu", "silu gated"])
 def test_a_twin_in_place_keeps_what_the_preactivations_covary(form: str) -> None:
     trap = draw("random layer", "planted", form, 5)  # pyright: ignore[reportArgumentType]
-    planned = planned_for(trap.scene, twins=0)
-    twin = twin_of(trap.weights, trap.scene, planned, 5)
-    fit = trap.scene.inputs[torch.from_numpy(planned.rows["fit"])]
+    design = design_for(trap.scene, twins=0)
+    twin = twin_of(trap.weights, trap.scene, design, 5)
+    fit = trap.scene.inputs[torch.from_numpy(design.rows["fit"])]
     before, after = trap.weights.pre(fit).double(), twin.pre(fit).double()
     # sums of some hundred float32 products
     assert torch.allclose(before.mean(0), after.mean(0), atol=1e-4)
@@ -127,13 +127,13 @@ def spread_and_shared(directions: int, seed: int) -> tuple[Any, np.ndarray]:
         labels[:, pair] |= (rng.random(len(labels)) < 0.05)[:, None]
     inputs = labels + 0.07 * rng.standard_normal(labels.shape)
     scene = Scene(labels, np.arange(len(labels)) // 64, torch.from_numpy(inputs).float())
-    planned = planned_for(scene, twins=0)
-    measure = measured(scene, MlpWeights.from_arrays(circuit.w_in, circuit.b_in), planned)
+    design = design_for(scene, twins=0)
+    measure = measured(scene, MlpWeights.from_arrays(circuit.w_in, circuit.b_in), design)
     truth = {(int(a), int(b)) for a, b in circuit.pairs}
-    planted = np.array([(int(a), int(b)) in truth for a, b in planned.tested.pairs])
+    planted = np.array([(int(a), int(b)) in truth for a, b in design.tested.pairs])
     assert planted.sum() == circuit.n_outputs
     classes = classify(
-        planted, measure.spread, measure.readouts, planned.tested.pairs, planned.duplicate_of, measure.n_neurons
+        planted, measure.spread, measure.readouts, design.tested.pairs, design.duplicate_of, measure.n_neurons
     )  # fmt: skip
     return classes, planted
 

@@ -22,7 +22,7 @@ SIZE = {"n_pairs": 6, "n_concepts": 12, "n_neurons": 48, "n_tokens": 6_000}
 
 
 @pytest.fixture(scope="module")
-def planned() -> Any:
+def design() -> Any:
     plant = make_plant(5, **SIZE)
     settings = Settings(
         twins=5, max_pairs=10_000, min_support=20, controls=("isotropic", "shuffle"), spikes=()
@@ -34,16 +34,16 @@ def columns(labels: LabelColumns, concept: int) -> np.ndarray:
     return labels.tokens[labels.indptr[concept] : labels.indptr[concept + 1]]
 
 
-def test_permuted_labels_keep_every_quadrant_and_the_first_concept(planned: Any) -> None:
-    _, whole = planned
-    study = whole.study
-    other = permuted(study, np.random.default_rng(0))
-    m = study.fit.labels.n_concepts
+def test_permuted_labels_keep_every_quadrant_and_the_first_concept(design: Any) -> None:
+    _, whole = design
+    pass_plan = whole.pass_plan
+    other = permuted(pass_plan, np.random.default_rng(0))
+    m = pass_plan.fit.labels.n_concepts
     moved = 0
-    for half, new in ((study.fit, other.fit), (study.confirm, other.confirm)):
+    for half, new in ((pass_plan.fit, other.fit), (pass_plan.confirm, other.confirm)):
         assert np.array_equal(new.sample.n_natural, half.sample.n_natural)
         assert np.array_equal(new.sample.n_sampled, half.sample.n_sampled)
-        for p, (a, b) in enumerate(study.pairs.tolist()):
+        for p, (a, b) in enumerate(pass_plan.pairs.tolist()):
             assert tuple(other.pairs[p]) == (a, m + p)
             assert np.array_equal(columns(new.labels, a), columns(half.labels, a))
             fresh = columns(new.labels, m + p)
@@ -51,18 +51,18 @@ def test_permuted_labels_keep_every_quadrant_and_the_first_concept(planned: Any)
             moved += len(np.setdiff1d(fresh, columns(half.labels, b)))
     assert moved > 0
     assert other.n_twins == 0
-    again = permuted(study, np.random.default_rng(0))
+    again = permuted(pass_plan, np.random.default_rng(0))
     assert np.array_equal(again.fit.labels.tokens, other.fit.labels.tokens)
 
 
-def test_what_a_permutation_says_and_does_not(planned: Any) -> None:
+def test_what_a_permutation_says_and_does_not(design: Any) -> None:
     """A random layer holds no pair that is designed, and is far beyond permuted labels, but not beyond its twins."""
-    plant, whole = planned
+    plant, whole = design
     weights = random_layer(3, 48, 12)
     source = ArraySource(weights.neurons(plant.scene.inputs), plant.scene.inputs, weights, whole.rows)
-    measure = next(measure_layers(source, [0], whole.study))
+    measure = next(measure_layers(source, [0], whole.pass_plan))
     rng = np.random.default_rng(1)
-    shuffled = [readings(source, [0], permuted(whole.study, rng))[0] for _ in range(5)]
+    shuffled = [readings(source, [0], permuted(whole.pass_plan, rng))[0] for _ in range(5)]
     # permuted labels are those of no function of the input: their interaction is noise
     assert np.median([np.abs(held.d_prime).mean() for held in shuffled]) < 0.15
     assert np.median(measure.by_k[16].d_prime) > 1.0

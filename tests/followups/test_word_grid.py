@@ -21,7 +21,7 @@ from probekit import cli
 from probekit.errors import ConfigError, InputError, ModelError
 from probekit.followups import word_grid as module
 from probekit.model.grid import Grid, read_grid
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 from probekit.text.corpus import Corpus
 
 HEADS = [a + b for a, b in itertools.product("bdfglmnprst", "aeiou")][:28]
@@ -99,23 +99,25 @@ def plant(model: Any, tokenizer: Any) -> None:
     first = [tokenizer.convert_tokens_to_ids(head) for head in HEADS]
     second = [tokenizer.convert_tokens_to_ids(f"##{tail}") for tail in TAILS]
     contexts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("the", "each")]
-    host = load_host(copy.deepcopy(model), tokenizer=tokenizer)  # a bridge takes the modules of a model over
-    inputs = read_grid(host, Grid(contexts, first, second), [LAYER])[LAYER].inputs.double()
-    x = inputs.reshape(-1, host.d_model)
+    hooked = load_hooked_model(
+        copy.deepcopy(model), tokenizer=tokenizer
+    )  # a bridge takes the modules of a model over
+    inputs = read_grid(hooked, Grid(contexts, first, second), [LAYER])[LAYER].inputs.double()
+    x = inputs.reshape(-1, hooked.d_model)
     mean = x.mean(0)
     n = len(first)
     indicators = torch.zeros(2, n, n, 2 * n, dtype=torch.float64)
     for i in range(n):
         indicators[:, i, :, i] = 1.0
         indicators[:, :, i, n + i] = 1.0
-    gram = (x - mean).T @ (x - mean) + 1e-3 * torch.eye(host.d_model, dtype=torch.float64)
+    gram = (x - mean).T @ (x - mean) + 1e-3 * torch.eye(hooked.d_model, dtype=torch.float64)
     target = indicators.reshape(-1, 2 * n)
     probes = torch.linalg.solve(gram, (x - mean).T @ (target - target.mean(0)))
     reads = probes[:, :n] + probes[:, n:]
     scores = ((x - mean) @ reads).reshape(2, n, n, n)
     words = torch.stack([scores[:, i, i, i] for i in range(n)], 1)
     generator = torch.Generator().manual_seed(5)
-    writes = torch.randn(host.d_model, generator=generator)
+    writes = torch.randn(hooked.d_model, generator=generator)
     mlp = model.transformer.h[LAYER].mlp
     with torch.no_grad():
         for i in range(n):

@@ -1,4 +1,4 @@
-"""Make a golden run directory with the probekit that is installed: python tests/golden/make.py tests/golden/v3
+"""Make a golden run directory with the probekit that is installed: python tests/golden/make.py tests/golden/v4
 
 test_golden.py opens it with the current code; a released format is kept for ever. The report and figures are
 left out: they are derived.

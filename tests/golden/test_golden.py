@@ -49,7 +49,7 @@ def test_an_earlier_format_is_refused_and_says_what_to_do(tmp_path: Path):
     store.write_sealed(path, {**record, "format": manifest.FORMAT - 1})
     for look in (load, verify):
         with pytest.raises(
-            FormatError, match="written in format 2 by an earlier probekit, whose results mean something else"
+            FormatError, match="written in format 3 by an earlier probekit, whose results mean something else"
         ):
             look(tmp_path / "run")
 
@@ -59,7 +59,7 @@ def test_a_reader_that_is_not_ours_agrees():
     run = load(RUN)
     for row in summary["layers"]:
         held, table = layers[row["layer"]], run.pairs(row["layer"])
-        for name in ("kappa", "d_prime", "p_twin", "p_relay", "p_pair", "p_lin", "q"):
+        for name in ("kappa", "d_prime", "p_twin", "p_relay", "p_pair", "p_vs_linear", "q"):
             assert np.array_equal(held[name], table[name].to_numpy(), equal_nan=True), name
         # the decision taken again from the p-values alone
         p = np.maximum(held["p_relay"], held["p_pair"])

@@ -40,7 +40,7 @@ PUBLIC = {
 """Entry points whose parameters are what a user may say."""
 KERNELS = {
     "evidence/contrast.py": {"_sparse_values"},
-    "evidence/robust.py": {"polish"},
+    "evidence/order_statistics.py": {"polish"},
     "probes/logistic.py": {"_newton", "_refit", "_fit_rows"},
     "probes/pairs.py": {"_sample"},
     "probes/refit.py": {"_support_moments"},
@@ -50,8 +50,8 @@ KERNELS = {
 """Compiled code: arrays come one by one, and a loop that is cut up may lose its vector form."""
 OVER = {
     "analysis/array_inputs.py": {"check"},
-    "analysis/design.py": {"plan_study"},
-    "analysis/inputs.py": {"model_subject"},
+    "analysis/design.py": {"design_study"},
+    "analysis/inputs.py": {"inputs_of_model"},
     "analysis/run_fingerprint.py": {"in_words"},
     "evidence/tables.py": {"pair_table"},
     "fingerprint.py": {"_words"},

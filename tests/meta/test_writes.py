@@ -19,8 +19,8 @@ OWNERS = {"storage/store.py", "storage/disk.py"}
 TEMPORARY = {
     ("model/folder.py", "bare_folder", "save_pretrained"): "bare_folder",
     ("model/gguf.py", "folder_of", "symlink_to"): "folder_of",
-    ("model/host.py", "_of_plain", "save_pretrained"): "_of_plain",
-    ("model/host.py", "_tokenizer_in", "save_pretrained"): "_of_plain",
+    ("model/hooked_model.py", "_of_plain", "save_pretrained"): "_of_plain",
+    ("model/hooked_model.py", "_tokenizer_in", "save_pretrained"): "_of_plain",
     ("text/readers.py", "_builder_rows", "open"): "_builder_rows",
     ("testing/probe_checks.py", "_memmap", "memmap"): "_memmap",
 }

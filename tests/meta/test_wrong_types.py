@@ -30,7 +30,7 @@ def _moments(n_neurons: Any, n_concepts: Any, pairs: Any) -> pk.Moments:
 def _update(activations: Any, labels: Any, docs: Any) -> None:
     moments = pk.Moments(3, 2, pairs=[(0, 1)])
     moments.update(activations, labels, docs)
-    moments.freeze()
+    moments.finalize()
 
 
 GATES = pk.circuits.random_gates(n_concepts=16, widths=[4], seed=0)[0]

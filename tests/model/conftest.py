@@ -1,4 +1,4 @@
-"""Tiny random transformers of the real classes, saved once as folders, and the hosts made of them."""
+"""Tiny random transformers of the real classes, saved once as folders, and the hooked models made of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from probekit.model.host import Host, load_host
+from probekit.model.hooked_model import HookedModel, load_hooked_model
 from probekit.text.tokens import Tokens
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -77,13 +77,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 
 
 @pytest.fixture(scope="session")
-def model_host(model_folder: Callable[[str], Path]) -> Callable[[str], Host]:
-    """The host of an architecture; shared, so leave it as it was."""
-    made: dict[str, Host] = {}
+def hooked_model(model_folder: Callable[[str], Path]) -> Callable[[str], HookedModel]:
+    """The hooked model of an architecture; shared, so leave it as it was."""
+    made: dict[str, HookedModel] = {}
 
-    def make(name: str) -> Host:
+    def make(name: str) -> HookedModel:
         if name not in made:
-            made[name] = load_host(model_folder(name))
+            made[name] = load_hooked_model(model_folder(name))
         return made[name]
 
     return make

@@ -108,29 +108,29 @@ def test_a_module_that_stands_in_two_layers(model_folder: Callable[[str], Any]) 
 
     from transformers import AutoModelForCausalLM
 
-    from probekit.model.host import load_host
+    from probekit.model.hooked_model import load_hooked_model
 
     model: Any = AutoModelForCausalLM.from_pretrained(model_folder("llama"))
     model.model.layers[1] = model.model.layers[0]
     with pytest.raises(
         ModelError, match=r"model\.layers\.0 and model\.layers\.1 are one and the same module"
     ):
-        load_host(model)
+        load_hooked_model(model)
     model.model.layers[1] = copy.deepcopy(model.model.layers[0])
     model.model.layers[1].self_attn.layer_idx = 1
-    assert load_host(model).n_layers == 2
+    assert load_hooked_model(model).n_layers == 2
 
 
 def test_a_model_of_parts_that_do_not_go_together(model_folder: Callable[[str], Any]) -> None:
     from transformers import AutoModelForCausalLM
 
-    from probekit.model.host import load_host
+    from probekit.model.hooked_model import load_hooked_model
 
     model: Any = AutoModelForCausalLM.from_pretrained(model_folder("llama"))
     model.model.layers[1].half()
     with pytest.raises(
         ModelError, match=r"cannot run the model on a few tokens \(RuntimeError: .*float16 and float32"
     ):
-        load_host(model)
+        load_hooked_model(model)
     model.float()
-    assert load_host(model).dtype is torch.float32
+    assert load_hooked_model(model).dtype is torch.float32

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import probekit as pk
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 
 GATED = {"llama"}
 
@@ -20,25 +20,25 @@ GATED = {"llama"}
 def test_analyze(family: str, model_folder: Callable[[str], Path]):
     """Every layer is measured against its twins, and a random layer shows no excess over them."""
     folder = model_folder(family)
-    host = load_host(folder)
+    hooked = load_hooked_model(folder)
     rng = np.random.default_rng(0)
-    tokens = rng.integers(3, host.n_vocab, size=(400, 16))
+    tokens = rng.integers(3, hooked.n_vocab, size=(400, 16))
     tokens[rng.random(tokens.shape) < 0.3] = 5
-    masks = {f"m{i}": rng.random(host.n_vocab) < 0.35 for i in range(5)}
+    masks = {f"m{i}": rng.random(hooked.n_vocab) < 0.35 for i in range(5)}
     run = pk.analyze(
         str(folder), pk.Corpus.from_tokens(tokens), concepts=pk.Concepts.from_vocab(masks, lags=(0, 1)), twins=4,
         context=16, max_pairs=40, min_support=20, progress=False,
     )  # fmt: skip
-    assert len(run.layers) == host.n_layers
+    assert len(run.layers) == hooked.n_layers
     assert run.summary["model"]["gated"] is (family in GATED)
     for row in run.summary["layers"]:
         assert row["n_tested"] == 40
         assert row["excess_low"] <= 0 <= row["excess_high"]
-        assert row["n_neurons"] == host.d_mlp
-        assert row["capacity"]["n_params"] == host.mlp(row["layer"]).n_params
+        assert row["n_neurons"] == hooked.d_mlp
+        assert row["capacity"]["n_params"] == hooked.mlp(row["layer"]).n_params
     pairs = run.pairs(0)
     assert (
-        np.isfinite(pairs[["kappa", "kappa_se", "d_prime", "d_prime_input", "d_prime_pre", "p_lin"]])
+        np.isfinite(pairs[["kappa", "kappa_se", "d_prime", "d_prime_input", "d_prime_pre", "p_vs_linear"]])
         .all()
         .all()
     )

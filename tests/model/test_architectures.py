@@ -18,7 +18,7 @@ import torch
 import probekit as pk
 from probekit.errors import ModelError
 from probekit.model.harvest import harvest
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 from probekit.text.tokens import Tokens
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -66,17 +66,17 @@ def test_dense(
     record_property: Callable[[str, object], None],
 ) -> None:
     folder = model_folder(name)
-    host = load_host(folder)  # proves the sites of every layer, or raises
-    record_property("loads", f"{host.activation}{', gated' if host.gated else ''}")
-    blocks = list(harvest(host, ragged_tokens, np.arange(ragged_tokens.n_docs), range(host.n_layers)))
-    raw = raw_neurons(folder, np.maximum(ragged_tokens.ids, 0).astype(np.int64), host.d_mlp)
-    assert len(raw) == host.n_layers
+    hooked = load_hooked_model(folder)  # proves the sites of every layer, or raises
+    record_property("loads", f"{hooked.activation}{', gated' if hooked.gated else ''}")
+    blocks = list(harvest(hooked, ragged_tokens, np.arange(ragged_tokens.n_docs), range(hooked.n_layers)))
+    raw = raw_neurons(folder, np.maximum(ragged_tokens.ids, 0).astype(np.int64), hooked.d_mlp)
+    assert len(raw) == hooked.n_layers
     furthest = 0.0
-    for layer in range(host.n_layers):
+    for layer in range(hooked.n_layers):
         inputs, neurons = (torch.cat([block.sites[layer][site] for block in blocks]) for site in (0, 1))
         plain = raw[layer][ragged_tokens.counted.ravel()]
         torch.testing.assert_close(neurons, plain, **CLOSE)
-        torch.testing.assert_close(host.mlp(layer).neurons(inputs), neurons, **CLOSE)
+        torch.testing.assert_close(hooked.mlp(layer).neurons(inputs), neurons, **CLOSE)
         furthest = max(furthest, float(((neurons - plain).abs() / (1 + plain.abs())).max()))
     record_property("sites", f"{furthest:.0e}")
 
@@ -87,14 +87,14 @@ def test_dense(
         str(folder), pk.Corpus.from_tokens(tokens), concepts=pk.Concepts.from_vocab(masks, lags=(0, 1)), twins=4,
         context=16, max_pairs=12, min_support=20, progress=False,
     )  # fmt: skip
-    assert len(run.layers) == host.n_layers
+    assert len(run.layers) == hooked.n_layers
     for row in run.summary["layers"]:
         assert row["n_tested"] == 12
         # random weights are one more twin
         assert row["excess_low"] <= 0 <= row["excess_high"]
-    finite = run.pairs()[["kappa", "kappa_se", "d_prime", "d_prime_input", "d_prime_pre", "p_lin"]]
+    finite = run.pairs()[["kappa", "kappa_se", "d_prime", "d_prime_input", "d_prime_pre", "p_vs_linear"]]
     assert np.isfinite(finite.to_numpy(float)).all()
-    record_property("analysed", f"{host.n_layers} layers")
+    record_property("analysed", f"{hooked.n_layers} layers")
 
 
 @pytest.mark.parametrize(
@@ -104,5 +104,5 @@ def test_refused(
     name: str, model_folder: Callable[[str], Path], record_property: Callable[[str, object], None]
 ) -> None:
     with pytest.raises(ModelError, match=REFUSED[name]) as caught:
-        load_host(model_folder(name))
+        load_hooked_model(model_folder(name))
     record_property("refused", str(caught.value).replace(str(model_folder(name)), name)[:160])

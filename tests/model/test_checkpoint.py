@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from probekit.errors import ModelError
-from probekit.model.host import _from_files, load_host, load_reader
+from probekit.model.hooked_model import _from_files, load_hooked_model, load_reader
 
 META = {"format": "pt"}
 
@@ -56,7 +56,7 @@ class TestMoreThanTheModel:
             ModelError,
             match=r"hold 14 tensors .*no place for \(first: .*_scale\): a quantisation that was not",
         ):
-            load_host(llama)
+            load_hooked_model(llama)
 
     @pytest.mark.parametrize(
         "name",
@@ -69,7 +69,7 @@ class TestMoreThanTheModel:
     def test_any_tensor_of_a_block_and_any_scale(self, name: str, llama: Path) -> None:
         change(llama, lambda w: w | {name: torch.ones(2)})
         with pytest.raises(ModelError, match=f"hold 1 tensors .*first: {name}"):
-            load_host(llama)
+            load_hooked_model(llama)
 
     @pytest.mark.parametrize(
         "name",
@@ -80,14 +80,14 @@ class TestMoreThanTheModel:
     )  # fmt: skip
     def test_what_belongs_elsewhere_may_be_there(self, name: str, llama: Path) -> None:
         """Old constants, a block for further tokens, the other half of a model: the control."""
-        before = load_host(llama).mlp(0).w_in
+        before = load_hooked_model(llama).mlp(0).w_in
         change(llama, lambda w: w | {name: torch.ones(2)})
-        assert torch.equal(load_host(llama).mlp(0).w_in, before)
+        assert torch.equal(load_hooked_model(llama).mlp(0).w_in, before)
 
     def test_masks_of_old_gpt2_files(self, model_folder: Callable[[str], Path], tmp_path: Path) -> None:
         folder = Path(shutil.copytree(model_folder("gpt2"), tmp_path / "gpt2"))
         change(folder, lambda w: w | {"transformer.h.0.attn.bias": torch.ones(1, 1, 32, 32)})
-        assert load_host(folder).n_layers == 2
+        assert load_hooked_model(folder).n_layers == 2
 
     def test_integers(self, llama: Path) -> None:
         change(
@@ -95,7 +95,7 @@ class TestMoreThanTheModel:
             lambda w: {k: v.to(torch.int8) if k.endswith("up_proj.weight") else v for k, v in w.items()},
         )
         with pytest.raises(ModelError, match=r"2 weights are stored as integers \(first: .*up_proj"):
-            load_host(llama)
+            load_hooked_model(llama)
 
 
 class TestQuantised:
@@ -107,15 +107,15 @@ class TestQuantised:
         with pytest.raises(
             ModelError, match=rf"its weights are quantised \({method}\), which is not undone here"
         ):
-            load_host(llama)
+            load_hooked_model(llama)
 
     def test_one_that_is_told_in_a_file_beside(self, llama: Path) -> None:
         (llama / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "FP8"}}')
         with pytest.raises(ModelError, match=r"quantised \(FP8\)"):
-            load_host(llama)
+            load_hooked_model(llama)
 
     def test_fp8_becomes_numbers_on_a_cpu(self, llama: Path) -> None:
-        plain = load_host(llama).mlp(1)
+        plain = load_hooked_model(llama).mlp(1)
         change(llama, lambda w: quantised(w, "weight_scale_inv", block=True))
         set_config(
             llama,
@@ -125,11 +125,11 @@ class TestQuantised:
                 "activation_scheme": "dynamic",
             },
         )
-        host = load_host(llama)
-        assert (host.dtype, host.bits) == (torch.float32, 8)
+        hooked = load_hooked_model(llama)
+        assert (hooked.dtype, hooked.bits) == (torch.float32, 8)
         # eight bits keep three of the mantissa; and transformers unpacks into bfloat16, which keeps those
-        torch.testing.assert_close(host.mlp(1).w_in, plain.w_in, rtol=2**-4, atol=2e-3)
-        assert not torch.equal(host.mlp(1).w_in, plain.w_in)
+        torch.testing.assert_close(hooked.mlp(1).w_in, plain.w_in, rtol=2**-4, atol=2e-3)
+        assert not torch.equal(hooked.mlp(1).w_in, plain.w_in)
 
     def test_fp8_without_its_scales(self, llama: Path) -> None:
         change(
@@ -137,7 +137,7 @@ class TestQuantised:
         )
         set_config(llama, quantization_config={"quant_method": "fp8"})
         with pytest.raises(ModelError, match="14 weights are stored as scaled numbers"):
-            load_host(llama)
+            load_hooked_model(llama)
 
     @pytest.mark.parametrize(
         "error", [RuntimeError("two\nlines"), TypeError("x"), AssertionError("y"), Exception("z")]
@@ -148,11 +148,11 @@ class TestQuantised:
         def fail(*_: Any, **__: Any) -> None:
             raise error
 
-        monkeypatch.setattr("probekit.model.host._from_files", fail)
+        monkeypatch.setattr("probekit.model.hooked_model._from_files", fail)
         with pytest.raises(
             ModelError, match=rf"could not be loaded \({type(error).__name__}: {str(error)[:1]}"
         ):
-            load_host(llama)
+            load_hooked_model(llama)
 
 
 class TestAdapters:
@@ -161,12 +161,12 @@ class TestAdapters:
         with pytest.raises(
             ModelError, match=r"adapter_config\.json lies beside the model, so it is two models"
         ):
-            load_host(llama)
+            load_hooked_model(llama)
 
     def test_alone(self, tmp_path: Path) -> None:
         (tmp_path / "adapter_config.json").write_text("{}")
         with pytest.raises(ModelError, match=r"an adapter without its model; .*merge_and_unload"):
-            load_host(tmp_path)
+            load_hooked_model(tmp_path)
 
     def test_in_a_model_in_memory(self, llama: Path) -> None:
         from transformers import AutoModelForCausalLM
@@ -174,7 +174,7 @@ class TestAdapters:
         model = AutoModelForCausalLM.from_pretrained(llama)
         model._hf_peft_config_loaded = True
         with pytest.raises(ModelError, match="an adapter is loaded into the model; merge it first"):
-            load_host(model)
+            load_hooked_model(model)
 
 
 class TestPrefixes:
@@ -184,9 +184,9 @@ class TestPrefixes:
         self, prefix: str, name: str, model_folder: Callable[[str], Path], tmp_path: Path
     ) -> None:
         folder = Path(shutil.copytree(model_folder(name), tmp_path / name))
-        before = load_host(folder)
+        before = load_hooked_model(folder)
         change(folder, lambda w: {f"{prefix}{k}": v for k, v in w.items()})
-        after = load_host(folder)
+        after = load_hooked_model(folder)
         for layer in range(2):
             assert torch.equal(before.mlp(layer).weight, after.mlp(layer).weight)
         assert prefix in after.notes[0]
@@ -197,7 +197,7 @@ class TestPrefixes:
         with pytest.raises(
             ModelError, match=r"1 weights are missing .*first: model\.layers\.1\.mlp\.up_proj"
         ):
-            load_host(llama)
+            load_hooked_model(llama)
 
 
 class TestFilesForFolders:
@@ -214,12 +214,12 @@ class TestFilesForFolders:
         if not (llama / file).exists():
             (llama / file).write_text("x")
         with pytest.raises(ModelError, match=match):
-            load_host(llama / file)
+            load_hooked_model(llama / file)
 
     @pytest.mark.parametrize("file", ["ckpt.pt", "model.safetensors", "tiny.gguf", "models/tiny.gguf"])
     def test_that_are_not_there(self, file: str) -> None:
         with pytest.raises(ModelError, match=f"{file}: no such file"):
-            load_host(file)
+            load_hooked_model(file)
 
 
 class TestCustomCode:
@@ -230,14 +230,14 @@ class TestCustomCode:
             llama, model_type="my_own", architectures=["Own"],
             auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Own"},
         )  # fmt: skip
-        for load in (load_host, load_reader):
+        for load in (load_hooked_model, load_reader):
             with pytest.raises(ModelError, match=r"comes with code of its own .*never run here"):
                 load(llama)
 
     def test_of_an_architecture_that_transformers_knows_is_not_needed(self, llama: Path) -> None:
         (llama / "own.py").write_text("raise SystemExit('was run')\n")
         set_config(llama, auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Own"})
-        assert load_host(llama).n_layers == 2
+        assert load_hooked_model(llama).n_layers == 2
 
 
 def test_two_threads_load_two_models(model_folder: Callable[[str], Path]) -> None:
@@ -245,7 +245,8 @@ def test_two_threads_load_two_models(model_folder: Callable[[str], Path]) -> Non
     names = ["gpt2", "llama"] * 3
     folders = [model_folder(name) for name in names]
     wanted = {
-        name: load_host(folder).mlp(0).w_in for name, folder in zip(names[:2], folders[:2], strict=True)
+        name: load_hooked_model(folder).mlp(0).w_in
+        for name, folder in zip(names[:2], folders[:2], strict=True)
     }
     found: dict[int, Any] = {}
     within, most = [0], [0]
@@ -263,12 +264,12 @@ def test_two_threads_load_two_models(model_folder: Callable[[str], Path]) -> Non
 
     def load(i: int) -> None:
         try:
-            found[i] = load_host(folders[i])
+            found[i] = load_hooked_model(folders[i])
         except Exception as error:  # noqa: BLE001 - told below
             found[i] = error
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("probekit.model.host._from_files", watched(_from_files))
+        patch.setattr("probekit.model.hooked_model._from_files", watched(_from_files))
         threads = [threading.Thread(target=load, args=(i,)) for i in range(len(names))]
         for thread in threads:
             thread.start()
@@ -278,4 +279,4 @@ def test_two_threads_load_two_models(model_folder: Callable[[str], Path]) -> Non
     for i, name in enumerate(names):
         assert not isinstance(found[i], Exception), found[i]
         assert torch.equal(found[i].mlp(0).w_in, wanted[name])
-    assert torch.equal(load_host(folders[0]).mlp(0).w_in, wanted["gpt2"])  # and a later load as well
+    assert torch.equal(load_hooked_model(folders[0]).mlp(0).w_in, wanted["gpt2"])  # and a later load as well

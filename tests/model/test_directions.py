@@ -11,37 +11,37 @@ from architectures import BOS
 from probekit.errors import InputError
 from probekit.model.directions import measured_directions, token_directions
 from probekit.model.harvest import harvest
-from probekit.model.host import Host
+from probekit.model.hooked_model import HookedModel
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.tokens import Tokens
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_token_directions_are_the_layers_inputs_behind_the_mark(
-    name: str, model_host: Callable[[str], Host]
+    name: str, hooked_model: Callable[[str], HookedModel]
 ) -> None:
-    host = model_host(name)
-    found = token_directions(host, [3, 7, 11, 20], 1)
+    hooked = hooked_model(name)
+    found = token_directions(hooked, [3, 7, 11, 20], 1)
     rows = np.array([[BOS, token] for token in (3, 7, 11, 20)], dtype=np.int32)
     tokens = Tokens(rows, np.full(4, 2), BOS, "by hand")
-    inputs = np.concatenate([b.sites[1][0].numpy() for b in harvest(host, tokens, np.arange(4), [1])])
+    inputs = np.concatenate([b.sites[1][0].numpy() for b in harvest(hooked, tokens, np.arange(4), [1])])
     # fp32 activations summed in fp64: their own rounding
     assert (found.codes.T + found.mean) == pytest.approx(inputs, abs=1e-6)
     assert found.codes.sum(axis=1) == pytest.approx(0, abs=1e-5)
-    assert found.names == tuple(host.token_string(token) for token in (3, 7, 11, 20))
+    assert found.names == tuple(hooked.token_string(token) for token in (3, 7, 11, 20))
 
 
 def test_measured_directions_are_least_squares_on_all_labels(
-    model_host: Callable[[str], Host], ragged_tokens: Tokens
+    hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens
 ) -> None:
-    host = model_host("gpt2")
+    hooked = hooked_model("gpt2")
     masks = {"low": np.arange(64) < 20, "even": np.arange(64) % 2 == 0}
     labels = Concepts.from_vocab(masks, lags=(0,)).label(ragged_tokens)
-    found = measured_directions(host, ragged_tokens, labels, 0)
+    found = measured_directions(hooked, ragged_tokens, labels, 0)
     docs = np.arange(ragged_tokens.n_docs)
-    inputs = np.concatenate([b.sites[0][0].numpy() for b in harvest(host, ragged_tokens, docs, [0])]).astype(
-        float
-    )
+    inputs = np.concatenate(
+        [b.sites[0][0].numpy() for b in harvest(hooked, ragged_tokens, docs, [0])]
+    ).astype(float)
     design = np.column_stack([np.ones(len(inputs)), labels.dense()])
     plain = np.linalg.lstsq(design, inputs, rcond=None)[0][1:]
     # a ridge of a thousandth of each label's variance shrinks by about that
@@ -50,8 +50,8 @@ def test_measured_directions_are_least_squares_on_all_labels(
     assert found.commonest(labels, 1).codes.shape[1] == 2  # never fewer than a pair
 
 
-def test_one_token_is_no_set(model_host: Callable[[str], Host]) -> None:
+def test_one_token_is_no_set(hooked_model: Callable[[str], HookedModel]) -> None:
     with pytest.raises(InputError, match=r"tokens: got 1, wanted two or more"):
-        token_directions(model_host("gpt2"), [3], 0)
+        token_directions(hooked_model("gpt2"), [3], 0)
     with pytest.raises(InputError, match=r"layer 7"):
-        token_directions(model_host("gpt2"), [3, 4], 7)
+        token_directions(hooked_model("gpt2"), [3, 4], 7)

@@ -18,7 +18,7 @@ from probekit.model import gguf as ours
 from probekit.model.gguf_config import ARCHITECTURES
 from probekit.model.gguf_model import read_model
 from probekit.model.gguf_tokenizer import read_tokenizer
-from probekit.model.host import load_host, load_reader
+from probekit.model.hooked_model import load_hooked_model, load_reader
 from probekit.model.sites import NEURON_SITE, capture
 
 pytest.importorskip("gguf")
@@ -47,10 +47,10 @@ def neurons_of(model: Any) -> list[torch.Tensor]:
 
 
 def require_same(path: Path, model: Any) -> None:
-    host = load_host(path)
-    read = capture(host.bridge, IDS)
+    hooked = load_hooked_model(path)
+    read = capture(hooked.bridge, IDS)
     wanted = neurons_of(model)
-    assert host.n_layers == len(wanted)
+    assert hooked.n_layers == len(wanted)
     for layer, there in enumerate(wanted):
         torch.testing.assert_close(read[NEURON_SITE.format(layer)], there, **CLOSE)
 
@@ -180,7 +180,7 @@ def test_refused_by_name(case: str, tmp_path: Path) -> None:
     match, options = REFUSED[case]
     path = files.write(tmp_path / "model.gguf", "llama", files.build("llama"), **options)
     with pytest.raises(ModelError, match=match) as caught:
-        load_host(path)
+        load_hooked_model(path)
     assert str(path) in str(caught.value)
 
 
@@ -195,7 +195,7 @@ def test_architectures_that_are_not_read(tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"architecture 'qwen3moe' cannot be read .*wanted one of bloom, falcon"
     ):
-        load_host(tmp_path / "model.gguf")
+        load_hooked_model(tmp_path / "model.gguf")
 
 
 class TestBits:
@@ -206,23 +206,23 @@ class TestBits:
         }  # fmt: skip
 
     def test_each_layer_has_those_of_its_own_matrices(self, llama: Path) -> None:
-        host = load_host(llama)
-        assert [host.mlp(layer).bits for layer in range(2)] == [(5 + 8.5) / 2, 5]
-        assert host.stored == "GGUF, Q4_1, Q8_0"
-        assert "5 to 6.75 bits a weight" in host.notes[0]
-        assert "start mark '<s>' (add_bos_token: false)" in host.notes[0]
+        hooked = load_hooked_model(llama)
+        assert [hooked.mlp(layer).bits for layer in range(2)] == [(5 + 8.5) / 2, 5]
+        assert hooked.stored == "GGUF, Q4_1, Q8_0"
+        assert "5 to 6.75 bits a weight" in hooked.notes[0]
+        assert "start mark '<s>' (add_bos_token: false)" in hooked.notes[0]
 
     def test_of_an_object(self, llama: Path) -> None:
         from transformers import AutoModelForCausalLM
 
         model = AutoModelForCausalLM.from_pretrained(llama.parent, gguf_file=llama.name)
-        host = load_host(model)
-        assert [host.bits_at(layer) for layer in range(2)] == [6.75, 5]
+        hooked = load_hooked_model(model)
+        assert [hooked.bits_at(layer) for layer in range(2)] == [6.75, 5]
         assert hasattr(model.config, "quantization_config")  # the model given stays as it was
         shutil.copy(llama, moved := llama.with_suffix(".moved"))
         model.config.quantization_config.gguf_file = "elsewhere.gguf"
         with pytest.raises(ModelError, match=r"was loaded from elsewhere\.gguf, which is no longer at"):
-            load_host(model)
+            load_hooked_model(model)
         moved.unlink()
 
     @pytest.mark.parametrize(
@@ -242,8 +242,8 @@ class TestBits:
         marks = files.tokenizer_keys() | {"padding_token_id": files.BOS}
         path = files.write(tmp_path / "model.gguf", name, files.build(name, **config), tokenizer=marks)
         model = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="model.gguf")
-        assert load_host(model).layer_bits == (32, 32)
-        assert load_host(path).layer_bits == (32, 32)
+        assert load_hooked_model(model).layer_bits == (32, 32)
+        assert load_hooked_model(path).layer_bits == (32, 32)
 
     def test_an_object_that_is_not_the_model_in_the_file(self, tmp_path: Path) -> None:
         from transformers import AutoModelForCausalLM
@@ -254,8 +254,8 @@ class TestBits:
         with pytest.raises(
             ModelError, match=r"not the one that the file describes: rope_parameters is .*'linear'"
         ):
-            load_host(model)
-        assert load_host(path).n_layers == 2
+            load_hooked_model(model)
+        assert load_hooked_model(path).n_layers == 2
 
 
 class TestFound:
@@ -273,33 +273,33 @@ class TestFound:
         for name in ("a.gguf", "b.gguf"):
             shutil.copy(llama, tmp_path / name)
         with pytest.raises(ModelError, match=r"holds 2 GGUF files \(a\.gguf, b\.gguf\), wanted one"):
-            load_host(tmp_path)
+            load_hooked_model(tmp_path)
 
     def test_damaged(self, llama: Path, tmp_path: Path) -> None:
         (tmp_path / "a.gguf").write_bytes(llama.read_bytes()[:3000])
         with pytest.raises(ModelError, match="the file is damaged or incomplete"):
-            load_host(tmp_path / "a.gguf")
+            load_hooked_model(tmp_path / "a.gguf")
         (tmp_path / "b.gguf").write_text("no such thing")
         with pytest.raises(ModelError, match="no GGUF file, whatever its name says"):
-            load_host(tmp_path / "b.gguf")
+            load_hooked_model(tmp_path / "b.gguf")
 
     def test_without_the_package(self, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "gguf", None)
         with pytest.raises(ConfigError, match="needs the package gguf"):
-            load_host(llama)
+            load_hooked_model(llama)
 
     def test_what_lies_beside_is_not_looked_at(self, llama: Path, tmp_path: Path) -> None:
         shutil.copy(llama, tmp_path / "one.gguf")
         for name in ("tokenizer_config.json", "tokenizer.json", "generation_config.json"):
             (tmp_path / name).write_text("{")
-        assert load_host(tmp_path / "one.gguf").n_vocab == files.N_VOCAB
+        assert load_hooked_model(tmp_path / "one.gguf").n_vocab == files.N_VOCAB
 
     def test_untrained_models_of_its_architecture(self, llama: Path) -> None:
         from probekit.model.twins import random_model
 
-        host = random_model(llama, seed=0)
-        assert (host.n_layers, host.d_mlp, host.gated) == (2, 64, True)
-        assert not torch.equal(host.mlp(0).w_in, load_host(llama).mlp(0).w_in)
+        hooked = random_model(llama, seed=0)
+        assert (hooked.n_layers, hooked.d_mlp, hooked.gated) == (2, 64, True)
+        assert not torch.equal(hooked.mlp(0).w_in, load_hooked_model(llama).mlp(0).w_in)
 
 
 class TestTokenizer:

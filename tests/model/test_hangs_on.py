@@ -202,7 +202,7 @@ def test_latents_of_a_model_whose_attention_was_rescaled(tmp_path: Path) -> None
     from safetensors.torch import save_file
 
     import probekit as pk
-    from probekit.model.host import load_host
+    from probekit.model.hooked_model import load_hooked_model
 
     (tmp_path / "cfg.json").write_text(
         json.dumps({"architecture": "standard", "hook_name": "blocks.1.hook_resid_mid", "d_in": 16, "d_sae": 8,
@@ -214,13 +214,13 @@ def test_latents_of_a_model_whose_attention_was_rescaled(tmp_path: Path) -> None
         {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()},
         tmp_path / "sae_weights.safetensors",
     )
-    host = load_host(model())
+    hooked = load_hooked_model(model())
 
     def fingerprint() -> str | None:
-        return pk.latents(host, tmp_path, [0, 1]).fingerprint
+        return pk.latents(hooked, tmp_path, [0, 1]).fingerprint
 
     before = fingerprint()
-    scaled_parts = [part for part in host.bridge.modules() if isinstance(vars(part).get("scaling"), float)]
+    scaled_parts = [part for part in hooked.bridge.modules() if isinstance(vars(part).get("scaling"), float)]
     assert scaled_parts
     for part in scaled_parts:
         part.scaling *= 10

@@ -15,7 +15,7 @@ import torch
 from probekit.analysis.source import LayerBlock, ModelSource
 from probekit.errors import ConfigError, InputError, NonFiniteError, OutOfMemoryError
 from probekit.model.harvest import Block, default_batch_docs, harvest
-from probekit.model.host import Host, load_host
+from probekit.model.hooked_model import HookedModel, load_hooked_model
 from probekit.text.tokens import Tokens
 
 BOS = 63
@@ -56,17 +56,17 @@ def raw_sites(folder: Path, ids: np.ndarray) -> list[torch.Tensor]:
 
 
 @pytest.fixture
-def own_host(model_folder: Callable[[str], Path]) -> Host:
-    """A GPT-2 host to be tampered with, read through its bridge."""
-    return replace(load_host(model_folder("gpt2")), plain=None)
+def own_model(model_folder: Callable[[str], Path]) -> HookedModel:
+    """A hooked GPT-2 to be tampered with, read through its bridge."""
+    return replace(load_hooked_model(model_folder("gpt2")), plain=None)
 
 
 def test_a_block_is_let_go_before_the_next_forward(
-    model_host: Callable[[str], Host], ragged_tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+    hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ):
     import probekit.model.harvest as module
 
-    source = ModelSource(model_host("gpt2"), ragged_tokens, {"fit": ALL, "confirm": ALL[:0]})
+    source = ModelSource(hooked_model("gpt2"), ragged_tokens, {"fit": ALL, "confirm": ALL[:0]})
     forward, seen = module._forward_parts, list[weakref.ref[torch.Tensor]]()
 
     def watched(*args: Any):
@@ -85,14 +85,14 @@ def test_a_block_is_let_go_before_the_next_forward(
     assert len(seen) == 4 * 2
 
 
-def test_equals_run_with_cache(dense: str, model_host: Callable[[str], Host], ragged_tokens: Tokens):
-    host = model_host(dense)
+def test_equals_run_with_cache(dense: str, hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens):
+    hooked = hooked_model(dense)
     ids = torch.from_numpy(np.maximum(ragged_tokens.ids, 0).astype(np.int64))
     with torch.no_grad():
-        _, cache = host.bridge.run_with_cache(ids)
+        _, cache = hooked.bridge.run_with_cache(ids)
     counted = torch.from_numpy(ragged_tokens.counted)
-    for layer in range(host.n_layers):
-        _, inputs, neurons = joined(harvest(host, ragged_tokens, ALL, [layer], batch_docs=7), layer)
+    for layer in range(hooked.n_layers):
+        _, inputs, neurons = joined(harvest(hooked, ragged_tokens, ALL, [layer], batch_docs=7), layer)
         torch.testing.assert_close(
             inputs, cache[f"blocks.{layer}.mlp.hook_in"].reshape(7, 20, -1)[counted], **CLOSE
         )
@@ -102,72 +102,77 @@ def test_equals_run_with_cache(dense: str, model_host: Callable[[str], Host], ra
 
 
 def test_equals_the_plain_model(
-    dense: str, model_host: Callable[[str], Host], model_folder: Callable[[str], Path], ragged_tokens: Tokens
+    dense: str,
+    hooked_model: Callable[[str], HookedModel],
+    model_folder: Callable[[str], Path],
+    ragged_tokens: Tokens,
 ):
     """Against transformers without the bridge, with its own attention kernel."""
-    host = model_host(dense)
+    hooked = hooked_model(dense)
     raw = raw_sites(model_folder(dense), np.maximum(ragged_tokens.ids, 0).astype(np.int64))
-    assert len(raw) == host.n_layers
-    blocks = list(harvest(host, ragged_tokens, ALL, range(host.n_layers)))
-    for layer in range(host.n_layers):
+    assert len(raw) == hooked.n_layers
+    blocks = list(harvest(hooked, ragged_tokens, ALL, range(hooked.n_layers)))
+    for layer in range(hooked.n_layers):
         _, _, neurons = joined(iter(blocks), layer)
         torch.testing.assert_close(neurons, raw[layer][ragged_tokens.counted.ravel()], **CLOSE)
 
 
 def test_neurons_follow_from_inputs_by_the_weights(
-    dense: str, model_host: Callable[[str], Host], ragged_tokens: Tokens
+    dense: str, hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens
 ):
-    host = model_host(dense)
-    for layer in range(host.n_layers):
-        _, inputs, neurons = joined(harvest(host, ragged_tokens, ALL, [layer]), layer)
-        torch.testing.assert_close(host.mlp(layer).neurons(inputs), neurons, **CLOSE)
+    hooked = hooked_model(dense)
+    for layer in range(hooked.n_layers):
+        _, inputs, neurons = joined(harvest(hooked, ragged_tokens, ALL, [layer]), layer)
+        torch.testing.assert_close(hooked.mlp(layer).neurons(inputs), neurons, **CLOSE)
 
 
 @pytest.mark.parametrize("batch_docs", [1, 3, 4, 7, 50])
 def test_the_batch_changes_no_token(
-    batch_docs: int, model_host: Callable[[str], Host], ragged_tokens: Tokens
+    batch_docs: int, hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens
 ):
-    host = model_host("neox")
-    tokens, inputs, neurons = joined(harvest(host, ragged_tokens, ALL, [1], batch_docs=batch_docs), 1)
-    reference = joined(harvest(host, ragged_tokens, ALL, [1]), 1)
+    hooked = hooked_model("neox")
+    tokens, inputs, neurons = joined(harvest(hooked, ragged_tokens, ALL, [1], batch_docs=batch_docs), 1)
+    reference = joined(harvest(hooked, ragged_tokens, ALL, [1]), 1)
     np.testing.assert_array_equal(tokens, np.arange(ragged_tokens.n_tokens))
     torch.testing.assert_close(inputs, reference[1], **CLOSE)
     torch.testing.assert_close(neurons, reference[2], **CLOSE)
 
 
-def test_documents_come_in_the_order_asked(model_host: Callable[[str], Host], ragged_tokens: Tokens):
-    host, docs = model_host("llama"), np.array([5, 0, 3, 6])
-    blocks = list(harvest(host, ragged_tokens, docs, [0], batch_docs=3))
+def test_documents_come_in_the_order_asked(hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens):
+    hooked, docs = hooked_model("llama"), np.array([5, 0, 3, 6])
+    blocks = list(harvest(hooked, ragged_tokens, docs, [0], batch_docs=3))
     np.testing.assert_array_equal(np.concatenate([block.docs for block in blocks]), docs)
     tokens, _, neurons = joined(iter(blocks), 0)
     np.testing.assert_array_equal(ragged_tokens.doc_of_token[tokens], np.repeat(docs, [6, 19, 0, 15]))
-    _, _, everything = joined(harvest(host, ragged_tokens, ALL, [0]), 0)
+    _, _, everything = joined(harvest(hooked, ragged_tokens, ALL, [0]), 0)
     torch.testing.assert_close(neurons, everything[tokens], **CLOSE)
     assert sum(block.n_tokens for block in blocks) == 40
 
 
-def test_the_same_call_gives_the_same_bits(model_host: Callable[[str], Host], ragged_tokens: Tokens):
-    host = model_host("gpt2")
-    first, second = (joined(harvest(host, ragged_tokens, ALL, [1]), 1) for _ in range(2))
+def test_the_same_call_gives_the_same_bits(hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens):
+    hooked = hooked_model("gpt2")
+    first, second = (joined(harvest(hooked, ragged_tokens, ALL, [1]), 1) for _ in range(2))
     assert torch.equal(first[2], second[2])
 
 
-def test_padding_is_not_seen(model_host: Callable[[str], Host], ragged_tokens: Tokens):
+def test_padding_is_not_seen(hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens):
     """A document alone and unpadded has the activations it has beside longer ones."""
-    host = model_host("gpt2")
+    hooked = hooked_model("gpt2")
     alone = Tokens(ids=ragged_tokens.ids[2:3, :12], lengths=np.array([12]), bos_id=BOS, name="alone")
-    _, _, neurons = joined(harvest(host, alone, np.array([0]), [1]), 1)
-    _, _, padded = joined(harvest(host, ragged_tokens, np.array([2]), [1], batch_docs=4), 1)
+    _, _, neurons = joined(harvest(hooked, alone, np.array([0]), [1]), 1)
+    _, _, padded = joined(harvest(hooked, ragged_tokens, np.array([2]), [1], batch_docs=4), 1)
     torch.testing.assert_close(neurons, padded, **CLOSE)
 
 
-def test_without_bos_the_first_token_counts(model_host: Callable[[str], Host], ragged_tokens: Tokens):
+def test_without_bos_the_first_token_counts(
+    hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens
+):
     bare = Tokens(ids=ragged_tokens.ids, lengths=ragged_tokens.lengths, bos_id=None, name="bare")
-    tokens, _, _ = joined(harvest(model_host("gpt2"), bare, ALL, [0]), 0)
+    tokens, _, _ = joined(harvest(hooked_model("gpt2"), bare, ALL, [0]), 0)
     assert len(tokens) == ragged_tokens.lengths.sum() == ragged_tokens.n_tokens + 7
 
 
-def test_nothing_after_the_last_layer_runs(own_host: Host, ragged_tokens: Tokens):
+def test_nothing_after_the_last_layer_runs(own_model: HookedModel, ragged_tokens: Tokens):
     calls = {"head": 0, "second block": 0, "first output": 0}
 
     def count(what: str) -> Callable[..., None]:
@@ -176,41 +181,41 @@ def test_nothing_after_the_last_layer_runs(own_host: Host, ragged_tokens: Tokens
 
         return add
 
-    own_host.bridge.unembed.original_component.register_forward_hook(count("head"))
-    own_host.bridge.blocks[1].mlp.out.original_component.register_forward_hook(count("second block"))
-    own_host.bridge.blocks[0].mlp.out.original_component.register_forward_hook(count("first output"))
-    list(harvest(own_host, ragged_tokens, ALL, [0]))
+    own_model.bridge.unembed.original_component.register_forward_hook(count("head"))
+    own_model.bridge.blocks[1].mlp.out.original_component.register_forward_hook(count("second block"))
+    own_model.bridge.blocks[0].mlp.out.original_component.register_forward_hook(count("first output"))
+    list(harvest(own_model, ragged_tokens, ALL, [0]))
     assert calls == {"head": 0, "second block": 0, "first output": 0}
-    list(harvest(own_host, ragged_tokens, ALL, [0, 1]))
+    list(harvest(own_model, ragged_tokens, ALL, [0, 1]))
     assert calls == {"head": 0, "second block": 0, "first output": 1}
-    own_host.bridge(torch.zeros(1, 2, dtype=torch.long))
+    own_model.bridge(torch.zeros(1, 2, dtype=torch.long))
     assert calls["head"] == 1  # positive control
 
 
-def test_every_forward_has_one_shape(own_host: Host, ragged_tokens: Tokens):
+def test_every_forward_has_one_shape(own_model: HookedModel, ragged_tokens: Tokens):
     shapes: list[torch.Size] = []
-    own_host.bridge.embed.original_component.register_forward_pre_hook(
+    own_model.bridge.embed.original_component.register_forward_pre_hook(
         lambda module, given: shapes.append(given[0].shape)
     )
-    list(harvest(own_host, ragged_tokens, ALL, [0], batch_docs=3))
-    list(harvest(own_host, ragged_tokens, ALL[:1], [0], batch_docs=3))
+    list(harvest(own_model, ragged_tokens, ALL, [0], batch_docs=3))
+    list(harvest(own_model, ragged_tokens, ALL[:1], [0], batch_docs=3))
     assert shapes == [torch.Size([3, 20])] * 4
 
 
-def test_the_model_is_left_as_it_was(own_host: Host, ragged_tokens: Tokens):
+def test_the_model_is_left_as_it_was(own_model: HookedModel, ragged_tokens: Tokens):
     ids = torch.arange(12).reshape(2, 6)
     with torch.no_grad():
-        before = own_host.bridge(ids)
-    list(harvest(own_host, ragged_tokens, ALL, [0, 1]))
-    abandoned = harvest(own_host, ragged_tokens, ALL, [0], batch_docs=1)
+        before = own_model.bridge(ids)
+    list(harvest(own_model, ragged_tokens, ALL, [0, 1]))
+    abandoned = harvest(own_model, ragged_tokens, ALL, [0], batch_docs=1)
     next(abandoned)
-    assert not any(hook.fwd_hooks for hook in own_host.bridge.hook_dict.values())
+    assert not any(hook.fwd_hooks for hook in own_model.bridge.hook_dict.values())
     with torch.no_grad():
-        assert torch.equal(before, own_host.bridge(ids))
+        assert torch.equal(before, own_model.bridge(ids))
 
 
-def test_ordinary_tensors_are_delivered(model_host: Callable[[str], Host], ragged_tokens: Tokens):
-    for block in harvest(model_host("gpt2"), ragged_tokens, ALL, [0], batch_docs=3):
+def test_ordinary_tensors_are_delivered(hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens):
+    for block in harvest(hooked_model("gpt2"), ragged_tokens, ALL, [0], batch_docs=3):
         assert not torch.is_inference_mode_enabled()
         for activations in block.sites[0]:
             assert (activations.dtype, activations.requires_grad) == (torch.float32, False)
@@ -221,129 +226,131 @@ def test_ordinary_tensors_are_delivered(model_host: Callable[[str], Host], ragge
 def test_sixteen_bit_activations_come_in_float32(
     dtype: torch.dtype,
     model_folder: Callable[[str], Path],
-    model_host: Callable[[str], Host],
+    hooked_model: Callable[[str], HookedModel],
     ragged_tokens: Tokens,
 ):
-    host = load_host(model_folder("llama"), dtype=dtype)
-    _, inputs, neurons = joined(harvest(host, ragged_tokens, ALL, [0]), 0)
+    hooked = load_hooked_model(model_folder("llama"), dtype=dtype)
+    _, inputs, neurons = joined(harvest(hooked, ragged_tokens, ALL, [0]), 0)
     assert inputs.dtype == neurons.dtype == torch.float32
     assert torch.equal(neurons, neurons.to(dtype).float())  # the model's own numbers, widened
-    _, _, wide = joined(harvest(model_host("llama"), ragged_tokens, ALL, [0]), 0)
+    _, _, wide = joined(harvest(hooked_model("llama"), ragged_tokens, ALL, [0]), 0)
     # Some ten roundings between the embedding and the neurons.
     assert (neurons - wide).norm() < 10 * torch.finfo(dtype).eps * wide.norm()
 
 
-def test_progress_counts_tokens(model_host: Callable[[str], Host], ragged_tokens: Tokens):
+def test_progress_counts_tokens(hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens):
     seen: list[int] = []
-    list(harvest(model_host("gpt2"), ragged_tokens, ALL, [0], batch_docs=3, progress=seen.append))
+    list(harvest(hooked_model("gpt2"), ragged_tokens, ALL, [0], batch_docs=3, progress=seen.append))
     assert seen == [32, 57, 72]
     assert seen[-1] == ragged_tokens.n_tokens
 
 
-def test_no_documents_give_no_blocks(model_host: Callable[[str], Host], ragged_tokens: Tokens):
-    assert list(harvest(model_host("gpt2"), ragged_tokens, ALL[:0], [0])) == []
+def test_no_documents_give_no_blocks(hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens):
+    assert list(harvest(hooked_model("gpt2"), ragged_tokens, ALL[:0], [0])) == []
 
 
-def test_default_batch_depends_on_the_model_and_the_width_only(model_host: Callable[[str], Host]):
-    assert default_batch_docs(model_host("gpt2"), 128) == 32
-    assert default_batch_docs(model_host("gpt2"), 10_000) == 1
+def test_default_batch_depends_on_the_model_and_the_width_only(hooked_model: Callable[[str], HookedModel]):
+    assert default_batch_docs(hooked_model("gpt2"), 128) == 32
+    assert default_batch_docs(hooked_model("gpt2"), 10_000) == 1
 
 
 class TestRefused:
     """All but the last are refused before the model runs."""
 
-    def test_token_beyond_the_embedding(self, model_host: Callable[[str], Host], ragged_tokens: Tokens):
+    def test_token_beyond_the_embedding(
+        self, hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens
+    ):
         ids = ragged_tokens.ids.copy()
         ids[4, 7] = 64
         tokens = Tokens(ids=ids, lengths=ragged_tokens.lengths, bos_id=BOS, name="ragged")
         with pytest.raises(
             InputError, match="document 4, position 7: token id 64 is beyond the 64 rows of gpt2's"
         ):
-            harvest(model_host("gpt2"), tokens, ALL, [0])
-        list(harvest(model_host("gpt2"), tokens, ALL[:4], [0]))  # a document nobody asked for does no harm
+            harvest(hooked_model("gpt2"), tokens, ALL, [0])
+        list(harvest(hooked_model("gpt2"), tokens, ALL[:4], [0]))  # a document nobody asked for does no harm
 
-    def test_token_beyond_the_embedding_is_spelled(self, own_host: Host, ragged_tokens: Tokens):
+    def test_token_beyond_the_embedding_is_spelled(self, own_model: HookedModel, ragged_tokens: Tokens):
         """A tokenizer may list more tokens than the embedding has rows; only one that is used is refused."""
-        assert own_host.tokenizer is not None
-        own_host.tokenizer.add_tokens(["surplus"])
-        list(harvest(own_host, ragged_tokens, ALL, [0]))
+        assert own_model.tokenizer is not None
+        own_model.tokenizer.add_tokens(["surplus"])
+        list(harvest(own_model, ragged_tokens, ALL, [0]))
         ids = ragged_tokens.ids.copy()
         ids[4, 7] = 64
         tokens = Tokens(ids=ids, lengths=ragged_tokens.lengths, bos_id=BOS, name="ragged")
         with pytest.raises(InputError, match=r"token id 64 \('surplus'\) is beyond"):
-            harvest(own_host, tokens, ALL, [0])
+            harvest(own_model, tokens, ALL, [0])
 
-    def test_rows_longer_than_the_context(self, model_host: Callable[[str], Host]):
+    def test_rows_longer_than_the_context(self, hooked_model: Callable[[str], HookedModel]):
         tokens = Tokens(ids=np.ones((2, 33), np.int32), lengths=np.array([33, 33]), bos_id=None, name="long")
         with pytest.raises(
             InputError, match="rows of 33 tokens, but gpt2 has a context of 32; choose context=32"
         ):
-            harvest(model_host("gpt2"), tokens, ALL[:2], [0])
+            harvest(hooked_model("gpt2"), tokens, ALL[:2], [0])
 
     @pytest.mark.parametrize("doc", [-1, 7])
-    def test_document(self, doc: int, model_host: Callable[[str], Host], ragged_tokens: Tokens):
+    def test_document(self, doc: int, hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens):
         with pytest.raises(InputError, match=f"got document {doc}, but corpus 'ragged' has documents 0 to 6"):
-            harvest(model_host("gpt2"), ragged_tokens, np.array([0, doc]), [0])
+            harvest(hooked_model("gpt2"), ragged_tokens, np.array([0, doc]), [0])
 
-    def test_layers(self, model_host: Callable[[str], Host], ragged_tokens: Tokens):
+    def test_layers(self, hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens):
         with pytest.raises(InputError, match="layers: got none"):
-            harvest(model_host("gpt2"), ragged_tokens, ALL, [])
+            harvest(hooked_model("gpt2"), ragged_tokens, ALL, [])
         with pytest.raises(InputError, match="got layer 2, but the model has layers 0 to 1"):
-            harvest(model_host("gpt2"), ragged_tokens, ALL, [0, 2])
+            harvest(hooked_model("gpt2"), ragged_tokens, ALL, [0, 2])
 
-    def test_batch(self, model_host: Callable[[str], Host], ragged_tokens: Tokens):
+    def test_batch(self, hooked_model: Callable[[str], HookedModel], ragged_tokens: Tokens):
         with pytest.raises(ConfigError, match="batch_docs: got 0, wanted at least 1"):
-            harvest(model_host("gpt2"), ragged_tokens, ALL, [0], batch_docs=0)
+            harvest(hooked_model("gpt2"), ragged_tokens, ALL, [0], batch_docs=0)
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-    def test_activations_that_are_no_numbers(self, bad: float, own_host: Host, ragged_tokens: Tokens):
+    def test_activations_that_are_no_numbers(self, bad: float, own_model: HookedModel, ragged_tokens: Tokens):
         spoil = torch.zeros(7, 20, 1)
         spoil[4, 9] = spoil[4, 11] = spoil[5, 2] = bad
-        own_host.bridge.blocks[1].mlp.register_forward_pre_hook(lambda module, given: (given[0] + spoil,))
-        blocks = harvest(own_host, ragged_tokens, ALL, [0, 1], batch_docs=7)  # not yet run
+        own_model.bridge.blocks[1].mlp.register_forward_pre_hook(lambda module, given: (given[0] + spoil,))
+        blocks = harvest(own_model, ragged_tokens, ALL, [0, 1], batch_docs=7)  # not yet run
         wanted = r"gpt2: layer 1: 48 of 1,152 MLP inputs .*document 4, position 9;.*dtype=torch\.float32"
         with pytest.raises(NonFiniteError, match=wanted):
             next(blocks)
-        assert len(list(harvest(own_host, ragged_tokens, ALL, [0]))) == 1  # layer 0 is sound
+        assert len(list(harvest(own_model, ragged_tokens, ALL, [0]))) == 1  # layer 0 is sound
 
-    def test_large_numbers_are_no_infinities(self, own_host: Host, ragged_tokens: Tokens):
+    def test_large_numbers_are_no_infinities(self, own_model: HookedModel, ragged_tokens: Tokens):
         """Their sum overflows, they do not."""
-        mlp = own_host.bridge.blocks[0].mlp
+        mlp = own_model.bridge.blocks[0].mlp
         mlp.register_forward_pre_hook(lambda module, given: (given[0] * 0 + 3e37,))
-        _, inputs, _ = joined(iter(harvest(own_host, ragged_tokens, ALL, [0])), 0)
+        _, inputs, _ = joined(iter(harvest(own_model, ragged_tokens, ALL, [0])), 0)
         assert torch.isinf(inputs.sum())
 
-    def test_padding_brings_in_no_token_of_its_own(self, own_host: Host, ragged_tokens: Tokens):
+    def test_padding_brings_in_no_token_of_its_own(self, own_model: HookedModel, ragged_tokens: Tokens):
         """Attention weighs later positions by zero, and 0·NaN is NaN: a spoilt token would be seen."""
         clean = np.flatnonzero(~(ragged_tokens.ids == 0).any(axis=1))
         assert len(clean) > 2
         assert (ragged_tokens.ids[clean] < 0).any()
-        own_host.bridge.embed.original_component.register_forward_hook(
+        own_model.bridge.embed.original_component.register_forward_hook(
             lambda module, given, result: torch.where((given[0] == 0)[..., None], float("nan"), result)
         )
-        tokens, _, neurons = joined(harvest(own_host, ragged_tokens, clean, [0, 1]), 1)
+        tokens, _, neurons = joined(harvest(own_model, ragged_tokens, clean, [0, 1]), 1)
         assert torch.isfinite(neurons).all()
         assert len(tokens) == ragged_tokens.counted[clean].sum()
 
 
 def test_nano_reads_text():
-    host = load_host("nano")
-    assert host.tokenizer is not None
-    words = host.tokenizer("Return the number of items in the list.", add_special_tokens=False)["input_ids"]
-    ids = np.array([[host.bos_id, *words]], np.int32)
-    tokens = Tokens(ids=ids, lengths=np.array([ids.size]), bos_id=host.bos_id, name="one sentence")
-    blocks = list(harvest(host, tokens, np.array([0]), range(host.n_layers)))
+    hooked = load_hooked_model("nano")
+    assert hooked.tokenizer is not None
+    words = hooked.tokenizer("Return the number of items in the list.", add_special_tokens=False)["input_ids"]
+    ids = np.array([[hooked.bos_id, *words]], np.int32)
+    tokens = Tokens(ids=ids, lengths=np.array([ids.size]), bos_id=hooked.bos_id, name="one sentence")
+    blocks = list(harvest(hooked, tokens, np.array([0]), range(hooked.n_layers)))
     assert [block.n_tokens for block in blocks] == [len(words)]
-    assert sorted(blocks[0].sites) == list(range(host.n_layers))
+    assert sorted(blocks[0].sites) == list(range(hooked.n_layers))
 
 
 @pytest.mark.parametrize("fits", [1, 2, 3])
 def test_a_batch_that_does_not_fit_is_halved(
-    own_host: Host, ragged_tokens: Tokens, monkeypatch: pytest.MonkeyPatch, fits: int
+    own_model: HookedModel, ragged_tokens: Tokens, monkeypatch: pytest.MonkeyPatch, fits: int
 ) -> None:
     """The same blocks and tokens, and once smaller the forwards stay so."""
-    whole = list(harvest(own_host, ragged_tokens, ALL, [0, 1], batch_docs=4))
-    run, n_docs = own_host.bridge.run_with_hooks, []
+    whole = list(harvest(own_model, ragged_tokens, ALL, [0, 1], batch_docs=4))
+    run, n_docs = own_model.bridge.run_with_hooks, []
 
     def small(ids: torch.Tensor, **given: Any) -> Any:
         n_docs.append(len(ids))
@@ -351,8 +358,8 @@ def test_a_batch_that_does_not_fit_is_halved(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return run(ids, **given)
 
-    monkeypatch.setattr(own_host.bridge, "run_with_hooks", small)
-    halved = list(harvest(own_host, ragged_tokens, ALL, [0, 1], batch_docs=4))
+    monkeypatch.setattr(own_model.bridge, "run_with_hooks", small)
+    halved = list(harvest(own_model, ragged_tokens, ALL, [0, 1], batch_docs=4))
     assert n_docs[0] == 4
     assert max(n_docs[2:]) <= fits if fits > 1 else max(n_docs[3:]) == 1
     for one, two in zip(whole, halved, strict=True):
@@ -363,11 +370,11 @@ def test_a_batch_that_does_not_fit_is_halved(
 
 
 def test_a_document_that_does_not_fit_alone_is_an_error(
-    own_host: Host, ragged_tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+    own_model: HookedModel, ragged_tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(ids: torch.Tensor, **given: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(own_host.bridge, "run_with_hooks", never)
+    monkeypatch.setattr(own_model.bridge, "run_with_hooks", never)
     with pytest.raises(OutOfMemoryError, match="a forward of 1 documents of 20 tokens does not fit on cpu"):
-        next(harvest(own_host, ragged_tokens, ALL, [0], batch_docs=4))
+        next(harvest(own_model, ragged_tokens, ALL, [0], batch_docs=4))

@@ -12,7 +12,7 @@ import torch
 from probekit.errors import ConfigError, InputError
 from probekit.model.compress import compressed, in_format, pruned, quantised
 from probekit.model.harvest import harvest
-from probekit.model.host import Host, load_host
+from probekit.model.hooked_model import HookedModel, load_hooked_model
 from probekit.model.intervene import (
     Edit,
     ablate_direction,
@@ -26,7 +26,7 @@ from probekit.text.tokens import Tokens
 DOCS, LENGTH = 6, 10
 
 
-def tokens_of(host: Host, seed: int = 0) -> Tokens:
+def tokens_of(hooked: HookedModel, seed: int = 0) -> Tokens:
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, 60, (DOCS, LENGTH)).astype(np.int32)
     ids[:, 0] = 63
@@ -36,9 +36,9 @@ def tokens_of(host: Host, seed: int = 0) -> Tokens:
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama", "opt"])
-def host(request: pytest.FixtureRequest, model_folder: Callable[[str], Path]) -> Host:
+def hooked(request: pytest.FixtureRequest, model_folder: Callable[[str], Path]) -> HookedModel:
     """A plain, a gated, and one whose neurons come as [doc·pos neuron]."""
-    return load_host(model_folder(request.param))
+    return load_hooked_model(model_folder(request.param))
 
 
 def test_an_ablated_direction_reads_its_mean_everywhere() -> None:
@@ -71,15 +71,15 @@ def test_a_direction_that_cannot_be_ablated() -> None:
         ablate_direction(3, torch.eye(4)[0], torch.zeros(4), torch.eye(4)[1])
 
 
-def test_the_loss_is_the_models_own(host: Host) -> None:
-    tokens = tokens_of(host)
-    (block,) = list(predict(host, tokens, np.arange(DOCS), []))
+def test_the_loss_is_the_models_own(hooked: HookedModel) -> None:
+    tokens = tokens_of(hooked)
+    (block,) = list(predict(hooked, tokens, np.arange(DOCS), []))
     # a token is predicted from the one before: the last of each row predicts nothing
     assert len(block.tokens) == tokens.n_tokens - DOCS
     assert block.change.shape == (0, len(block.tokens))
     ids = torch.from_numpy(np.maximum(tokens.ids, 0).astype(np.int64))
     with torch.inference_mode():
-        logits = host.bridge(ids, return_type="logits")
+        logits = hooked.bridge(ids, return_type="logits")
     place = 0
     for row, length in enumerate(tokens.lengths):
         wanted = torch.nn.functional.cross_entropy(
@@ -90,23 +90,23 @@ def test_the_loss_is_the_models_own(host: Host) -> None:
         place += length - 2
 
 
-def test_an_edit_changes_predictions_and_an_empty_one_does_not(host: Host) -> None:
-    tokens = tokens_of(host)
-    n = host.d_mlp
+def test_an_edit_changes_predictions_and_an_empty_one_does_not(hooked: HookedModel) -> None:
+    tokens = tokens_of(hooked)
+    n = hooked.d_mlp
     nothing = Edit(0, torch.zeros(1, n), torch.zeros(1), torch.eye(n)[:1])
     push = Edit(0, torch.zeros(1, n), torch.tensor([50.0]), torch.eye(n)[:1])
-    (block,) = list(predict(host, tokens, np.arange(DOCS), [nothing, push]))
+    (block,) = list(predict(hooked, tokens, np.arange(DOCS), [nothing, push]))
     assert np.array_equal(block.change[0], np.zeros_like(block.loss))
     assert np.abs(block.change[1]).min() > 0
     assert (block.divergence[1] > 0).all()
     assert np.abs(block.divergence[0]).max() < 1e-6
-    (again,) = list(predict(host, tokens, np.arange(DOCS), []))
+    (again,) = list(predict(hooked, tokens, np.arange(DOCS), []))
     assert np.array_equal(again.loss, block.loss)
 
 
-def test_the_mark_before_the_text_is_not_edited(host: Host) -> None:
+def test_the_mark_before_the_text_is_not_edited(hooked: HookedModel) -> None:
     """The token after the mark reads the layer above of the mark: as long as that is as it was, so is the mark."""
-    n = host.d_mlp
+    n = hooked.d_mlp
     push = Edit(0, torch.zeros(1, n), torch.tensor([50.0]), torch.eye(n)[:1])
     ids = np.array([[63, 5, 6]], np.int32)
     left: list[torch.Tensor] = []
@@ -114,21 +114,21 @@ def test_the_mark_before_the_text_is_not_edited(host: Host) -> None:
     def keep(activation: torch.Tensor, hook: object) -> None:
         left.append(activation.reshape(3, -1).clone())
 
-    host.bridge.add_hook("blocks.0.mlp.hook_out", keep)
+    hooked.bridge.add_hook("blocks.0.mlp.hook_out", keep)
     try:
-        list(predict(host, Tokens(ids, np.array([3]), 63, "one"), np.arange(1), [push]))
+        list(predict(hooked, Tokens(ids, np.array([3]), 63, "one"), np.arange(1), [push]))
     finally:
-        host.bridge.reset_hooks()
+        hooked.bridge.reset_hooks()
     clean, edited = left
     assert torch.equal(clean[0], edited[0])
     assert float((clean[1:] - edited[1:]).abs().min(dim=0).values.max()) > 0
 
 
-def test_scales_are_those_of_the_harvest(host: Host) -> None:
-    tokens = tokens_of(host)
+def test_scales_are_those_of_the_harvest(hooked: HookedModel) -> None:
+    tokens = tokens_of(hooked)
     where_a, where_b = np.arange(0, tokens.n_tokens, 2), np.arange(0, tokens.n_tokens, 3)
-    (scale,) = neuron_scales(host, tokens, np.arange(DOCS), [(1, where_a, where_b)])
-    h = torch.cat([block.sites[1][1] for block in harvest(host, tokens, np.arange(DOCS), [1])]).double()
+    (scale,) = neuron_scales(hooked, tokens, np.arange(DOCS), [(1, where_a, where_b)])
+    h = torch.cat([block.sites[1][1] for block in harvest(hooked, tokens, np.arange(DOCS), [1])]).double()
     torch.testing.assert_close(scale.mean.double(), h.mean(0), rtol=0, atol=1e-6)
     torch.testing.assert_close(scale.sd.double(), h.std(0, correction=0), rtol=0, atol=1e-6)
     a = np.isin(np.arange(tokens.n_tokens), where_a)
@@ -161,15 +161,15 @@ class TestCompressed:
         with pytest.raises(ConfigError, match="bits: got 0, wanted at least 1"):
             quantised(torch.ones(3), 0)
 
-    def test_inside_the_block_and_afterwards(self, host: Host) -> None:
-        before = host.mlp(1).weight.clone()
+    def test_inside_the_block_and_afterwards(self, hooked: HookedModel) -> None:
+        before = hooked.mlp(1).weight.clone()
         n_kept = before.numel() // 4
-        with compressed(host, 1, n_kept=n_kept) as n_left:
-            inside = host.mlp(1).weight.clone()
+        with compressed(hooked, 1, n_kept=n_kept) as n_left:
+            inside = hooked.mlp(1).weight.clone()
             assert n_left == int((inside != 0).sum()) == n_kept
             # the smallest that stays is no smaller than the largest that went
             assert float(inside[inside != 0].abs().min()) >= float(before[inside == 0].abs().max())
-        assert torch.equal(host.mlp(1).weight, before)
+        assert torch.equal(hooked.mlp(1).weight, before)
         assert torch.equal(inside[inside != 0], before[inside != 0])
 
     def test_a_format_is_what_its_definition_says(self) -> None:
@@ -188,13 +188,13 @@ class TestCompressed:
 
     def test_formats_go_along_a_neurons_inputs(self) -> None:
         pytest.importorskip("gguf")
-        host = load_host("nano")  # its weights are held [input neuron]
-        before = host.mlp(1)
+        hooked = load_hooked_model("nano")  # its weights are held [input neuron]
+        before = hooked.mlp(1)
         halves = [half for half in (before.w_gate, before.w_in) if half is not None]
-        with compressed(host, 1, stored_as="Q4_0"):
-            inside = host.mlp(1)
+        with compressed(hooked, 1, stored_as="Q4_0"):
+            inside = hooked.mlp(1)
             held = [half for half in (inside.w_gate, inside.w_in) if half is not None]
         for got, was in zip(held, halves, strict=True):
             assert torch.equal(got, in_format(was, "Q4_0"))
             assert not torch.equal(got, was)
-        assert torch.equal(host.mlp(1).weight, before.weight)
+        assert torch.equal(hooked.mlp(1).weight, before.weight)

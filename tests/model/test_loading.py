@@ -13,7 +13,7 @@ import torch
 
 import probekit as pk
 from probekit.errors import ConfigError, ModelError
-from probekit.model.host import Host, load_host, load_reader
+from probekit.model.hooked_model import HookedModel, load_hooked_model, load_reader
 from probekit.model.hub import official_name
 from probekit.text.corpus import Corpus
 
@@ -62,7 +62,7 @@ class TestRevision:
 
     @pytest.mark.usefixtures("cached")
     def test_a_checkpoint_is_named_behind_an_at(self) -> None:
-        now, then = load_host("me/tiny"), load_host("me/tiny@step3000")
+        now, then = load_hooked_model("me/tiny"), load_hooked_model("me/tiny@step3000")
         assert (now.name, then.name) == ("me/tiny", "me/tiny@step3000")
         assert (float(now.mlp(0).b_in[0]), float(then.mlp(0).b_in[0])) == (0.0, 1.0)
         assert load_reader("me/tiny@step3000").name == "me/tiny@step3000"
@@ -70,7 +70,7 @@ class TestRevision:
     @pytest.mark.usefixtures("cached")
     def test_one_that_is_not_there(self) -> None:
         with pytest.raises(ModelError, match="'me/tiny@step9' is neither a folder nor in the local cache"):
-            load_host("me/tiny@step9")
+            load_hooked_model("me/tiny@step9")
 
     @pytest.mark.usefixtures("cached")
     def test_revisions_are_other_runs(self) -> None:
@@ -82,9 +82,9 @@ class TestRevision:
 
 class TestDtype:
     def test_by_word(self, model_folder: Callable[[str], Path]) -> None:
-        assert load_host(model_folder("gpt2"), dtype="bfloat16").dtype == torch.bfloat16
+        assert load_hooked_model(model_folder("gpt2"), dtype="bfloat16").dtype == torch.bfloat16
         with pytest.raises(ConfigError, match="dtype: got 'int8', wanted one of float32, bfloat16, float16"):
-            load_host(model_folder("gpt2"), dtype="int8")
+            load_hooked_model(model_folder("gpt2"), dtype="int8")
 
 
 class TestObject:
@@ -95,16 +95,16 @@ class TestObject:
 
     @pytest.mark.parametrize("name", ["gpt2", "llama", "gpt_neox"])
     def test_is_the_folder_it_came_from(
-        self, name: str, model_folder: Callable[[str], Path], model_host: Callable[[str], Host]
+        self, name: str, model_folder: Callable[[str], Path], hooked_model: Callable[[str], HookedModel]
     ) -> None:
         from transformers import AutoTokenizer
 
         folder = model_folder(name)
-        host = load_host(self.plain(folder), tokenizer=AutoTokenizer.from_pretrained(folder))
-        other = model_host(name)
-        assert (host.name, host.bos_id, host.n_layers) == (name, other.bos_id, other.n_layers)
-        for layer in range(host.n_layers):
-            assert torch.equal(host.mlp(layer).w_in, other.mlp(layer).w_in)
+        hooked = load_hooked_model(self.plain(folder), tokenizer=AutoTokenizer.from_pretrained(folder))
+        other = hooked_model(name)
+        assert (hooked.name, hooked.bos_id, hooked.n_layers) == (name, other.bos_id, other.n_layers)
+        for layer in range(hooked.n_layers):
+            assert torch.equal(hooked.mlp(layer).w_in, other.mlp(layer).w_in)
 
     def test_asks_no_hub(self, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
         """A model in memory that remembers a hub name must not be looked up there (the bridge would)."""
@@ -112,8 +112,8 @@ class TestObject:
         model.name_or_path = model.config._name_or_path = "someone/something"
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("socket.getaddrinfo", lambda *a, **k: pytest.fail("asked the network"))
-        host = load_host(model)
-        assert (host.name, host.tokenizer, host.bos_id) == ("someone/something", None, None)
+        hooked = load_hooked_model(model)
+        assert (hooked.name, hooked.tokenizer, hooked.bos_id) == ("someone/something", None, None)
 
     @pytest.mark.slow
     def test_is_analysed(self, model_folder: Callable[[str], Path]) -> None:
@@ -144,28 +144,28 @@ class TestObject:
         assert share.max()["untrained models"] <= 0.1
 
     def test_options_that_do_not_go_together(
-        self, model_folder: Callable[[str], Path], model_host: Callable[[str], Host]
+        self, model_folder: Callable[[str], Path], hooked_model: Callable[[str], HookedModel]
     ) -> None:
         with pytest.raises(ConfigError, match=r"tokenizer: given with '.*', which brings its own"):
-            load_host(str(model_folder("gpt2")), tokenizer=object())
+            load_hooked_model(str(model_folder("gpt2")), tokenizer=object())
         with pytest.raises(ConfigError, match="tokenizer: given with a TransformerBridge"):
-            load_host(model_host("gpt2").bridge, tokenizer=object())
+            load_hooked_model(hooked_model("gpt2").bridge, tokenizer=object())
         with pytest.raises(ConfigError, match=r"dtype: got torch\.float16 with a GPT2LMHeadModel"):
-            load_host(self.plain(model_folder("gpt2")), dtype="float16")
+            load_hooked_model(self.plain(model_folder("gpt2")), dtype="float16")
 
 
 def test_one_policy_for_every_architecture(
-    dense: str, model_host: Callable[[str], Host], model_folder: Callable[[str], Path]
+    dense: str, hooked_model: Callable[[str], HookedModel], model_folder: Callable[[str], Path]
 ) -> None:
     """The same rows whatever the architecture's defaults say: BOS first, right-padded, one tokenization path."""
-    host, corpus = model_host(dense), Corpus.from_texts(["w1 w2 w3", "w4 w5", "w6 " * 40])
+    hooked, corpus = hooked_model(dense), Corpus.from_texts(["w1 w2 w3", "w4 w5", "w6 " * 40])
     # of GPT-2's folder: the Qwen2 class splits such a file's words its own way
     tokenizer = load_reader(model_folder("gpt2")).tokenizer
-    tokens = corpus.tokenize(tokenizer, context=8, max_tokens=100, bos_id=host.bos_id)
+    tokens = corpus.tokenize(tokenizer, context=8, max_tokens=100, bos_id=hooked.bos_id)
     assert tokens.ids.tolist() == [
         [63, 1, 2, 3, -1, -1, -1, -1],
         [63, 4, 5, -1, -1, -1, -1, -1],
         [63, *[6] * 7],
     ]
     # the architectures' own defaults differ, which is why they are not asked
-    assert host.bos_id == 63
+    assert hooked.bos_id == 63

@@ -9,7 +9,7 @@ import pytest
 
 from probekit.errors import InputError
 from probekit.model.harvest import harvest
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 from probekit.model.planted import Planted, plant
 from probekit.theory.circuits.two_and import two_and
 
@@ -26,14 +26,14 @@ def pair(request: pytest.FixtureRequest) -> tuple[Any, Planted]:
 
 def test_neurons_of_the_transformer_are_those_of_the_circuit(pair: tuple[Any, Planted]) -> None:
     circuit, planted = pair
-    host = load_host(planted.model)
-    tokens = planted.corpus.tokenize(None, context=10, max_tokens=10_000, bos_id=host.bos_id)
+    hooked = load_hooked_model(planted.model)
+    tokens = planted.corpus.tokenize(None, context=10, max_tokens=10_000, bos_id=hooked.bos_id)
     labels = planted.concepts.label(tokens)
     held = np.zeros((labels.n_tokens, N_CONCEPTS), bool)
     for concept in range(N_CONCEPTS):
         held[labels.tokens[labels.indptr[concept] : labels.indptr[concept + 1]], concept] = True
     assert 0.5 < held.mean() * N_CONCEPTS / circuit.n_active < 1.5
-    blocks = list(harvest(host, tokens, np.arange(tokens.n_docs), [0]))
+    blocks = list(harvest(hooked, tokens, np.arange(tokens.n_docs), [0]))
     inputs = np.concatenate([block.sites[0][0].numpy() for block in blocks])
     neurons = np.concatenate([block.sites[0][1].numpy() for block in blocks])
     # no background: the input is the sum of codes and the neurons are the circuit's, up to fp32

@@ -10,7 +10,7 @@ import pytest
 
 import probekit as pk
 from probekit.model.harvest import harvest
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 from probekit.model.planted import Planted, plant
 from probekit.model.planting import NORM_DRIFT, SMOOTH_GAIN
 from probekit.theory.circuits import DeepCircuit, boolean_circuit, permutation, random_gates
@@ -41,15 +41,15 @@ def test_every_layer_is_the_circuits(spread: Any, activation: str, layer_norm: b
     planted = plant(
         circuit, noise=0.0, spread=spread, activation=activation, layer_norm=layer_norm, seed=1, **SIZES
     )
-    host = load_host(planted.model)
-    tokens = planted.corpus.tokenize(None, context=host.context, max_tokens=10_000, bos_id=host.bos_id)
+    hooked = load_hooked_model(planted.model)
+    tokens = planted.corpus.tokenize(None, context=hooked.context, max_tokens=10_000, bos_id=hooked.bos_id)
     held = labels_of(planted, tokens)
     names = list(planted.concepts.names)
     # the concepts as the first layer reads them; one that no gate reads may stand on either token
     read = {name.removeprefix("prev:"): name for pair in planted.truth for name in pair}
     first = held[:, [names.index(read.get(f"f{c}", f"f{c}")) for c in range(8)]]
     layers = list(range(len(circuit.layers)))
-    blocks = list(harvest(host, tokens, np.arange(tokens.n_docs), layers))
+    blocks = list(harvest(hooked, tokens, np.arange(tokens.n_docs), layers))
     gain = 1.0 if activation == "relu" else SMOOTH_GAIN
     for layer, wanted in zip(layers, circuit.neurons(first), strict=True):
         neurons = np.concatenate([block.sites[layer][1].numpy() for block in blocks])
@@ -83,10 +83,10 @@ def test_designated_pairs_of_every_layer_are_named() -> None:
 def test_a_layer_without_activation_takes_twice_its_neurons(activation: str) -> None:
     circuit = permutation(n_concepts=8, d_model=64, seed=0)
     planted = plant(circuit, noise=0.0, activation=activation, **SIZES)
-    host = load_host(planted.model)
-    tokens = planted.corpus.tokenize(None, context=host.context, max_tokens=10_000, bos_id=host.bos_id)
+    hooked = load_hooked_model(planted.model)
+    tokens = planted.corpus.tokenize(None, context=hooked.context, max_tokens=10_000, bos_id=hooked.bos_id)
     held = labels_of(planted, tokens)
-    neurons = np.concatenate([b.sites[0][1].numpy() for b in harvest(host, tokens, np.arange(24), [0])])
+    neurons = np.concatenate([b.sites[0][1].numpy() for b in harvest(hooked, tokens, np.arange(24), [0])])
     n = circuit.n_neurons
     gain = 1.0 if activation == "relu" else SMOOTH_GAIN
     assert neurons.shape[1] == 2 * n

@@ -11,7 +11,7 @@ import torch
 
 import probekit as pk
 from probekit.model.harvest import harvest
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 from probekit.model.planted import Planted, plant
 from probekit.model.planting import LEAK, SMOOTH_GAIN
 from probekit.text.concepts.labels import Labels
@@ -39,9 +39,9 @@ def held_of(labels: Labels, names: list[str]) -> np.ndarray:
 
 def harvested(planted: Planted) -> tuple[Labels, np.ndarray, np.ndarray]:
     """Labels, MLP inputs and neurons of the whole corpus, through the pipeline's own rooms."""
-    host = load_host(planted.model)  # proves the sites
-    tokens = planted.corpus.tokenize(None, context=host.context, max_tokens=1_000_000, bos_id=host.bos_id)
-    blocks = list(harvest(host, tokens, np.arange(tokens.n_docs), [0]))
+    hooked = load_hooked_model(planted.model)  # proves the sites
+    tokens = planted.corpus.tokenize(None, context=hooked.context, max_tokens=1_000_000, bos_id=hooked.bos_id)
+    blocks = list(harvest(hooked, tokens, np.arange(tokens.n_docs), [0]))
     inputs, neurons = (np.concatenate([block.sites[0][i].numpy() for block in blocks]) for i in (0, 1))
     return planted.concepts.label(tokens), inputs, neurons
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from probekit.errors import InputError
 from probekit.model import proof
 from probekit.model.harvest import harvest
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 from probekit.model.proof import EXACT, TOLERANCE, prove_arrays
 from probekit.model.weights import ACTIVATIONS, MlpWeights
 from probekit.text.corpus import Corpus
@@ -88,14 +88,14 @@ class TestRightArraysPass:
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_of_a_trained_model(self, dtype: str):
         """nano's neurons are aligned with what they read, as random ones are not."""
-        host = load_host("nano", dtype=dtype)
-        tokens = Corpus.docs().tokenize(host.tokenizer, context=64, max_tokens=600, bos_id=host.bos_id)
+        hooked = load_hooked_model("nano", dtype=dtype)
+        tokens = Corpus.docs().tokenize(hooked.tokenizer, context=64, max_tokens=600, bos_id=hooked.bos_id)
         for index in (0, 3):
             blocks = [
-                block.sites[index] for block in harvest(host, tokens, np.arange(tokens.n_docs), [index])
+                block.sites[index] for block in harvest(hooked, tokens, np.arange(tokens.n_docs), [index])
             ]
             x, h = (torch.cat([block[i] for block in blocks]).float() for i in (0, 1))
-            error = prove_arrays(host.mlp(index), x, h)
+            error = prove_arrays(hooked.mlp(index), x, h)
             assert error <= (EXACT if dtype == "float32" else TOLERANCE / 3)
 
     def test_few_tokens_and_silent_layers(self):

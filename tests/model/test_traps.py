@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from probekit.model.host import load_host
+from probekit.model.hooked_model import load_hooked_model
 
 TESTS = Path(__file__).parents[1]
 
@@ -81,9 +81,9 @@ def test_a_tokenizer_made_in_memory(model_folder: Callable[[str], Path]) -> None
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"), bos_token="<s>", eos_token="<s>"
     )
-    host = load_host(AutoModelForCausalLM.from_pretrained(folder), tokenizer=tokenizer)
-    assert host.bos_id == 63
-    assert host.token_string(5) == "w5"
+    hooked = load_hooked_model(AutoModelForCausalLM.from_pretrained(folder), tokenizer=tokenizer)
+    assert hooked.bos_id == 63
+    assert hooked.token_string(5) == "w5"
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
@@ -95,6 +95,6 @@ def test_the_model_in_memory_computes_on_as_before(name: str, model_folder: Call
     ids = torch.arange(12)[None]
     with torch.no_grad():
         before = model(ids).logits
-        load_host(model)
+        load_hooked_model(model)
         after = model(ids).logits
     torch.testing.assert_close(before, after, rtol=1e-5, atol=1e-5)  # two attention kernels in float32

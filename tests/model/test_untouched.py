@@ -14,7 +14,7 @@ import torch
 import probekit as pk
 from probekit.errors import InputError, ModelError
 from probekit.model.harvest import harvest
-from probekit.model.host import Host, load_host
+from probekit.model.hooked_model import HookedModel, load_hooked_model
 from probekit.text.tokens import Tokens
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -69,13 +69,13 @@ def test_loading_touches_nothing(name: str, mode: str, tmp_path: Path) -> None:
     model = build(name).train(mode == "train")
     next(model.parameters()).requires_grad_(False)
     before = held(model)
-    host = load_host(model, device="cpu")
+    hooked = load_hooked_model(model, device="cpu")
     require_untouched(model, before, tmp_path)
-    assert {p.data_ptr() for p in host.bridge.original_model.parameters()} >= {
+    assert {p.data_ptr() for p in hooked.bridge.original_model.parameters()} >= {
         model.get_submodule(name_of(model)).weight.data_ptr()
     }  # shared, not copied
-    assert not host.bridge.training
-    assert not any(p.requires_grad for p in host.bridge.original_model.parameters())
+    assert not hooked.bridge.training
+    assert not any(p.requires_grad for p in hooked.bridge.original_model.parameters())
 
 
 def name_of(model: Any) -> str:
@@ -102,7 +102,7 @@ def test_nor_does_one_that_ends_in_an_error(tmp_path: Path) -> None:
         pk.analyze(model, CORPUS, layers=[7], progress=False)
     experts = build("mixtral")
     with pytest.raises(ModelError, match="mixture of experts"):
-        load_host(experts)
+        load_hooked_model(experts)
     require_untouched(model, before, tmp_path)
     assert all(not hasattr(module, "original_component") for module in experts.modules())
 
@@ -110,12 +110,12 @@ def test_nor_does_one_that_ends_in_an_error(tmp_path: Path) -> None:
 def test_what_the_caller_does_afterwards(ragged_tokens: Tokens) -> None:
     """The weights are shared, so training goes on in what is read; modules are not, so hooks are the caller's alone."""
     model, n_called = build("gpt2"), []
-    host = load_host(model)
+    hooked = load_hooked_model(model)
     handle = model.transformer.h[0].mlp.register_forward_hook(lambda *_: n_called.append(1))
     with torch.no_grad():
         model.transformer.h[1].mlp.c_fc.weight.zero_()
         model.transformer.h[1].mlp.c_fc.bias.zero_()
-    (block,) = harvest(host, ragged_tokens, np.arange(7), [1], batch_docs=7)
+    (block,) = harvest(hooked, ragged_tokens, np.arange(7), [1], batch_docs=7)
     assert not block.sites[1][1].any()
     assert n_called == []
     model.eval()(IDS)
@@ -129,13 +129,13 @@ def test_one_that_cannot_be_copied(tmp_path: Path) -> None:
     model = build("gpt2")
     model.lock = threading.Lock()
     with pytest.raises(ModelError, match=r"cannot be copied .*and the model you gave is never changed"):
-        load_host(model)
+        load_hooked_model(model)
 
 
 def test_a_model_in_memory_that_was_made_from_a_configuration_alone() -> None:
     model = build("falcon")
     assert model.config.architectures is None
-    assert load_host(model).n_layers == 2
+    assert load_hooked_model(model).n_layers == 2
     assert model.config.architectures is None
 
 
@@ -144,7 +144,7 @@ class TestTheBridgeIsTheModel:
 
     @pytest.mark.parametrize("epsilon", [1e-5, 1e-2])
     def test_an_epsilon_it_does_not_know_by_name(
-        self, epsilon: float, model_host: Callable[[str], Host]
+        self, epsilon: float, hooked_model: Callable[[str], HookedModel]
     ) -> None:
         """Starcoder2 calls it norm_epsilon; the bridge takes 1e-5 whatever it is."""
         import transformers as hf
@@ -153,15 +153,15 @@ class TestTheBridgeIsTheModel:
             model = hf.Starcoder2ForCausalLM(
                 hf.Starcoder2Config(**architectures.COMMON, norm_epsilon=epsilon)
             ).eval()
-        host = load_host(model)
+        hooked = load_hooked_model(model)
         with torch.no_grad():
-            torch.testing.assert_close(host.bridge(IDS), model(IDS).logits, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(hooked.bridge(IDS), model(IDS).logits, rtol=1e-5, atol=1e-5)
 
     def test_one_that_is_not_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import transformers as hf
 
-        monkeypatch.setattr("probekit.model.host.norms_as_the_model", lambda bridge: None)
+        monkeypatch.setattr("probekit.model.hooked_model.norms_as_the_model", lambda bridge: None)
         with torch.random.fork_rng():
             model = hf.Starcoder2ForCausalLM(hf.Starcoder2Config(**architectures.COMMON, norm_epsilon=1e-2))
         with pytest.raises(ModelError, match="gives other logits than as transformers does"):
-            load_host(model)
+            load_hooked_model(model)

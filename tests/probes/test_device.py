@@ -35,7 +35,7 @@ def streamed(planted, n_folds: int, *, there: bool) -> Moments:
 @pytest.mark.parametrize("n_folds", [1, 3])
 def test_sums_are_those_of_the_processor(planted, n_folds: int) -> None:
     here, there = (streamed(planted, n_folds, there=there) for there in (False, True))
-    one, two = here.freeze(), there.freeze()
+    one, two = here.finalize(), there.finalize()
     assert there.device == HERE
     for name in ("mean", "gram", "concept_sums", "pair_sums"):
         expected = getattr(one, name)
@@ -45,7 +45,7 @@ def test_sums_are_those_of_the_processor(planted, n_folds: int) -> None:
     np.testing.assert_array_equal(here.n_tokens_of_folds, there.n_tokens_of_folds)
     np.testing.assert_array_equal(forward_select(one, 8), forward_select(two, 8))
     # what was brought over is a copy: asked again, the sums are the same
-    np.testing.assert_array_equal(there.freeze().pair_sums, two.pair_sums)
+    np.testing.assert_array_equal(there.finalize().pair_sums, two.pair_sums)
 
 
 def test_what_was_summed_there_can_be_kept_and_gone_on_with(planted) -> None:
@@ -78,7 +78,7 @@ def test_paths_are_those_of_the_compiled_kernel(
     x[:, 20], x[:, 23] = 0.0, x[:, 0]
     moments = Moments(24, 6)
     moments.update(x, planted.labels, planted.docs)
-    frozen = moments.freeze()
+    frozen = moments.finalize()
     monkeypatch.setattr(device, "BLOCK_BYTES", 4 * 24 * 40 * 4)
     monkeypatch.setattr(select, "_paths", lambda *given: paths_on(HERE, *given))
     there = forward_select(frozen, 40, additive=additive)

@@ -36,7 +36,7 @@ def test_the_error_is_that_of_direct_refits(planted, additive: bool) -> None:
     found = held_out(moments, k=K, additive=additive)
     fold = fold_of(planted.docs, FOLDS)
     supports = [
-        forward_select(moments.freeze(np.arange(FOLDS) != f), K, additive=additive) for f in range(FOLDS)
+        forward_select(moments.finalize(np.arange(FOLDS) != f), K, additive=additive) for f in range(FOLDS)
     ]
     assert found.n_tokens == len(planted.x)
     for pair in range(len(planted.pairs)):

@@ -41,28 +41,28 @@ def assert_close(got: FrozenMoments, wanted: FrozenMoments) -> None:
 
 
 def test_moments_are_those_of_centred_data(planted) -> None:
-    assert_close(planted.moments().freeze(), oracle(planted))
+    assert_close(planted.moments().finalize(), oracle(planted))
 
 
 @pytest.mark.parametrize("n_folds", [1, 3])
 def test_bit_identical_for_any_blocks(planted, n_folds: int) -> None:
     n_tokens = len(planted.x)
     assert n_tokens > TILE  # otherwise there would be one tile whatever the blocks
-    reference = planted.moments(n_folds).freeze()
+    reference = planted.moments(n_folds).finalize()
     for n_block in (1, 7, 64, 1_000):
         moments = Moments(planted.x.shape[1], planted.labels.shape[1], pairs=planted.pairs, n_folds=n_folds)
         for start in range(0, n_tokens, n_block):
             rows = slice(start, start + n_block)
             moments.update(planted.x[rows], planted.labels[rows], planted.docs[rows])
-        got = moments.freeze()
+        got = moments.finalize()
         for name in ARRAYS:
             np.testing.assert_array_equal(getattr(got, name), getattr(reference, name), err_msg=name)
     # positive control: other tiles would not have given the same bits
     moments = Moments(planted.x.shape[1], planted.labels.shape[1], pairs=planted.pairs)
     moments.update(planted.x[:3_000], planted.labels[:3_000], planted.docs[:3_000])
-    moments.freeze()
+    moments.finalize()
     moments.update(planted.x[3_000:], planted.labels[3_000:], planted.docs[3_000:])
-    assert not np.array_equal(moments.freeze().gram, reference.gram)
+    assert not np.array_equal(moments.finalize().gram, reference.gram)
 
 
 def test_a_caller_may_use_its_buffers_again(planted) -> None:
@@ -72,7 +72,7 @@ def test_a_caller_may_use_its_buffers_again(planted) -> None:
         rows = slice(start, start + 100)
         x[:], labels[:], docs[:] = planted.x[rows], planted.labels[rows], planted.docs[rows]
         moments.update(torch.from_numpy(x), labels, docs)
-    np.testing.assert_array_equal(moments.freeze().gram, planted.moments().freeze().gram)
+    np.testing.assert_array_equal(moments.finalize().gram, planted.moments().finalize().gram)
 
 
 def test_torch_and_numpy_alike(planted) -> None:
@@ -80,11 +80,11 @@ def test_torch_and_numpy_alike(planted) -> None:
     moments.update(*(torch.from_numpy(part) for part in (planted.x, planted.labels, planted.docs)))
     for name in ARRAYS:
         np.testing.assert_array_equal(
-            getattr(moments.freeze(), name), getattr(planted.moments().freeze(), name)
+            getattr(moments.finalize(), name), getattr(planted.moments().finalize(), name)
         )
     integers = Moments(planted.x.shape[1], planted.labels.shape[1])
     integers.update(planted.x.astype(np.float64), planted.labels.astype(np.int8), planted.docs)
-    np.testing.assert_array_equal(integers.freeze().pair_sums, planted.moments().freeze().pair_sums)
+    np.testing.assert_array_equal(integers.finalize().pair_sums, planted.moments().finalize().pair_sums)
 
 
 def test_the_shift_keeps_the_digits_that_a_large_mean_would_cost() -> None:
@@ -96,7 +96,7 @@ def test_the_shift_keeps_the_digits_that_a_large_mean_would_cost() -> None:
     moments.update(x, labels, np.arange(20_000) // 50)
     exact = x.astype(float) - x.astype(float).mean(0)
     # √4,096·2⁻²⁴ = 4e-6 of the variance 1 where rounding is random; five times that
-    error = np.abs(moments.freeze().gram - exact.T @ exact).max() / 20_000
+    error = np.abs(moments.finalize().gram - exact.T @ exact).max() / 20_000
     assert error < 2e-5
     # positive control: the same tiles without a shift, summed in fp64 and centred afterwards
     raw = np.zeros((4, 4))
@@ -110,13 +110,13 @@ def test_the_shift_keeps_the_digits_that_a_large_mean_would_cost() -> None:
 
 def test_folds_sum_to_the_whole_and_stand_alone(planted) -> None:
     moments = planted.moments(n_folds=3)
-    assert_close(moments.freeze(), oracle(planted))
+    assert_close(moments.finalize(), oracle(planted))
     fold = fold_of(planted.docs, 3)
-    parts = [moments.freeze(np.arange(3) == f) for f in range(3)]
+    parts = [moments.finalize(np.arange(3) == f) for f in range(3)]
     for f, part in enumerate(parts):
         assert_close(part, oracle(planted, fold == f))
-        assert_close(moments.freeze(np.arange(3) != f), oracle(planted, fold != f))
-    whole = moments.freeze()
+        assert_close(moments.finalize(np.arange(3) != f), oracle(planted, fold != f))
+    whole = moments.finalize()
     assert sum(part.n_tokens for part in parts) == whole.n_tokens
     np.testing.assert_array_equal(sum(part.n_pair for part in parts), whole.n_pair)
     # documents, not tokens, are dealt to folds, and every fold gets some
@@ -149,7 +149,7 @@ def test_nothing_to_take_out_is_left(planted) -> None:
     labels[:, 1], labels[:, 2], labels[:, 3] = False, True, labels[:, 0]
     moments = Moments(planted.x.shape[1], 6)
     moments.update(planted.x, labels, planted.docs)
-    frozen = moments.freeze()
+    frozen = moments.finalize()
     coefficients = np.stack(frozen.partialled())
     assert np.isfinite(coefficients).all()
     held = {
@@ -176,7 +176,7 @@ def test_refusals(planted) -> None:
             Moments(3, 4, pairs=[wrong])
     moments = Moments(3, 2)
     with pytest.raises(DegenerateError, match="no token has been seen"):
-        moments.freeze()
+        moments.finalize()
     with pytest.raises(DegenerateError, match="no token has been seen"):
         _ = moments.shift
     x, labels, docs = np.ones((5, 3)), np.ones((5, 2), bool), np.zeros(5, int)
@@ -193,4 +193,4 @@ def test_refusals(planted) -> None:
     with pytest.raises(NonFiniteError, match=r"activations: 2 of 15 values .*first at token 2, column 1"):
         moments.update(x, labels, docs)
     with pytest.raises(DegenerateError, match="no token has been seen"):
-        moments.freeze()  # what was refused left nothing behind
+        moments.finalize()  # what was refused left nothing behind

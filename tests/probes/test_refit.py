@@ -44,7 +44,7 @@ def balanced(planted, support: np.ndarray, sample: TokenSample, n_tile: int = 1_
 
 @pytest.fixture(scope="module")
 def fitted(planted) -> tuple[BalancedMoments, np.ndarray, TokenSample]:
-    support = forward_select(planted.moments().freeze(), 8)
+    support = forward_select(planted.moments().finalize(), 8)
     sample = sampled(planted, limit=400)
     return balanced(planted, support, sample), support, sample
 
@@ -122,7 +122,7 @@ def test_weights_solve_the_stated_problem(planted, fitted) -> None:
 
 def test_rare_quadrants_weigh_as_much_as_common_ones(planted) -> None:
     """Leaving out nine tenths of the 00 tokens moves the readout by its sampling error, not by their number."""
-    support = forward_select(planted.moments().freeze(), 4)
+    support = forward_select(planted.moments().finalize(), 4)
     some, more = (balanced(planted, support, sampled(planted, limit)).fit(4) for limit in (150, 2_000))
     for pair in planted.carriers:
         np.testing.assert_allclose(
@@ -202,7 +202,7 @@ def test_best_neuron_is_the_best_of_the_first_k(planted, fitted) -> None:
 
 
 def test_quadrant_means_come_from_sums(planted) -> None:
-    frozen = planted.moments().freeze()
+    frozen = planted.moments().finalize()
     means = quadrant_means(frozen) + frozen.mean
     for pair in range(len(planted.pairs)):
         quadrant = planted.quadrant(pair)

@@ -55,7 +55,7 @@ def explained(frozen: FrozenMoments, pair: int, neurons: np.ndarray) -> float:
 def test_every_step_is_the_greedy_one(planted) -> None:
     """Brute force: least squares on tokens with explicit columns 1, A, B and every candidate."""
     x = planted.x.astype(float)
-    support = forward_select(planted.moments().freeze(), 5)
+    support = forward_select(planted.moments().finalize(), 5)
     for p in range(0, len(planted.pairs), 3):
         a, b = planted.labels[:, planted.pairs[p]].T
         base = np.column_stack([np.ones(len(x)), a, b]).astype(float)
@@ -72,7 +72,7 @@ def test_every_step_is_the_greedy_one(planted) -> None:
 
 
 def test_planted_supports_are_found(unmixed) -> None:
-    support = forward_select(unmixed.moments().freeze(), 4)
+    support = forward_select(unmixed.moments().finalize(), 4)
     for pair, carriers in unmixed.carriers.items():
         assert sorted(support[pair].tolist()) == carriers
     # positive control: the other pairs, whose AND nothing carries, do not choose them
@@ -89,7 +89,7 @@ def test_dead_constant_and_collinear_neurons_are_passed_over(planted) -> None:
     x[:, 23] = x[:, 0]
     moments = Moments(24, 6)
     moments.update(x, planted.labels[:3_000], planted.docs[:3_000])
-    frozen = moments.freeze()
+    frozen = moments.finalize()
     support = forward_select(frozen, 24)
     assert not np.isin(support, [20, 21]).any()
     for path in support.tolist():
@@ -102,11 +102,11 @@ def test_dead_constant_and_collinear_neurons_are_passed_over(planted) -> None:
     assert np.isfinite(weights).all()
     assert (weights[support < 0] == 0).all()
     # positive control: with their variation back, 20 and 21 are used
-    assert np.isin([20, 21], forward_select(planted.moments().freeze(), 24)).all()
+    assert np.isin([20, 21], forward_select(planted.moments().finalize(), 24)).all()
 
 
 def test_paths_are_nested_and_k_is_clipped(planted) -> None:
-    frozen = planted.moments().freeze()
+    frozen = planted.moments().finalize()
     longest = forward_select(frozen, 1_000)
     assert longest.shape == (len(planted.pairs), 24)
     for k in (1, 4, 16):
@@ -121,7 +121,7 @@ def wide(n_tokens: int = 9_000, n_neurons: int = 64, n_concepts: int = 50) -> Fr
     x = np.maximum(x - 0.5, 0) * np.exp(rng.normal(0, 1, n_neurons))
     moments = Moments(n_neurons, n_concepts)
     moments.update(x.astype(np.float32), labels, np.arange(n_tokens) // 30)
-    return moments.freeze()
+    return moments.finalize()
 
 
 def test_fp32_supports_are_those_of_fp64() -> None:
@@ -165,7 +165,7 @@ def test_pairs_in_any_order_and_from_anywhere(planted) -> None:
     neurons, weights = pk.select_readouts(moments, k=3)
     wanted = [(3, 1), (0, 1), (1, 3)]
     rows = [planted.pairs.tolist().index(sorted(pair)) for pair in wanted]
-    frozen = moments.freeze()
+    frozen = moments.finalize()
     for asked in (wanted, np.array(wanted), torch.tensor(wanted), np.array(wanted, np.int16)):
         for source in (moments, frozen):
             n, w = select_readouts(source, asked, k=3)
@@ -200,7 +200,7 @@ def test_a_pair_without_interaction_has_no_readout(planted) -> None:
 
 
 def test_units_do_not_change_the_support(planted) -> None:
-    frozen = planted.moments().freeze()
+    frozen = planted.moments().finalize()
     scale = np.exp2(np.arange(24) - 12.0)  # powers of two: exact
     scaled = replace(
         frozen, mean=frozen.mean * scale, gram=frozen.gram * np.outer(scale, scale),

@@ -33,7 +33,7 @@ def test_selection_is_forty_times_the_best_call_of_scikit_learn() -> None:
     x = np.maximum(labels @ reads - 1 + 0.1 * rng.standard_normal((3_000, N_NEURONS)), 0)
     moments = Moments(N_NEURONS, N_CONCEPTS)
     moments.update(x.astype(np.float32), labels, np.arange(3_000) // 30)
-    frozen = moments.freeze()
+    frozen = moments.finalize()
     norm = np.sqrt(np.maximum(np.diag(frozen.gram), 1e-9))
     grams = [
         np.asfortranarray((frozen.gram / np.outer(norm, norm)).astype(d)) for d in (np.float64, np.float32)

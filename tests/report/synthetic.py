@@ -252,7 +252,7 @@ def pair_table(number: int, n_computed: int, n_above: int = 0, n_tested: int = 1
             "p_relay": p,
             "p_pair": p,
             "p_decision": p,
-            "p_lin": p,
+            "p_vs_linear": p,
             "q_above": np.where(above, 0.004, np.minimum(1.0, p * 5)),
             "q": np.where(computed, 0.01, np.minimum(1.0, p * 20)),
             "above_plain": above,

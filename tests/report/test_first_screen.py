@@ -38,7 +38,7 @@ def planted(pairs: dict[int, pd.DataFrame], layer: int = 1) -> Truth:
     return Truth({layer: tuple(names[:8])}, {layer: (names[8],)})
 
 
-def look(pairs: dict[int, pd.DataFrame]) -> Any:
+def detail(pairs: dict[int, pd.DataFrame]) -> Any:
     """What a run keeps of the first example."""
     rows = pairs[1][(pairs[1]["a"] == "token ` if`") & (pairs[1]["b"] == "line start")].reset_index(drop=True)
     beside = pd.DataFrame([{"n_twins": 3, "twin_mean": 0.5, "twin_low": 0.2, "twin_high": 0.9}])
@@ -63,7 +63,7 @@ def page() -> str:
     summary, layers, pairs = run()
     companion = run(("finds",), "binds", "planted")
     return render_page(
-        summary, layers, pairs, examples=examples()[:1], provenance=provenance(), concepts=CONCEPTS, look=look(pairs),
+        summary, layers, pairs, examples=examples()[:1], provenance=provenance(), concepts=CONCEPTS, detail=detail(pairs),
         truth=planted(pairs), companions=[Companion("net", *companion, planted(companion[2], 0))],
     )  # fmt: skip
 

@@ -30,7 +30,7 @@ def text_run(tmp_path_factory: pytest.TempPathFactory) -> pk.Run:
 
 
 def _tokenizer():
-    from probekit.model.host import load_reader
+    from probekit.model.hooked_model import load_reader
 
     return load_reader("nano").tokenizer
 
@@ -38,14 +38,14 @@ def _tokenizer():
 class TestPair:
     def test_says_what_the_tables_say(self, text_run: pk.Run):
         row = text_run.pairs(2).iloc[5]
-        look = text_run.pair(row["a"], row["b"])
-        assert (look.a, look.b) == (row["a"], row["b"])
-        assert look.layers["layer"].tolist() == [0, 2]
-        mine = look.layers[look.layers["layer"] == 2].iloc[0]
+        detail = text_run.pair(row["a"], row["b"])
+        assert (detail.a, detail.b) == (row["a"], row["b"])
+        assert detail.layers["layer"].tolist() == [0, 2]
+        mine = detail.layers[detail.layers["layer"] == 2].iloc[0]
         assert mine["d_prime"] == row["d_prime"]
         assert mine["twin_mean"] == pytest.approx(row["d_prime_twins"], rel=1e-12)  # one mean, taken twice
         assert mine["n_twins"] == 4
-        neurons = look.neurons[look.neurons["layer"] == 2]
+        neurons = detail.neurons[detail.neurons["layer"] == 2]
         assert set(neurons["neuron"]) == set(row["neurons"])
         assert dict(zip(neurons["neuron"], neurons["weight"], strict=True)) == dict(
             zip(row["neurons"], row["weights"], strict=True)
@@ -97,8 +97,8 @@ class TestPair:
 
     @pytest.mark.parametrize(("a", "b"), [("prev=value", "cur=array"), ("cur=array", "prev=value")])
     def test_names_may_be_bare_and_in_any_order(self, text_run: pk.Run, a: str, b: str):
-        look = text_run.pair(a, b)
-        assert {look.a, look.b} == {'prev=" value"', 'cur=" array"'}
+        detail = text_run.pair(a, b)
+        assert {detail.a, detail.b} == {'prev=" value"', 'cur=" array"'}
 
     def test_one_layer_alone(self, text_run: pk.Run):
         whole, part = (
@@ -122,12 +122,12 @@ class TestPair:
             text_run.pair("cur=array", "cur=array")
 
     def test_picture_and_page(self, text_run: pk.Run, tmp_path):
-        look = text_run.pair("prev=value", "cur=array")
-        svg = ET.fromstring(look.figure())
+        detail = text_run.pair("prev=value", "cur=array")
+        svg = ET.fromstring(detail.figure())
         assert svg.tag.endswith("svg")
         assert "layer 2: d′" in "".join(svg.itertext())
-        page = look.save(tmp_path / "p.html").read_text()
-        assert page == look._repr_html_()
+        page = detail.save(tmp_path / "p.html").read_text()
+        assert page == detail._repr_html_()
         assert page.count("<tr>") == 4 + 2 + 8 + 2 * 8  # headings, layers, quadrants, neurons
         assert page.count("<li>") == 2 * 4 * TOP  # contexts
         assert "<mark> array</mark>" in page
@@ -136,18 +136,18 @@ class TestPair:
         assert "the token before is" in re.sub(r"<[^>]+>", "", page)
         assert not re.search(r"(src|href)=\"http", page)
         with pytest.raises(InputError, match=r"p\.pdf: wanted a name that ends in \.svg"):
-            look.save(tmp_path / "p.pdf")
+            detail.save(tmp_path / "p.pdf")
 
     def test_hostile_text_is_escaped(self, text_run: pk.Run):
-        look = text_run.pair("prev=value", "cur=array")
-        look.contexts.loc[0, "before"] = "<script>alert(1)</script>"
-        assert "<script>alert" not in look.html()
+        detail = text_run.pair("prev=value", "cur=array")
+        detail.contexts.loc[0, "before"] = "<script>alert(1)</script>"
+        assert "<script>alert" not in detail.html()
 
     def test_a_run_of_an_older_version(self, text_run: pk.Run, tmp_path):
         import shutil
 
         folder = shutil.copytree(text_run.path, tmp_path / "old")
-        shutil.rmtree(folder / "looks")
+        shutil.rmtree(folder / "pair_details")
         with pytest.raises(StoreError, match=r"layer-00\.parquet: missing.*older version"):
             pk.load(folder).pair("prev=value", "cur=array")
 
@@ -157,10 +157,10 @@ class TestPair:
             neurons, labels, docs, inputs=inputs, weights=weights, twins=4, max_pairs=6, progress=False
         )
         row = run.pairs(0).iloc[0]
-        look = run.pair(row["a"], row["b"])
-        assert len(look.twins) == 4
+        detail = run.pair(row["a"], row["b"])
+        assert len(detail.twins) == 4
         truth = labels[:, [int(row["a"][1:]), int(row["b"][1:])]]
-        for shown in look.contexts.to_dict("records"):
+        for shown in detail.contexts.to_dict("records"):
             assert shown["quadrant"] == "".join(str(int(v)) for v in truth[int(shown["token"])])
         assert run.concepts.empty
 

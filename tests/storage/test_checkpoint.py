@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from probekit.analysis.design import is_fit
-from probekit.analysis.planned import HalfPlan, Study
+from probekit.analysis.pass_plan import HalfPlan, PassPlan
 from probekit.analysis.sites import Layer, Site
 from probekit.evidence.contrast import ConfirmPlan, ConfirmSums, NeuronSums
 from probekit.model.weights import MlpWeights
@@ -93,9 +93,9 @@ def test_sums_taken_up_again_are_the_sums_that_would_have_been(name: str):
 def layer(seed: int) -> Layer:
     columns = LabelColumns.from_dense(LABELS)
     half = HalfPlan("fit", columns, splitmix64(DOC.astype(np.uint64)), SAMPLE)
-    study = Study(all_pairs(M), half, half, PLAN, n_twins=4, seed=seed)
+    pass_plan = PassPlan(all_pairs(M), half, half, PLAN, n_twins=4, seed=seed)
     weights = MlpWeights(torch.ones(WIDTH, 7), torch.zeros(WIDTH))
-    return Layer(2, weights, has_inputs=True, study=study)
+    return Layer(2, weights, has_inputs=True, pass_plan=pass_plan)
 
 
 def test_bytes_are_known_without_asking_an_accelerator(monkeypatch: pytest.MonkeyPatch):
@@ -125,7 +125,7 @@ def test_the_seed_draws_the_twins_and_deals_the_documents():
 def test_twins_taken_over_are_the_twins_that_were_drawn():
     sample = torch.from_numpy(ROWS[:, :7].copy())
     drawn, again = layer(0), layer(0)
-    again.take_calibrated(drawn.calibrate(sample))
+    again.load_calibrated(drawn.calibrate(sample))
     neurons = torch.from_numpy(ROWS)
     labels = LabelColumns.from_dense(LABELS)
     both = (layer.rows(sample, neurons, labels) for layer in (drawn, again))

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 
 import probekit as pk
-from probekit.analysis.design import plan_study
+from probekit.analysis.design import design_study
 from probekit.analysis.inputs import refused_note
 from probekit.analysis.settings import Settings
 from probekit.arguments import as_concepts
 from probekit.errors import InputError, ShapeError
-from probekit.evidence.pair_sampling import Choice
+from probekit.evidence.pair_sampling import PairSampling
 from probekit.probes.pairs import LabelColumns, splitmix64
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.concepts.vocabulary import read_vocabulary
@@ -206,10 +206,10 @@ class TestAsTyped:
 
     def test_pairs(self):
         table = pd.DataFrame({"layer": [0, 1, 0], "a": ["x", "x", "y"], "b": ["y", "y", "z"]})
-        assert Choice.of(table).named == (("x", "y"), ("y", "z"))
-        assert Choice.of(np.array([["x", "y"], ["y", "z"]])).named == (("x", "y"), ("y", "z"))
+        assert PairSampling.of(table).named == (("x", "y"), ("y", "z"))
+        assert PairSampling.of(np.array([["x", "y"], ["y", "z"]])).named == (("x", "y"), ("y", "z"))
         with pytest.raises(InputError, match="pairs: got a table with columns a, c, wanted a and b"):
-            Choice.of(pd.DataFrame({"a": ["x"], "c": ["y"]}))
+            PairSampling.of(pd.DataFrame({"a": ["x"], "c": ["y"]}))
 
     def test_one_number_or_word_is_a_list_of_one(self):
         from probekit.analysis.settings import as_items
@@ -251,13 +251,13 @@ class TestWhyNoPair:
             [doc % 2 == 0, doc % 2 == 1, rng.random(len(doc)) < 0.4, np.ones(len(doc), bool)], axis=1
         )
         names = ("doc:lang=en", "doc:lang=fr", "word", "all")
-        planned = plan_study(
+        design = design_study(
             LabelColumns.from_dense(labels), doc, pos, splitmix64(np.arange(n_docs, dtype=np.uint64)), Settings(),
-            Choice.of([names[:2], names[1:3], names[2:]]), names, ("document", "document", "token", "token"),
+            PairSampling.of([names[:2], names[1:3], names[2:]]), names, ("document", "document", "token", "token"),
         )  # fmt: skip
-        assert planned.study.pairs.tolist() == [[1, 2]]
-        same, always = planned.refused
+        assert design.pass_plan.pairs.tolist() == [[1, 2]]
+        same, always = design.refused
         assert same.startswith("'doc:lang=en' ∧ 'doc:lang=fr': 0 tokens with ")
         assert same.endswith("pair each with concepts of the text, such as the defaults)")
         assert always.startswith("'word' ∧ 'all': 0 tokens with ")
-        assert refused_note(planned) == [f"2 of the pairs asked for cannot be tested: {same}; {always}."]
+        assert refused_note(design) == [f"2 of the pairs asked for cannot be tested: {same}; {always}."]

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from probekit.errors import DegenerateError, InputError
-from probekit.results.text_snapshot import KeptText
+from probekit.results.text_snapshot import TextSnapshot
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.corpus import Corpus
 from probekit.text.tokens import Tokens
@@ -193,9 +193,9 @@ class TestSkipFirst:
     def test_kept_text_shows_the_same_tokens(self, tokenizer, tmp_path) -> None:
         """What a run shows of token t is what was labelled as token t, read back from its folder too."""
         tokens = read(tokenizer, [PRICE, "a time there was a cat ."], skip_first=2)
-        spelt = KeptText.of(tokens, tokenizer)
+        spelt = TextSnapshot.of(tokens, tokenizer)
         spelt.write(tmp_path)
-        again = KeptText.read(tmp_path, {})
+        again = TextSnapshot.read(tmp_path, {})
         assert again is not None
         shown = [again.in_context(t)["token"].strip() for t in range(tokens.n_tokens)]
         assert shown == [WORDS[i] for i in tokens.ids[tokens.counted]]

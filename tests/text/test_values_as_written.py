@@ -31,7 +31,7 @@ def labels(corpus: pk.Corpus, column: str) -> dict[str, list[int]]:
     block: Any = pk.Concepts.from_column(corpus, column).blocks[0]
     return {
         name.name.removeprefix(f"doc:{column}").removeprefix("="): np.flatnonzero(row).tolist()
-        for name, row in zip(block.columns, block.held, strict=True)
+        for name, row in zip(block.columns, block.doc_labels, strict=True)
     }
 
 

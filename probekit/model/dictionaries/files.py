@@ -30,7 +30,7 @@ def read_json(path: Path) -> dict[str, Any]:
         if not isinstance(read, dict):
             raise ValueError(f"holds a {type(read).__name__}, not an object")
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: no configuration could be read ({_told(error)}). {_REMEDY}") from error
+        raise InputError(f"{path}: no configuration could be read ({_message(error)}). {_REMEDY}") from error
     return read
 
 
@@ -46,13 +46,13 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{path}: no weights could be read ({_told(error)}). {_REMEDY}") from error
+        raise InputError(f"{path}: no weights could be read ({_message(error)}). {_REMEDY}") from error
 
 
 _REMEDY = "Download or save the dictionary again."
 
 
-def _told(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:200]}"
 
 

@@ -1,9 +1,10 @@
 """What TransformerLens did to a model's weights before a dictionary read it, done to the activations.
 
-A host computes with raw weights. Of the processing that `from_pretrained` offers, folding the layer norms and centring the
-unembedding change no activation that a dictionary can read. Centring the writing weights takes its mean off everything that
-is written to the residual stream of a LayerNorm model (every write is linear in the weights centred), which is the same as
-taking it off each vector; an RMSNorm model is left alone by TransformerLens, too. The other two move what heads compute.
+A hooked model computes with raw weights. Of the processing that `from_pretrained` offers, folding the layer norms and
+centring the unembedding change no activation that a dictionary can read. Centring the writing weights takes its mean off
+everything that is written to the residual stream of a LayerNorm model (every write is linear in the weights centred), which
+is the same as taking it off each vector; an RMSNorm model is left alone by TransformerLens, too. The other two move what
+heads compute.
 Source: TransformerLens 3.9 `ProcessWeights` and `HookedTransformer.from_pretrained`; compared in
 `tests/model/dictionaries/test_processing.py`.
 """
@@ -17,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from probekit.errors import InputError
-from probekit.model.host import Host
+from probekit.model.hooked_model import HookedModel
 
 _WRITTEN = re.compile(
     r"(embed\.|pos_embed\.)hook_out|hook_embed|hook_pos_embed|blocks\.\d+\.((attn\.|mlp\.)?hook_out|hook_in"
@@ -52,11 +53,11 @@ class Processing:
         return inputs - inputs.mean(dim=1, keepdim=True) if self.centred else inputs
 
 
-def processing_of(host: Host, site: str, asked: dict[str, Any] | None, name: str) -> Processing:
+def processing_of(hooked: HookedModel, site: str, asked: dict[str, Any] | None, name: str) -> Processing:
     """What the processing of a model's weights means at one site.
 
     Args:
-        host: the model, with raw weights.
+        hooked: the model, with raw weights.
         site: the hook read.
         asked: model_from_pretrained_kwargs of the dictionary.
         name: of the dictionary, for messages.
@@ -84,7 +85,7 @@ def processing_of(host: Host, site: str, asked: dict[str, Any] | None, name: str
                 f"{name}: {told} has {key}={value!r:.60}, which is unknown and may change the activations. Take it out of "
                 "the configuration if it does not."
             )
-    if not asked.get("center_writing_weights") or _rms(host):
+    if not asked.get("center_writing_weights") or _rms(hooked):
         return Processing(False, tuple(warned))
     if not _settled(site):
         raise InputError(
@@ -92,9 +93,9 @@ def processing_of(host: Host, site: str, asked: dict[str, Any] | None, name: str
             "dictionary of the residual stream, an attention or MLP output, or neurons."
         )
     written = _WRITTEN.fullmatch(site) is not None
-    if written and any(hook.startswith("embed_ln.") for hook in host.bridge.hook_dict):
+    if written and any(hook.startswith("embed_ln.") for hook in hooked.bridge.hook_dict):
         raise InputError(
-            f"{name}: {told} has center_writing_weights, but {host.name} normalises its embedding, so that its stream is "
+            f"{name}: {told} has center_writing_weights, but {hooked.name} normalises its embedding, so that its stream is "
             "not centred by it; take a dictionary trained on the raw model."
         )
     return Processing(written, tuple(warned))
@@ -105,8 +106,8 @@ def _settled(site: str) -> bool:
     return any(pattern.fullmatch(site) for pattern in (_WRITTEN, _OWN_VALUES, _OF_HEADS))
 
 
-def _rms(host: Host) -> bool:
-    cfg = host.bridge.cfg
+def _rms(hooked: HookedModel) -> bool:
+    cfg = hooked.bridge.cfg
     return str(getattr(cfg, "normalization_type", "LN")).startswith("RMS") or bool(
         getattr(cfg, "final_rms", False)
     )

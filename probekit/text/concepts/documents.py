@@ -41,7 +41,7 @@ class DocumentBlock:
 
     columns: tuple[Column, ...]
     """One concept a column."""
-    held: Bool[np.ndarray, "concept document"]
+    doc_labels: Bool[np.ndarray, "concept document"]
     """Whether each concept holds in each document of the corpus."""
     corpus: str
     """The corpus whose documents these are."""
@@ -55,15 +55,15 @@ class DocumentBlock:
 
     def label(self, tokens: Tokens) -> list[Where]:
         """Every counted token of the documents in which each concept holds."""
-        if tokens.name != self.corpus or tokens.documents.max(initial=-1) >= self.held.shape[1]:
+        if tokens.name != self.corpus or tokens.documents.max(initial=-1) >= self.doc_labels.shape[1]:
             raise InputError(
-                f"concept {self.columns[0].name!r} labels the {self.held.shape[1]:,} documents of corpus {self.corpus!r}, "
-                f"but the tokens are of {tokens.name!r} with {tokens.documents.max(initial=-1) + 1:,}; make the concepts "
-                "from the corpus that is analysed"
+                f"concept {self.columns[0].name!r} labels the {self.doc_labels.shape[1]:,} documents of corpus "
+                f"{self.corpus!r}, but the tokens are of {tokens.name!r} with "
+                f"{tokens.documents.max(initial=-1) + 1:,}; make the concepts from the corpus that is analysed"
             )
         if self.texts is not None and tokens.texts is not None:
             self._require_same(self.texts[tokens.documents] == tokens.texts, tokens)
-        of_row = self.held[:, tokens.documents]
+        of_row = self.doc_labels[:, tokens.documents]
         return [np.flatnonzero(row[tokens.doc_of_token]).astype(np.int32) for row in of_row]
 
     def _require_same(self, same: Bool[np.ndarray, " row"], tokens: Tokens) -> None:

@@ -117,7 +117,7 @@ def toml_blocks(path: Path, file: ConceptFile, tokenizer: Any, tokens: Tokens | 
             )
         blocks += default_blocks(tokenizer, tokens, n_frequent=DEFAULT_FREQUENT)
     for entry in file.tokens:
-        ids = [_told(path, ids_of, places, text)[0] for text in entry.text]
+        ids = [_with_path(path, ids_of, places, text)[0] for text in entry.text]
         blocks.append(identity_block(vocabulary, ids, entry.lags))
     blocks += [_class(path, vocabulary, entry) for entry in file.classes]
     if file.context:
@@ -185,7 +185,7 @@ def parse_toml(path: Path) -> ConceptFile:
 
 
 def _class(path: Path, vocabulary: Vocabulary, entry: _ClassEntry) -> VocabBlock:
-    mask = _told(
+    mask = _with_path(
         path, Spelled(entry.name, surfaces=tuple(entry.text), pattern=entry.pattern).mask, vocabulary
     )
     columns = tuple(
@@ -200,7 +200,7 @@ def _class(path: Path, vocabulary: Vocabulary, entry: _ClassEntry) -> VocabBlock
     return VocabBlock(columns, mask[None], (0,) * len(columns))
 
 
-def _told(path: Path, read: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:
+def _with_path(path: Path, read: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:
     """What is read, or an error that names the file."""
     try:
         return read(*args, **options)

@@ -179,18 +179,18 @@ class SpelledBlock:
         )
 
 
-def spelled_words(name: str, held: Any) -> Spelled:
+def spelled_words(name: str, given: Any) -> Spelled:
     """A set of words and token ids, as a user types them.
 
     Args:
         name: of the set.
-        held: one of them, or several.
+        given: one of them, or several.
 
     Raises:
         InputError: something among them is neither.
     """
     items: list[Any] = (
-        [held] if isinstance(held, str | Integral) or not isinstance(held, Iterable) else list(held)
+        [given] if isinstance(given, str | Integral) or not isinstance(given, Iterable) else list(given)
     )
     wrong = [
         one

@@ -12,7 +12,7 @@ import torch
 
 from probekit.errors import InputError
 from probekit.model.dictionaries.processing import processing_of
-from probekit.model.host import Host, load_host
+from probekit.model.hooked_model import HookedModel, load_hooked_model
 
 SITES = ("hook_embed", "blocks.0.hook_resid_mid", "blocks.1.hook_resid_pre", "blocks.1.hook_resid_post",
          "blocks.1.hook_attn_out", "blocks.1.hook_mlp_out", "blocks.1.mlp.hook_post", "blocks.1.mlp.hook_pre",
@@ -21,7 +21,7 @@ STREAM = SITES[:6]
 PROCESSED = {"fold_ln": True, "center_writing_weights": True, "center_unembed": True}
 
 
-def activations(host: Host) -> dict[str, torch.Tensor]:
+def activations(hooked: HookedModel) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
     ids = torch.randint(0, 60, (3, 9), generator=torch.Generator().manual_seed(0))
 
@@ -31,10 +31,10 @@ def activations(host: Host) -> dict[str, torch.Tensor]:
     hooks = [
         (site, lambda a, hook, site=site: keep(a, hook, site))
         for site in SITES
-        if site in host.bridge.hook_dict
+        if site in hooked.bridge.hook_dict
     ]
     with torch.no_grad():
-        host.bridge.run_with_hooks(ids, return_type=None, fwd_hooks=hooks)
+        hooked.bridge.run_with_hooks(ids, return_type=None, fwd_hooks=hooks)
     return found
 
 
@@ -42,18 +42,18 @@ def activations(host: Host) -> dict[str, torch.Tensor]:
 def test_activations_are_those_of_the_processed_model(
     architecture: str, model_folder: Callable[[str], Path], recwarn: pytest.WarningsRecorder
 ) -> None:
-    host = load_host(model_folder(architecture))
-    raw = activations(host)
+    hooked = load_hooked_model(model_folder(architecture))
+    raw = activations(hooked)
     made = {
-        site: processing_of(host, site, PROCESSED, "sae").apply(raw[site].reshape(27, -1)) for site in raw
+        site: processing_of(hooked, site, PROCESSED, "sae").apply(raw[site].reshape(27, -1)) for site in raw
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        host.bridge.enable_compatibility_mode(
+        hooked.bridge.enable_compatibility_mode(
             disable_warnings=True, fold_ln=True, center_writing_weights=True, center_unembed=True,
             fold_value_biases=False, refactor_factored_attn_matrices=False,
         )  # fmt: skip
-    processed = activations(host)
+    processed = activations(hooked)
     n_changed = 0
     for site, wanted in processed.items():
         # activations of size 1 to 10 in float32
@@ -63,28 +63,28 @@ def test_activations_are_those_of_the_processed_model(
     assert n_changed == len([site for site in processed if site in STREAM and architecture != "llama"])
 
 
-def test_what_cannot_be_made_up_for_is_refused(model_host: Callable[[str], Host]) -> None:
-    host = model_host("gpt2")
+def test_what_cannot_be_made_up_for_is_refused(hooked_model: Callable[[str], HookedModel]) -> None:
+    hooked = hooked_model("gpt2")
     stream, heads = "blocks.1.hook_resid_pre", "blocks.1.attn.hook_z"
     for key in ("fold_value_biases", "refactor_factored_attn_matrices"):
-        processing_of(host, stream, {key: True}, "sae")
-        processing_of(host, heads, {key: False}, "sae")
+        processing_of(hooked, stream, {key: True}, "sae")
+        processing_of(hooked, heads, {key: False}, "sae")
         with pytest.raises(
             InputError, match=rf"sae: model_from_pretrained_kwargs has {key}=True, which changes '{heads}'"
         ):
-            processing_of(host, heads, {key: True}, "sae")
+            processing_of(hooked, heads, {key: True}, "sae")
     with pytest.raises(
         InputError, match="has rotate_stream=3, which is unknown and may change the activations"
     ):
-        processing_of(host, stream, {"rotate_stream": 3}, "sae")
+        processing_of(hooked, stream, {"rotate_stream": 3}, "sae")
     with pytest.raises(InputError, match=r"what that does to 'blocks\.1\.attn\.hook_in' is not known"):
-        processing_of(host, "blocks.1.attn.hook_in", {"center_writing_weights": True}, "sae")
+        processing_of(hooked, "blocks.1.attn.hook_in", {"center_writing_weights": True}, "sae")
     with pytest.raises(InputError, match="normalises its embedding, so that its stream is not centred"):
-        processing_of(model_host("bloom"), stream, {"center_writing_weights": True}, "sae")
+        processing_of(hooked_model("bloom"), stream, {"center_writing_weights": True}, "sae")
     assert not processing_of(
-        host, stream, {"center_writing_weights": False, "n_devices": 2, "dtype": "float16"}, "s"
+        hooked, stream, {"center_writing_weights": False, "n_devices": 2, "dtype": "float16"}, "s"
     ).centred
-    told = processing_of(host, stream, {"checkpoint_value": 3000}, "sae").warnings
+    told = processing_of(hooked, stream, {"checkpoint_value": 3000}, "sae").warnings
     assert told == (
         "sae: was trained on the weights checkpoint_value=3000 of its model; load the same ones.",
     )

@@ -41,8 +41,8 @@ class HalfPlan:
 
 
 @dataclass(frozen=True)
-class Study:
-    """What is measured."""
+class PassPlan:
+    """What the passes measure; `StudyDesign` holds it beside what the decision and the report need."""
 
     pairs: Int[np.ndarray, "pair 2"]
     """Tested pairs."""
@@ -50,7 +50,7 @@ class Study:
     """The half the readouts are fitted on."""
     confirm: HalfPlan
     """The half they are judged on."""
-    plan: ConfirmPlan
+    confirm_plan: ConfirmPlan
     """Batches of the confirm half."""
     n_twins: int
     """PC-sign twins."""
@@ -69,14 +69,14 @@ class Study:
         return spiked_pairs(len(self.pairs), np.random.default_rng([self.seed, 9]))
 
     @cached_property
-    def spiked(self) -> Study:
-        """The study of the spiked pairs alone."""
+    def spiked(self) -> PassPlan:
+        """The plan of the spiked pairs alone."""
         at = self.spiked_at
         return replace(
             self,
             pairs=self.pairs[at],
             fit=self.fit.of_pairs(at),
             confirm=self.confirm.of_pairs(at),
-            plan=self.plan.take(at),
+            confirm_plan=self.confirm_plan.take(at),
             spikes=(),
         )

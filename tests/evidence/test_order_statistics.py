@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from probekit.evidence.robust import kth_smallest, median
+from probekit.evidence.order_statistics import kth_smallest, median
 
 VALUES = hnp.arrays(np.float64, st.integers(1, 40), elements=st.floats(-1e6, 1e6, allow_nan=False, width=32))
 median(np.ones(1))  # compiled now, or the first example would be late

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-MIN_TWINS = 19
+MIN_TWINS_FOR_BOUND = 19
 """Fewest twins with which a 95 % constant can be read off: ⌈0.95·(R + 1)⌉ ≤ R."""
 LEVEL = 0.95
 T_RANGE = (0.002, 0.5)
@@ -75,8 +75,10 @@ def non_null(p: Float[np.ndarray, " pair"], twins: Sequence[Float[np.ndarray, " 
         p: the layer's p-values.
         twins: the p-values of each twin in the layer's place.
     """
-    if len(twins) < MIN_TWINS:
-        return NonNull(None, None, None, f"{len(twins)} twins; {MIN_TWINS} are needed for a 95 % constant")
+    if len(twins) < MIN_TWINS_FOR_BOUND:
+        return NonNull(
+            None, None, None, f"{len(twins)} twins; {MIN_TWINS_FOR_BOUND} are needed for a 95 % constant"
+        )
     beta = calibrated([departure(twin) for twin in twins])
     beta_control = calibrated([departure(1 - twin) for twin in twins])
     n_low = int(np.floor(share_low(p, beta) * len(p)))

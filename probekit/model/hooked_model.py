@@ -1,6 +1,6 @@
 """Load a transformer with raw weights, and prove its neurons are read where they are.
 
-A host wraps a TransformerLens bridge, never in compatibility mode: neuron activations do not depend on weight
+A hooked model wraps a TransformerLens bridge, never in compatibility mode: neuron activations do not depend on weight
 processing, but MLP inputs and weights do, so one convention is kept for all models.
 BOS: `bos_id` is the tokenizer's own `bos_token_id` if it has one (GPT-2 50256, Pythia 0, Llama 1, nano 0),
 else None (Qwen2); what the architecture's defaults say is not asked.
@@ -41,7 +41,7 @@ from probekit.model.weights import MlpWeights
 
 
 @dataclass(frozen=True)
-class Host:
+class HookedModel:
     """A transformer whose MLP sites have been proved."""
 
     name: str
@@ -134,9 +134,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 @one_at_a_time
-def load_host(
+def load_hooked_model(
     model: Any, *, device: str = "auto", dtype: torch.dtype | str | None = None, tokenizer: Any | None = None
-) -> Host:
+) -> HookedModel:
     """Load a model and prove its MLP sites.
 
     Args:
@@ -192,11 +192,11 @@ def load_host(
     if device != "auto":
         model.to(_device(device))
     name = str(getattr(model.cfg, "model_name", None) or "bridge")
-    return _host(model, name, model.tokenizer, bits=None)
+    return _hooked(model, name, model.tokenizer, bits=None)
 
 
-def _load_object(given: Any, tokenizer: Any | None, device: torch.device | None) -> Host:
-    """Host of a `transformers` model that lies in memory; nothing is looked up anywhere, and the model stays as it is."""
+def _load_object(given: Any, tokenizer: Any | None, device: torch.device | None) -> HookedModel:
+    """Hook a `transformers` model that lies in memory; nothing is looked up anywhere, and the model stays as it is."""
     name = str(getattr(given, "name_or_path", "") or type(given).__name__)
     if getattr(given, "_hf_peft_config_loaded", False):
         raise ModelError(
@@ -233,8 +233,8 @@ def _require_layers_apart(model: Any, name: str) -> None:
             )
 
 
-def _of_plain(model: Any, name: str, tokenizer: Any | None, file: GgufFile | None) -> Host:
-    """Host of a `transformers` model that nobody else holds."""
+def _of_plain(model: Any, name: str, tokenizer: Any | None, file: GgufFile | None) -> HookedModel:
+    """Hook a `transformers` model that nobody else holds."""
     with TemporaryDirectory(prefix="probekit-") as folder:
         # booted from its own configuration: by name the bridge would ask the hub even for a model it is given
         model.config.save_pretrained(folder)
@@ -245,7 +245,7 @@ def _of_plain(model: Any, name: str, tokenizer: Any | None, file: GgufFile | Non
     if tokenizer is None:
         bridge.tokenizer = None
     shown = Path(name).name if Path(name).exists() else name
-    return _host(bridge, shown, tokenizer, bits=None, unbridged=unbridged, file=file)
+    return _hooked(bridge, shown, tokenizer, bits=None, unbridged=unbridged, file=file)
 
 
 def _tokenizer_in(folder: Path, tokenizer: Any | None) -> Any:
@@ -261,7 +261,7 @@ def _tokenizer_in(folder: Path, tokenizer: Any | None) -> Any:
     return lent
 
 
-def _load_named(name: str, device: torch.device, dtype: torch.dtype | None) -> Host:
+def _load_named(name: str, device: torch.device, dtype: torch.dtype | None) -> HookedModel:
     found, shown = find_folder(name)
     if found.is_file():
         return _load_gguf(found, device, dtype)
@@ -270,10 +270,10 @@ def _load_named(name: str, device: torch.device, dtype: torch.dtype | None) -> H
     if dtype is None and (name == "nano" or device.type == "cpu"):
         dtype = torch.float32
     bridge, unbridged, notes = _boot(found, tokenizer, device, dtype)
-    return _host(bridge, shown, tokenizer, stored, unbridged, notes=notes)
+    return _hooked(bridge, shown, tokenizer, stored, unbridged, notes=notes)
 
 
-def _load_gguf(path: Path, device: torch.device, dtype: torch.dtype | None) -> Host:
+def _load_gguf(path: Path, device: torch.device, dtype: torch.dtype | None) -> HookedModel:
     from probekit.model.gguf_config import read_config
     from probekit.model.gguf_tokenizer import read_tokenizer as tokenizer_of
 
@@ -304,7 +304,7 @@ def load_reader(model: Any) -> Reader:
     """How a model reads text: of a name or folder only the tokenizer and the configuration are read.
 
     Args:
-        model: as in `load_host`.
+        model: as in `load_hooked_model`.
 
     Raises:
         ModelError: the model cannot be found or has no tokenizer.
@@ -331,8 +331,8 @@ def load_reader(model: Any) -> Reader:
         context = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
         bos_id = _bos_id(tokenizer, n_vocab, bridged=False)
         return Reader(shown, tokenizer, bos_id, int(context or 2**31 - 1))
-    host = load_host(model)
-    return Reader(host.name, host.tokenizer, host.bos_id, host.context)
+    hooked = load_hooked_model(model)
+    return Reader(hooked.name, hooked.tokenizer, hooked.bos_id, hooked.context)
 
 
 def _boot(
@@ -419,7 +419,7 @@ def _refusals(shown: str, device: torch.device) -> Generator[None]:
         ) from error
 
 
-def _host(
+def _hooked(
     bridge: Any,
     name: str,
     tokenizer: Any | None,
@@ -428,7 +428,7 @@ def _host(
     *,
     file: GgufFile | None = None,
     notes: tuple[str, ...] = (),
-) -> Host:
+) -> HookedModel:
     if getattr(bridge, "compatibility_mode", False):
         raise ModelError(
             f"{name}: the bridge is in compatibility mode, so its weights and MLP inputs are processed; "
@@ -447,7 +447,7 @@ def _host(
         unbridged.require_same(bridge, name, n_vocab, context)
     activation = prove_sites(bridge, name, n_vocab, context, stored)
     first = read_weights(bridge, 0, activation, stored)
-    return Host(
+    return HookedModel(
         name=name,
         bridge=bridge,
         tokenizer=tokenizer,

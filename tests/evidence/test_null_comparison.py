@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from readings import made_up
 
-from probekit.evidence.battery import Null, flagged, in_place, nothing_read, p_matched, p_values
-from probekit.evidence.contrast import p_not_above
+from probekit.evidence.contrast import p_not_exceeding
 from probekit.evidence.decide import Tested as StudiedPairs
 from probekit.evidence.decide import twin_p_values
+from probekit.evidence.null_comparison import Null, flagged, in_place, nothing_read, p_matched, p_values
 
 PAIRS = np.array(list(itertools.combinations(range(30), 2)))
 TESTED = StudiedPairs(PAIRS, 30, np.full(len(PAIRS), 100), 0.05)
@@ -37,7 +37,7 @@ def test_each_way_is_the_test_it_names() -> None:
     assert np.array_equal(p_values(Null("a", "draws", draws), layer, TESTED, counts), p_twin)
     assert np.array_equal(p_values(Null("b", "specific", draws), layer, TESTED, counts), p_pair)
     rivals = p_values(Null("c", "rivals", draws[:2]), layer, TESTED, counts)
-    assert np.array_equal(rivals, p_not_above(layer, list(draws[:2])))
+    assert np.array_equal(rivals, p_not_exceeding(layer, list(draws[:2])))
     matched = p_values(Null("d", "pairs"), layer, TESTED, counts)
     assert np.array_equal(matched, p_matched(layer.d_prime, counts))
 

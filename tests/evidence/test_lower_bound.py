@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from censuses import N_PAIRS, N_TWINS, dependent_p
 
-from probekit.evidence.nonnull import MIN_TWINS, calibrated, departure, non_null, share_low
+from probekit.evidence.lower_bound import MIN_TWINS_FOR_BOUND, calibrated, departure, non_null, share_low
 
 
 def test_null_layers_exceed_the_bound_no_more_often_than_stated() -> None:
@@ -45,7 +45,7 @@ def test_p_values_out_of_order_are_withheld() -> None:
 
 def test_too_few_twins_claim_nothing() -> None:
     rng = np.random.default_rng(3)
-    found = non_null(dependent_p(rng, 1, 3.0)[0], list(dependent_p(rng, MIN_TWINS - 1)))
+    found = non_null(dependent_p(rng, 1, 3.0)[0], list(dependent_p(rng, MIN_TWINS_FOR_BOUND - 1)))
     assert found.n_low is None
     assert found.why_not == "18 twins; 19 are needed for a 95 % constant"
 

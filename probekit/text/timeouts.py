@@ -9,7 +9,7 @@ from typing import TypeVar
 _Result = TypeVar("_Result")
 
 
-def within(seconds: float, call: Callable[[], _Result]) -> _Result:
+def call_with_timeout(seconds: float, call: Callable[[], _Result]) -> _Result:
     """The result of `call`, or TimeoutError.
 
     Args:

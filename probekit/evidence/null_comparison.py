@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 from scipy.spatial import KDTree
 
-from probekit.evidence.contrast import Contrast, p_not_above
+from probekit.evidence.contrast import Contrast, p_not_exceeding
 from probekit.evidence.decide import Tested, twin_p_values
-from probekit.evidence.nulls import MIN_TWINS
+from probekit.evidence.nulls import MIN_TWINS_LEAVE_ONE_OUT
 
 How = Literal["draws", "specific", "rivals", "pairs"]
 N_MATCHED = 60
@@ -29,7 +29,7 @@ MIN_MATCHED = 20
 """Fewer others give no scale worth the name: nothing is claimed."""
 QUARTILE_TO_SD = 1.4826
 """Standard deviation of a normal distribution over the distance of its quartiles from the median."""
-MIN_DRAWS = MIN_TWINS - 1
+MIN_DRAWS = MIN_TWINS_LEAVE_ONE_OUT - 1
 """Fewest draws that a layer can be standardised by, one of them left out."""
 
 
@@ -66,7 +66,7 @@ def p_values(
     if null.how == "pairs":
         return p_matched(layer.d_prime, counts)
     if null.how == "rivals":
-        return p_not_above(layer, list(null.contrasts))
+        return p_not_exceeding(layer, list(null.contrasts))
     draws = np.stack([contrast.d_prime for contrast in null.contrasts])
     _, p_twin, p_pair = twin_p_values(layer.d_prime, draws, tested)
     return p_twin if null.how == "draws" else p_pair
