@@ -140,12 +140,10 @@ const explorer = (() => {
     try { history.replaceState(null, "", wanted); } catch { location.replace(wanted); }
     return draw();
   };
-  const EMPTY = Object.fromEntries(KEYS.map((key) => [key, ""]));
   const inList = (changed) => ({ ...state, a: "", b: "", at: "", ...changed });
-  const LIST = { q: "", layer: "", rung: "", kind: "", concept: "", neuron: "", sort: "" };
   const ofConcept = (name) => link({ concept: name });
   const ofNeuron = (layer, neuron) => link({ neuron: `${layer}.${neuron}` });
-  const ofPair = (row) => link({ ...state, view: "", a: value("a", row), b: value("b", row), at: value("layer", row) });
+  const ofPair = (row) => link({ ...state, view: "", a: value("a", row), b: value("b", row), at: String(value("layer", row)) });
 
   // ---------------------------------------------------------------- which rows, in which order
 
@@ -155,59 +153,78 @@ const explorer = (() => {
   /** Row numbers by a column, missing values last in both directions; ties keep the order of strength. */
   const inOrder = (name, down) => {
     const key = `${down ? "-" : ""}${name}`;
-    if (orders.has(key)) return orders.get(key);
-    const { values, words } = columns.get(name);
-    const rank = columns.get("rank").values;
-    let keys = values;
-    const spelling = name === "a" || name === "b" ? meta.concepts.map((held) => held.name) : words;
-    if (spelling) {
-      const place = new Int32Array(spelling.length);
-      const collator = new Intl.Collator("en", { numeric: true });
-      spelling.map((text, i) => [text, i]).sort((x, y) => collator.compare(x[0], y[0])).forEach(([, i], at) => { place[i] = at; });
-      keys = values.map((code) => place[code]);
-    }
-    const missing = typeOf(name) === "flag" ? (v) => v === 2 : Number.isNaN;
-    const rows = Uint32Array.from(values.keys());
-    const sign = down ? -1 : 1;
-    rows.sort((x, y) => {
-      const p = keys[x], q = keys[y];
-      const gone = missing(p) - missing(q);
-      return gone || (missing(p) ? 0 : sign * ((p > q) - (p < q))) || rank[x] - rank[y];
-    });
-    orders.set(key, rows);
+    if (!orders.has(key)) orders.set(key, sorted(name, down));
+    return orders.get(key);
+  };
+  const byStrength = () => {
+    const rows = new Uint32Array(meta.n);
+    columns.get("rank").values.forEach((rank, row) => { rows[rank - 1] = row; });
     return rows;
+  };
+  const sorted = (name, down) => {
+    const { values, words } = columns.get(name);
+    const rows = byStrength();
+    const spelling = name === "a" || name === "b" ? meta.concepts.map((held) => held.name) : words;
+    if (spelling) return inBuckets(rows, values, places(spelling, down));
+    if (typeOf(name) === "flag") return inBuckets(rows, values, down ? [1, 0, 2] : [0, 1, 2]);
+    const sign = down ? -1 : 1;
+    const present = rows.filter((row) => !Number.isNaN(values[row]));
+    const missing = rows.filter((row) => Number.isNaN(values[row]));
+    present.sort((x, y) => (values[x] === values[y] ? 0 : values[x] > values[y] ? sign : -sign));
+    rows.set(present);
+    rows.set(missing, present.length);
+    return rows;
+  };
+  const places = (spelling, down) => {
+    const collator = new Intl.Collator("en", { numeric: true });
+    const inTurn = [...spelling.keys()].sort((x, y) => collator.compare(spelling[x], spelling[y]));
+    const place = new Int32Array(spelling.length);
+    (down ? inTurn.reverse() : inTurn).forEach((code, at) => { place[code] = at; });
+    return place;
+  };
+  /** A counting sort: few different values, many rows. */
+  const inBuckets = (rows, values, place) => {
+    const next = new Uint32Array(place.length + 1);
+    for (const row of rows) next[place[values[row]] + 1]++;
+    for (let i = 1; i < next.length; i++) next[i] += next[i - 1];
+    const out = new Uint32Array(rows.length);
+    for (const row of rows) out[next[place[values[row]]]++] = row;
+    return out;
   };
 
   const said = (text) => text.toLocaleLowerCase("en");
   let spoken = [];
-  const words_ = () => said(state.q ?? "").split(/\s+/).filter(Boolean);
-  /** For each word, the concepts whose name or meaning holds it. */
-  const hits = () => words_().map((word) => spoken.map((text) => text.includes(word)));
+  const asked = () => said(state.q ?? "").split(/\s+/).filter(Boolean);
 
   const filtered = () => {
-    const [name, down] = sorting();
-    const order = inOrder(name, down);
-    const a = columns.get("a").values, b = columns.get("b").values;
-    const layers = columns.get("layer").values, kinds = columns.get("kind");
-    const found = hits();
-    const tests = [];
-    if (found.length) tests.push((row) => found.every((hit) => hit[a[row]] || hit[b[row]]));
-    if (state.layer) { const layer = Number(state.layer); tests.push((row) => layers[row] === layer); }
-    if (state.kind) { const kind = kinds.words.indexOf(state.kind); tests.push((row) => kinds.values[row] === kind); }
-    if (state.rung) {
-      const flags = columns.get(state.rung);
-      const verdicts = columns.get("verdict");
-      const none = verdicts.words.indexOf("no find");
-      tests.push(flags && meta.rungs.some(([flag]) => flag === state.rung)
-        ? (row) => flags.values[row] === 1 : (row) => verdicts.values[row] === none);
+    let kept = inOrder(...sorting());
+    const keep = (test) => {
+      const out = new Uint32Array(kept.length);
+      let n = 0;
+      for (let i = 0; i < kept.length; i++) if (test(kept[i])) out[n++] = kept[i];
+      kept = out.subarray(0, n);
+    };
+    const [a, b, layers] = ["a", "b", "layer"].map((name) => columns.get(name).values);
+    for (const word of asked()) {
+      const hit = Uint8Array.from(spoken, (text) => text.includes(word));
+      keep((row) => hit[a[row]] || hit[b[row]]);
     }
+    if (state.layer) { const layer = Number(state.layer); keep((row) => layers[row] === layer); }
+    const spells = (name, text) => {
+      const { values, words } = columns.get(name);
+      const code = words.indexOf(text);
+      keep((row) => values[row] === code);
+    };
+    if (state.kind) spells("kind", state.kind);
+    if (meta.rungs.some(([flag]) => flag === state.rung)) { const flags = columns.get(state.rung).values; keep((row) => flags[row] === 1); }
+    else if (state.rung) spells("verdict", "no find");
     if (state.concept) {
       const wanted = concepts.findIndex((held) => held.name === state.concept);
-      tests.push((row) => a[row] === wanted || b[row] === wanted);
+      keep((row) => a[row] === wanted || b[row] === wanted);
     }
     const at = neuronAsked();
-    if (at) tests.push((row) => layers[row] === at.layer && entryOf(row, at.neuron) >= 0);
-    return tests.length ? order.filter((row) => tests.every((test) => test(row))) : order;
+    if (at) keep((row) => layers[row] === at.layer && entryOf(row, at.neuron) >= 0);
+    return kept;
   };
   const sorting = () => {
     const asked = state.sort || "rank";
@@ -232,13 +249,22 @@ const explorer = (() => {
   // ---------------------------------------------------------------- a list of which only what is seen is drawn
 
   const grid = {
-    host: null, body: null, rows: [], fields: [], active: 0, height: 36, kept: new Map(), name: "",
-    get narrow() { return matchMedia("(max-width: 44rem)").matches; },
+    host: null, body: null, rows: [], fields: [], active: 0, height: 0, seen: 0, top: 0, kept: new Map(), name: "",
+    /** What a layout is needed for, asked once a size of the window. */
+    measure() {
+      const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+      this.height = Math.round(rem * (matchMedia("(max-width: 44rem)").matches ? 4.3 : 2.15));
+      this.seen = this.host.clientHeight;
+    },
+    to(top) {
+      if (top === this.top) return;
+      this.host.scrollTop = top;
+      this.top = this.host.scrollTop;
+    },
     show({ name, label, rows, fields, open, sort, onsort }) {
       const fresh = this.name !== name;
       Object.assign(this, { name, rows, fields, open });
-      const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-      this.height = Math.round(rem * (this.narrow ? 5.4 : 2.15));
+      if (!this.seen) this.measure();
       this.host.setAttribute("aria-label", label);
       this.host.setAttribute("aria-rowcount", rows.length + 1);
       this.host.setAttribute("aria-colcount", fields.length);
@@ -255,14 +281,13 @@ const explorer = (() => {
       this.host.replaceChildren(h("div", { role: "rowgroup", class: "head" }, h("div", { role: "row", "aria-rowindex": 1 }, heads)), this.body);
       const place = fresh ? this.kept.get(name) : null;
       this.active = Math.min(place?.active ?? 0, Math.max(rows.length - 1, 0));
-      this.host.scrollTop = place?.top ?? 0;
+      if (fresh) this.to(place?.top ?? 0);
       this.draw();
     },
-    leave() { this.kept.set(this.name, { top: this.host.scrollTop, active: this.active }); },
-    forget() { this.kept.delete(this.name); },
+    leave() { this.kept.set(this.name, { top: this.top, active: this.active }); },
     draw() {
-      const first = Math.max(0, Math.floor(this.host.scrollTop / this.height) - 6);
-      const last = Math.min(this.rows.length, first + Math.ceil(this.host.clientHeight / this.height) + 12);
+      const first = Math.max(0, Math.floor(this.top / this.height) - 6);
+      const last = Math.min(this.rows.length, first + Math.ceil(this.seen / this.height) + 12);
       const drawn = [];
       for (let at = first; at < last; at++) drawn.push(this.row(at));
       this.body.replaceChildren(...drawn);
@@ -288,13 +313,13 @@ const explorer = (() => {
       if (!this.rows.length) return;
       this.active = Math.max(0, Math.min(this.rows.length - 1, to));
       const top = this.active * this.height;
-      const head = this.host.querySelector(".head").offsetHeight;
-      if (top < this.host.scrollTop) this.host.scrollTop = top;
-      if (top + this.height + head > this.host.scrollTop + this.host.clientHeight) this.host.scrollTop = top + this.height + head - this.host.clientHeight;
+      const room = this.seen - this.host.querySelector(".head").offsetHeight - this.height;
+      if (top < this.top) this.to(top);
+      else if (top > this.top + room) this.to(top - room);
       this.draw();
     },
     key(event) {
-      const page = Math.max(1, Math.floor(this.host.clientHeight / this.height) - 2);
+      const page = Math.max(1, Math.floor(this.seen / this.height) - 2);
       const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity }[event.key];
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       if (step !== undefined) { event.preventDefault(); this.move(this.active + step); }
@@ -304,13 +329,13 @@ const explorer = (() => {
 
   // ---------------------------------------------------------------- the list of pairs
 
-  const WIDTHS = { layer: "3.6rem", a: "minmax(8rem,2.2fr)", b: "minmax(8rem,2.2fr)", kind: "minmax(7rem,1.7fr)", verdict: "minmax(6.5rem,1.3fr)" };
+  const WIDTHS = { layer: "3.6rem", a: "minmax(8rem,2.2fr)", b: "minmax(8rem,2.2fr)", kind: "minmax(7rem,1.5fr)", verdict: "minmax(10.5rem,1.3fr)" };
   const field = (name) => {
     const { label, meaning, type } = meta.columns[name];
     const number = type === "int" || type === "real";
     const concept = name === "a" || name === "b";
     return {
-      name, label, meaning, number, width: WIDTHS[name] ?? (number ? "minmax(4.3rem,.7fr)" : "minmax(5.5rem,1fr)"),
+      name, label, meaning, number, width: WIDTHS[name] ?? (number ? "minmax(4.6rem,.7fr)" : "minmax(5.5rem,1fr)"),
       minor: !["layer", "a", "b", "verdict", "d_prime", "q"].includes(name) && name !== sorting()[0],
       className: concept ? "concept" : name === "verdict" ? "verdict" : "",
       text: concept ? (row) => [value(name, row), meta.concepts[columns.get(name).values[row]].meaning].filter(Boolean).join(": ") : (row) => spelt(name, row),
@@ -361,7 +386,7 @@ const explorer = (() => {
     { name: "n_computed", label: "Computed", number: true, meaning: "Of them more than the other pairs of its concepts predict." },
   ];
   const drawConcepts = () => {
-    const wanted = words_();
+    const wanted = asked();
     const [by, down] = [(state.csort || "-n_pairs").replace(/^-/, ""), (state.csort || "-n_pairs").startsWith("-")];
     const collator = new Intl.Collator("en", { numeric: true });
     const compare = (x, y) => {
@@ -393,7 +418,7 @@ const explorer = (() => {
   const QUADRANT_HEIGHT = 38;
   /** The readout in the four quadrants: a histogram each, on one scale. */
   const ridges = (held) => {
-    const width = 340, left = 8, wide = width - 2 * left, names = Object.entries(meta.quadrants);
+    const width = 340, left = 8, wide = width - 2 * left, names = meta.quadrants;
     const reach = (held.high - held.low) || 1;
     const x = (at) => left + (wide * (at - held.low)) / reach;
     const made = names.flatMap(([key, name], i) => {
@@ -410,10 +435,10 @@ const explorer = (() => {
       text.textContent = String(at);
       return [svg("line", { x1: x(at), x2: x(at), y1: 8, y2: bottom + 3, class: "mark" }), text];
     });
-    const axis = svg("text", { x: width - left, y: bottom + 16, class: "name" });
+    const axis = svg("text", { x: width - left, y: bottom + 30, class: "name" });
     axis.textContent = "readout (0: not A∧B, 1: A∧B)";
     const label = names.map(([key, name]) => `${name} ${plural(held.counts[key].reduce((sum, n) => sum + n, 0), "sampled token")}`).join(", ");
-    return svg("svg", { viewBox: `0 0 ${width} ${bottom + 22}`, role: "img", "aria-label": `Histogram of the readout by quadrant: ${label}` }, ...marks, ...made, axis);
+    return svg("svg", { viewBox: `0 0 ${width} ${bottom + 36}`, role: "img", "aria-label": `Histogram of the readout by quadrant: ${label}` }, ...marks, ...made, axis);
   };
   /** d′ of the layer beside that of its null layers, on one line. */
   const strip = (row, held) => {
@@ -464,7 +489,7 @@ const explorer = (() => {
       h("tbody", null, lines));
   };
   const quadrantGrid = (held) =>
-    h("div", { class: "quadrants" }, Object.entries(meta.quadrants).map(([key, name]) =>
+    h("div", { class: "quadrants" }, meta.quadrants.map(([key, name]) =>
       h("div", { class: `quadrant q${key}` }, h("h3", null, name),
         held.contexts[key].length ? h("ul", null, held.contexts[key].map(([before, token, after, at]) =>
           h("li", null, h("span", { class: "value" }, real(at)), h("span", { class: "text", dir: "auto" }, before, h("mark", null, token), after))))
@@ -538,8 +563,8 @@ const explorer = (() => {
       concept("A", value("a", row)), concept("B", value("b", row)),
       h("p", { class: "reading" }, reading(row)),
       h("div", { class: "pairgrid" }, h("div", { class: "side" }, ...(held ? [figures(row, held)] : []), neuronTable(row)),
-        h("div", null, held ? quadrantGrid(held) : absent(row))),
-      layerTable(row) ?? "", numbers(row));
+        h("div", null, held ? quadrantGrid(held) : absent(row), layerTable(row))),
+      numbers(row));
     document.title = `${value("a", row)} ∧ ${value("b", row)}, layer ${value("layer", row)}`;
     byId("title").focus({ preventScroll: true });
     scrollTo(0, 0);
@@ -547,8 +572,10 @@ const explorer = (() => {
 
   // ---------------------------------------------------------------- all of it
 
+  const filled = new Map();
   const options = (id, entries, chosen) => {
-    byId(id).replaceChildren(...entries.map(([held, text]) => h("option", { value: held }, text)));
+    if (filled.get(id) !== entries) byId(id).replaceChildren(...entries.map(([held, text]) => h("option", { value: held }, text)));
+    filled.set(id, entries);
     byId(id).value = entries.some(([held]) => held === chosen) ? chosen : entries[0][0];
   };
   const tally = (name) => {
@@ -651,13 +678,17 @@ const explorer = (() => {
     byId("skip").addEventListener("click", (event) => { event.preventDefault(); byId("grid").focus(); });
     grid.host = byId("grid");
     grid.host.addEventListener("keydown", (event) => grid.key(event));
-    let asked = false;
+    let due = false;
     grid.host.addEventListener("scroll", () => {
-      if (asked) return;
-      asked = true;
-      requestAnimationFrame(() => { asked = false; grid.draw(); });
+      grid.top = grid.host.scrollTop;
+      if (due) return;
+      due = true;
+      requestAnimationFrame(() => { due = false; grid.draw(); });
     }, { passive: true });
-    addEventListener("resize", () => { if (!byId("list").hidden) draw(); });
+    addEventListener("resize", () => {
+      grid.seen = 0;
+      if (!byId("list").hidden) draw();
+    });
     document.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       const typing = event.target.closest("input, select, textarea");
@@ -676,8 +707,9 @@ const explorer = (() => {
   };
   const start = () => {
     byId("list").dataset.title = document.title;
-    if (!meta || !columns.has("rank")) {
-      trouble(new Error("Some files of this folder cannot be loaded. The folder must be complete: explorer.js, meta.js, columns/ and the others."));
+    const missing = meta ? meta.first.filter((name) => !columns.has(name)).map((name) => `columns/${name}.js`) : ["meta.js"];
+    if (missing.length) {
+      trouble(new Error(`${missing.join(", ")} cannot be loaded. The folder must be complete, and a served explorer still running.`));
       return;
     }
     countPairs();

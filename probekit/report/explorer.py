@@ -34,7 +34,7 @@ CHUNK = 50
 """Pairs in one file of details: opened with the first of them."""
 LABELS = {
     "layer": "Layer", "a": "A", "b": "B", "kind": "Kind", "verdict": "Rung", "rank": "Strength", "d_prime": "d′",
-    "d_prime_twins": "Null layers’ d′", "d_prime_relay": "d′ without relay", "d_prime_relay_twins": "Null layers’",
+    "d_prime_twins": "Null layers’ d′", "d_prime_relay": "d′ without relay", "d_prime_relay_twins": "Null layers’ without relay",
     "q_above": "q above", "q": "q", "p_twin": "p twin", "p_relay": "p relay", "p_pair": "p pair", "p_decision": "p decision",
     "kappa": "κ", "kappa_se": "κ, s.e.", "eps95": "ε95", "d_prime_input": "Input d′", "d_prime_pre": "Pre-act. d′",
     "participation": "Effective neurons", "shape": "Looks like", "d_prime_linear": "Linearised d′",
@@ -45,7 +45,14 @@ LABELS = {
     "above_plain": "Above plain twins", "above_twins": "Above twins", "represented": "ε-represented",
     "superposed": "In superposition", "p_lin": "p linear", "decidable": "ε decidable",
 }  # fmt: skip
-"""Column → heading; the others stand as they are named in the tables."""
+"""Column → heading; the others stand under the name that they have in the tables."""
+MEANINGS = {
+    "d_prime_twins": "Mean of d′ of the same pair in the null layers.",
+    "d_prime_relay_twins": "Mean of d′ without relay in the null layers.",
+    "p_decision": "The larger of p relay and p pair, on which the pair is decided.",
+    "p_lin": "p-value of being no better than a linear readout of the same budget; decides nothing.",
+}
+"""Meanings that can stand alone, where those of the tables speak of the column before."""
 ADDED = {
     "verdict": "The furthest step of evidence that the pair reaches.",
     "rank": "Place among all pairs of the run, strongest first: by p decision, then by z.",
@@ -115,7 +122,9 @@ def explorer_files(shown: Explored) -> dict[str, bytes]:
     return files
 
 
-def detail(twins: Sequence[float], quadrants: Sequence[Mapping[str, Any]], contexts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def detail(
+    twins: Sequence[float], quadrants: Sequence[Mapping[str, Any]], contexts: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """What the page shows of one pair beside its numbers: the readout in each quadrant, its null layers, its tokens.
 
     Args:
@@ -126,7 +135,9 @@ def detail(twins: Sequence[float], quadrants: Sequence[Mapping[str, Any]], conte
     texts: dict[str, list[list[Any]]] = {key: [] for key in QUADRANTS}
     for item in contexts:
         part = context(item)
-        texts[str(item["quadrant"])].append([part["before"], part["token"], part["after"], float(item["value"])])
+        texts[str(item["quadrant"])].append(
+            [part["before"], part["token"], part["after"], float(item["value"])]
+        )
     return {
         "twins": [float(d) for d in twins],
         "low": float(quadrants[0]["low"]),
@@ -253,29 +264,37 @@ def _neurons(table: pd.DataFrame, contributions: Sequence[Sequence[float]]) -> b
 def _meta(shown: Explored, names: Sequence[str], columns: Mapping[str, str]) -> dict[str, Any]:
     described = {str(row["name"]): row for row in shown.concepts.to_dict("records")}
     flags = {f"n_{flag}": flag for flag in RUNGS}
-    in_order = [*(name for name in ADDED if name in columns), *(name for name in columns if name not in ADDED)]
+    in_order = [
+        *(name for name in ADDED if name in columns),
+        *(name for name in columns if name not in ADDED),
+    ]
     return {
         "n": len(shown.pairs),
         "layers": [int(row["layer"]) for row in shown.summary["layers"]],
         "concepts": [_concept(name, described.get(name)) for name in names],
         "columns": {
-            name: {"type": columns[name], "label": LABELS.get(name, name), "meaning": _meaning(name), "show": _show(name)}
+            name: {"type": columns[name], "label": _label(name), "meaning": _meaning(name), "show": _show(name)}
             for name in in_order
             if name not in _HIDDEN
         },
         "hidden": {name: columns[name] for name in _HIDDEN},
         "shown": list(SHOWN),
+        "first": list(FIRST),
         "rungs": [[flags[key], label, meaning] for key, label, meaning in words.RUNGS if key in flags],
-        "quadrants": QUADRANTS,
+        "quadrants": [list(entry) for entry in QUADRANTS.items()],  # a script would put the key 10 before 11
         "terms": {label: glossary.column(label) for label in ("Weight", "Share")},
         "n_detailed": len(shown.details),
     }  # fmt: skip
 
 
+def _label(name: str) -> str:
+    return LABELS.get(name) or name.replace("_", " ").capitalize()
+
+
 def _meaning(name: str) -> str:
     """What a column means: the report's words where it has any, else those of the tables."""
-    label = LABELS.get(name, name)
-    told = ADDED.get(name) or glossary.column(label) or PAIRS.get(name, "")
+    label = _label(name)
+    told = ADDED.get(name) or MEANINGS.get(name) or glossary.column(label) or PAIRS.get(name, "")
     return f"{told[:1].upper()}{told[1:]}{'' if told.endswith('.') or not told else '.'}"
 
 

@@ -94,7 +94,9 @@ def files_of(run: Explorable, details: Details, contexts: int | None = N_CONTEXT
         InputError: `contexts` is no such number.
     """
     if contexts is not None and (isinstance(contexts, bool) or contexts < 0):
-        raise InputError(f"contexts: got {shown(contexts)}, wanted a whole number ≥ 0, or None for all pairs.")
+        raise InputError(
+            f"contexts: got {shown(contexts)}, wanted a whole number ≥ 0, or None for all pairs."
+        )
     return explorer_files(
         Explored(
             summary=run.summary,

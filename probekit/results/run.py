@@ -227,9 +227,7 @@ class Run:
         return export_run(self, folder, width_mm=width_mm)
 
     @guarded
-    def explore(
-        self, folder: str | Path, *, contexts: int | None = N_CONTEXTS, force: bool = False
-    ) -> Path:
+    def explore(self, folder: str | Path, *, contexts: int | None = N_CONTEXTS, force: bool = False) -> Path:
         """Write the explorer: every pair in a folder of static files that a browser searches, filters, sorts and opens.
 
         It works on any web server and straight from the disk; nothing is fetched from elsewhere. The same run gives the

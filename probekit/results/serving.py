@@ -99,7 +99,12 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(self.server, ExplorerServer)
         host = (self.headers.get("Host") or "").rpartition(":")
         if (host[0] or host[2]) not in NAMES:
-            self._send(HTTPStatus.FORBIDDEN, b"This explorer answers to 127.0.0.1 and localhost.\n", "text/plain", with_body)
+            self._send(
+                HTTPStatus.FORBIDDEN,
+                b"This explorer answers to 127.0.0.1 and localhost.\n",
+                "text/plain",
+                with_body,
+            )
             return
         found = self.server.answer(self.path)
         if found is None:

@@ -74,14 +74,22 @@ def look(seed: int, names: tuple[str, str], n_contexts: int = 2) -> dict[str, An
         for q in ("11", "10", "01", "00")
     ]
     contexts = [
-        {"quadrant": q, "before": f"{names[0]} before\n", "token": names[1], "after": " after</script>", "value": 0.5}
+        {
+            "quadrant": q,
+            "before": f"{names[0]} before\n",
+            "token": names[1],
+            "after": " after</script>",
+            "value": 0.5,
+        }
         for q in ("11", "10", "01")
         for _ in range(n_contexts)
     ]
     return detail(rng.random(20).tolist(), quadrants, contexts)
 
 
-def explored(*, n_layers: int = 2, n_pairs: int = 60, n_concepts: int = 20, n_neurons: int = 24, n_detailed: int = 10) -> Explored:
+def explored(
+    *, n_layers: int = 2, n_pairs: int = 60, n_concepts: int = 20, n_neurons: int = 24, n_detailed: int = 10
+) -> Explored:
     """All that the explorer shows of a made-up run.
 
     Args:
@@ -117,8 +125,8 @@ def explored(*, n_layers: int = 2, n_pairs: int = 60, n_concepts: int = 20, n_ne
         },
         identity="0" * 64,
         pairs=pairs,
-        contributions=list(rng.standard_normal((len(pairs), 16))),
-        twins=list(rng.random((len(pairs), 20))),
+        contributions=rng.standard_normal((len(pairs), 16)).tolist(),
+        twins=rng.random((len(pairs), 20)).tolist(),
         concepts=concepts,
         details={int(row): look(int(row), (pairs["a"][row], pairs["b"][row])) for row in strongest},
     )
