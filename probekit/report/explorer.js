@@ -280,8 +280,12 @@ const explorer = (() => {
       this.body.style.height = `${rows.length * this.height}px`;
       this.host.replaceChildren(h("div", { role: "rowgroup", class: "head" }, h("div", { role: "row", "aria-rowindex": 1 }, heads)), this.body);
       const place = fresh ? this.kept.get(name) : null;
-      this.active = Math.min(place?.active ?? 0, Math.max(rows.length - 1, 0));
-      if (fresh) this.to(place?.top ?? 0);
+      this.active = Math.min((fresh ? place?.active : this.active) ?? 0, Math.max(rows.length - 1, 0));
+      const top = fresh ? place?.top ?? 0 : this.top;
+      if (top || this.top) {  // a list that was hidden has lost its place
+        this.host.scrollTop = top;
+        this.top = this.host.scrollTop;
+      }
       this.draw();
     },
     leave() { this.kept.set(this.name, { top: this.top, active: this.active }); },
@@ -651,9 +655,12 @@ const explorer = (() => {
   const moved = () => {
     const before = state;
     state = read();
-    const closed = before.a && !state.a;
+    const closed = before.a && !state.a, last = opened;
     draw();
-    if (closed) byId("grid").focus({ preventScroll: true });
+    if (!closed) return;
+    byId("grid").focus({ preventScroll: true });
+    // back where one was, or where one has walked to
+    if (state.view !== "concepts" && rows.includes(last)) grid.move(rows.indexOf(last));
   };
   const listen = () => {
     addEventListener("hashchange", moved);

@@ -1,7 +1,7 @@
 """The explorer: every tested pair of a run as a folder of static files that a browser searches by itself.
 
-Numbers lie in one script a column (`columns/NAME.js`: base64 of little-endian values, so that they are the table's to the last
-bit), because a page opened from a disk may load scripts and nothing else. Concepts, meanings and headings lie in `meta.js`,
+Numbers lie in one script a column (`columns/NAME.js`: base64 of little-endian values, so that they are those of the table to
+the last bit), because a page opened from a disk may load scripts and nothing else. Concepts, meanings and headings lie in `meta.js`,
 readouts in `neurons.js`, what was kept of single pairs (histograms, null layers, tokens in context) in `details/NNNN.js`.
 
 Text of tokens and names of concepts may hold anything: scripts hold it as ASCII JSON, the page sets it as text, never as
@@ -34,8 +34,8 @@ CHUNK = 50
 """Pairs in one file of details: opened with the first of them."""
 LABELS = {
     "layer": "Layer", "a": "A", "b": "B", "kind": "Kind", "verdict": "Rung", "rank": "Strength", "d_prime": "d′",
-    "d_prime_twins": "Null layers’ d′", "d_prime_relay": "d′ without relay", "d_prime_relay_twins": "Null layers’ without relay",
-    "q_above": "q above", "q": "q", "p_twin": "p twin", "p_relay": "p relay", "p_pair": "p pair", "p_decision": "p decision",
+    "d_prime_twins": "Null layers’ d′", "d_prime_relay": "d′ without relay",
+    "d_prime_relay_twins": "Null layers’ without relay", "q_above": "q above", "q": "q", "p_twin": "p twin", "p_relay": "p relay", "p_pair": "p pair", "p_decision": "p decision",
     "kappa": "κ", "kappa_se": "κ, s.e.", "eps95": "ε95", "d_prime_input": "Input d′", "d_prime_pre": "Pre-act. d′",
     "participation": "Effective neurons", "shape": "Looks like", "d_prime_linear": "Linearised d′",
     "d_balanced": "Balanced d′", "best_neuron_d_prime": "Best neuron’s d′", "mean11": "Mean, A and B",
@@ -165,7 +165,7 @@ def mode(*, on_demand: bool) -> bytes:
 def _page(shown: Explored) -> bytes:
     model, corpus = shown.summary["model"], shown.summary["corpus"]
     layers = [str(row["layer"]) for row in shown.summary["layers"]]
-    n_tokens = corpus.get("n_tokens")
+    n_tokens = sum(int(corpus.get(f"n_tokens_{half}") or 0) for half in ("fit", "confirm"))
     page = {
         "title": f"{model['name']}: pairs explored",
         "name": str(model["name"]),

@@ -44,7 +44,7 @@ def sentence(
 
 
 def reading(row: Mapping[Any, Any], *, n_twins: int, ranged: bool) -> str:
-    """The sentence of a pair with its numbers left open: {layer}, {d} and, where the null layers' range is known, {low}, {high}.
+    """The sentence of a pair with its numbers left open as {layer}, {d}, {low} and {high}.
 
     Args:
         row: its row of the pair table.

@@ -79,7 +79,7 @@ class Details:
                 "twins": [],
             }
             collect(parts, self.pairs.iloc[row].to_dict(), look, self._text)
-        return detail(look["d_prime_twins"], parts["quadrants"], parts["contexts"])
+        return detail([float(d) for d in look["d_prime_twins"]], parts["quadrants"], parts["contexts"])
 
 
 def files_of(run: Explorable, details: Details, contexts: int | None = N_CONTEXTS) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import fcntl
 import json
 import os
@@ -87,10 +88,8 @@ class Browser:
         """End the browser and its children."""
         os.close(self._in)
         os.close(self._out)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         os.waitpid(self._pid, 0)
         self._folder.cleanup()
 
@@ -146,6 +145,13 @@ class Browser:
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, (script, answer["exceptionDetails"])
         return answer["result"].get("value")
+
+    def texts(self, rows: str, cells: str) -> list[list[str]]:
+        """The text of some parts of each of some elements, both named by selectors."""
+        return self.run(
+            f"[...document.querySelectorAll({json.dumps(rows)})].map("
+            f"(row) => [...row.querySelectorAll({json.dumps(cells)})].map((cell) => cell.textContent))"
+        )
 
     def until(self, script: str) -> None:
         """Wait for an expression to become true."""

@@ -43,7 +43,8 @@ def pair_table(layer: int, names: list[str], n_pairs: int, n_neurons: int, seed:
             "kind": np.where(place % 3 == 0, "token × token, lag 1", "class × token"),
             "d_prime": np.where(computed, 4.0, 1.0) + rng.random(n_pairs),
             **real,
-            **{name: p * f for name, f in zip(("p_twin", "p_relay", "p_pair", "p_decision", "p_lin"), (0.5, 1, 1, 1, 1), strict=True)},
+            "p_twin": p / 2,
+            **{name: p for name in ("p_relay", "p_pair", "p_decision", "p_lin")},
             "q_above": np.where(above, 0.004, np.minimum(1, 5 * p)),
             "q": np.where(computed, 0.01, np.minimum(1, 20 * p)),
             "represented": pd.array(rng.random(n_pairs) < 0.3, dtype="boolean"),
@@ -120,7 +121,7 @@ def explored(
     return Explored(
         summary={
             "model": {"name": f"model {HOSTILE}"},
-            "corpus": {"name": "made up", "n_tokens": 123_456},
+            "corpus": {"name": "made up", "n_tokens_fit": 61_728, "n_tokens_confirm": 61_728},
             "layers": [{"layer": layer} for layer in layers],
         },
         identity="0" * 64,

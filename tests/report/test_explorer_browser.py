@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,7 @@ def at(browser: Browser, page: Path) -> Iterator[Any]:
 
 def cells(browser: Browser, n: int) -> list[list[str]]:
     """The first rows of the list, as they are read."""
-    return browser.run(
-        f"[...document.querySelectorAll('.row')].slice(0, {n}).map((row) => [...row.children].map((cell) => cell.textContent))"
-    )
+    return browser.texts(".row", "[role=gridcell]")[:n]
 
 
 def choose(browser: Browser, name: str, value: str) -> None:
@@ -166,7 +164,7 @@ class TestList:
         b.until("document.querySelector('#row-119.active')")
         assert b.run("document.querySelector('#row-119').children[1].textContent") == last["a"]
         box = b.run(
-            "(() => { const r = document.querySelector('#row-119').getBoundingClientRect(), g = document.getElementById('grid').getBoundingClientRect();"
+            "(() => { const [r, g] = ['row-119', 'grid'].map((id) => document.getElementById(id).getBoundingClientRect());"
             "return [r.top >= g.top, r.bottom <= g.bottom + 1] })()"
         )
         assert box == [True, True]
@@ -187,7 +185,16 @@ class TestPair:
         b.key("Escape")
         b.until("!document.getElementById('list').hidden")
         assert b.run("document.activeElement.id") == "grid"
-        assert b.run("document.querySelector('.row.active').id") == "row-1"
+        assert b.run("document.querySelector('.row.active').id") == "row-2"  # the pair that one has walked to
+        b.key("End")
+        b.until("document.querySelector('#row-119.active')")
+        top = b.run("document.getElementById('grid').scrollTop")
+        assert top > 1_000
+        b.key("Enter")
+        b.until(f"{title}.startsWith({json.dumps(first[119]['a'] + ' ∧ ')})")
+        b.key("Escape")
+        b.until("document.querySelector('#row-119.active')")
+        assert abs(b.run("document.getElementById('grid').scrollTop") - top) <= 1  # whole pixels
 
     def test_holds_its_contexts_its_neurons_and_all_numbers(self, at: Any, shown: Explored):
         row = int(ranked(shown.pairs).index[0])
@@ -196,19 +203,15 @@ class TestPair:
         b.run("document.getElementById('grid').focus()")
         b.key("Enter")
         b.until("document.querySelector('#pair .title')")
-        quadrants = b.run(
-            "[...document.querySelectorAll('.quadrant')].map((q) => [q.querySelector('h3').textContent, q.querySelectorAll('li').length,"
-            " q.querySelector('mark')?.textContent ?? ''])"
-        )
-        assert quadrants == [
-            ["A and B", 2, pair["b"]], ["A without B", 2, pair["b"]], ["B without A", 2, pair["b"]], ["neither", 0, ""]
-        ]  # fmt: skip
+        named = ("A and B", "A without B", "B without A")
+        assert b.texts(".quadrant", "h3, mark") == [
+            *([name, pair["b"], pair["b"]] for name in named),
+            ["neither"],
+        ]
         assert "before↵" in b.run("document.querySelector('.quadrant .text').textContent")
         share = np.abs(shown.contributions[row])
         order = np.argsort(-share, kind="stable")
-        neurons = b.run(
-            "[...document.querySelectorAll('.neurons tbody tr')].map((r) => [...r.cells].slice(0, 4).map((c) => c.textContent))"
-        )
+        neurons = b.texts(".neurons tbody tr", "th, td.n")
         table = shown.pairs[shown.pairs["layer"] == pair["layer"]]
         assert neurons == [
             [
@@ -219,11 +222,7 @@ class TestPair:
             ]
             for i in order
         ]
-        numbers = dict(
-            b.run(
-                "[...document.querySelectorAll('.numbers dl > div')].map((d) => [d.children[0].textContent, d.children[1].textContent])"
-            )
-        )
+        numbers = dict(b.texts(".numbers dl > div", "dt, dd"))
         assert numbers["κ"] == words.real(pair["kappa"])
         assert numbers["Tokens, neither"] == words.count(pair["n00"])
         assert numbers["Overlap"] == words.NONE  # not measured is not 0
@@ -236,7 +235,9 @@ class TestPair:
         assert f"null layers: {low} to" in b.run("document.querySelector('.reading').textContent")
         # pointing at a word shows its meaning
         b.run("{ const t = document.querySelector('.numbers .tip'); t.scrollIntoView({ block: 'center' }); }")
-        b.run("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")  # scrolling puts a meaning away
+        b.run(
+            "new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))"
+        )  # scrolling puts a meaning away
         b.run("document.querySelector('.numbers .tip').focus({ preventScroll: true })")
         assert b.run(
             "!document.getElementById('tip').hidden && document.getElementById('tip').textContent.length > 10"
@@ -335,8 +336,8 @@ class TestSizes:
             assert b.run("document.documentElement.scrollWidth") <= 400
             # what is shown is no wider than the screen, parts that scroll by themselves aside
             wide = b.run(
-                "[...document.querySelectorAll('main *')].filter((e) => !e.closest('.scroll, [role=gridcell], .head, .said') && "
-                "e.getBoundingClientRect().right > 401).map((e) => e.outerHTML.slice(0, 80))"
+                "[...document.querySelectorAll('main *')].filter((e) =>"
+                "!e.closest('.scroll, [role=gridcell], .head, .said') && e.getBoundingClientRect().right > 401).map((e) => e.outerHTML.slice(0, 80))"
             )
             assert wide == []
         finally:
@@ -372,7 +373,9 @@ def test_a_folder_that_lost_a_file_says_so(browser: Browser, shown: Explored, tm
 
 
 @pytest.mark.slow
-def test_fifty_thousand_pairs(tmp_path: Path, browser: Browser):
+def test_fifty_thousand_pairs(
+    tmp_path: Path, browser: Browser, record_property: Callable[[str, object], None]
+):
     """First draw within 1 s, search within 50 ms: the best of a few tries, since other work shares the machine."""
     page = put(explored(n_layers=10, n_pairs=5_000, n_concepts=320, n_neurons=512, n_detailed=200), tmp_path)
     drawn: list[float] = []
@@ -392,6 +395,7 @@ def test_fifty_thousand_pairs(tmp_path: Path, browser: Browser):
     for text in ("w", "word1", "word1 quoted", "list", "nowhere", ""):
         tries = [browser.run(timed.replace("TEXT", json.dumps(text))) for _ in range(7)]
         took[text] = min(tries)
-    print(f"first draw {min(drawn):.0f} ms; search {took}")
-    assert min(drawn) < 1_000
-    assert max(took.values()) < 50
+    record_property("first_draw_ms", min(drawn))
+    record_property("search_ms", took)
+    assert min(drawn) < 1_000, (drawn, took)
+    assert max(took.values()) < 50, (drawn, took)
