@@ -334,6 +334,10 @@ const explorer = (() => {
   // ---------------------------------------------------------------- the list of pairs
 
   const WIDTHS = { layer: "3.6rem", a: "minmax(8rem,2.2fr)", b: "minmax(8rem,2.2fr)", kind: "minmax(7rem,1.5fr)", verdict: "minmax(10.5rem,1.3fr)" };
+  const rung = (row) => {
+    const text = spelt("verdict", row);
+    return h("span", { class: text.startsWith("computed") ? "found" : text === "no find" ? "nothing" : null }, text);
+  };
   const field = (name) => {
     const { label, meaning, type } = meta.columns[name];
     const number = type === "int" || type === "real";
@@ -344,7 +348,7 @@ const explorer = (() => {
       className: concept ? "concept" : name === "verdict" ? "verdict" : "",
       text: concept ? (row) => [value(name, row), meta.concepts[columns.get(name).values[row]].meaning].filter(Boolean).join(": ") : (row) => spelt(name, row),
       cell: (row) => (name === "a" ? h("a", { href: ofPair(row), tabindex: -1 }, h("bdi", null, spelt(name, row)))
-        : concept ? h("bdi", null, spelt(name, row)) : spelt(name, row)),
+        : concept ? h("bdi", null, spelt(name, row)) : name === "verdict" ? rung(row) : spelt(name, row)),
     };
   };
   let rows = [];

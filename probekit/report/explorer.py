@@ -1,7 +1,7 @@
 """The explorer: every tested pair of a run as a folder of static files that a browser searches by itself.
 
-Numbers lie in one script a column (`columns/NAME.js`: base64 of little-endian values, so that they are those of the table to
-the last bit), because a page opened from a disk may load scripts and nothing else. Concepts, meanings and headings lie in `meta.js`,
+Numbers lie in one script a column (`columns/NAME.js`: base64 of little-endian values, those of the table to the last bit),
+because a page opened from a disk may load scripts and nothing else. Concepts, meanings and headings lie in `meta.js`,
 readouts in `neurons.js`, what was kept of single pairs (histograms, null layers, tokens in context) in `details/NNNN.js`.
 
 Text of tokens and names of concepts may hold anything: scripts hold it as ASCII JSON, the page sets it as text, never as
@@ -35,7 +35,8 @@ CHUNK = 50
 LABELS = {
     "layer": "Layer", "a": "A", "b": "B", "kind": "Kind", "verdict": "Rung", "rank": "Strength", "d_prime": "d′",
     "d_prime_twins": "Null layers’ d′", "d_prime_relay": "d′ without relay",
-    "d_prime_relay_twins": "Null layers’ without relay", "q_above": "q above", "q": "q", "p_twin": "p twin", "p_relay": "p relay", "p_pair": "p pair", "p_decision": "p decision",
+    "d_prime_relay_twins": "Null layers’ without relay", "q_above": "q above", "q": "q", "p_twin": "p twin",
+    "p_relay": "p relay", "p_pair": "p pair", "p_decision": "p decision",
     "kappa": "κ", "kappa_se": "κ, s.e.", "eps95": "ε95", "d_prime_input": "Input d′", "d_prime_pre": "Pre-act. d′",
     "participation": "Effective neurons", "shape": "Looks like", "d_prime_linear": "Linearised d′",
     "d_balanced": "Balanced d′", "best_neuron_d_prime": "Best neuron’s d′", "mean11": "Mean, A and B",
@@ -43,7 +44,7 @@ LABELS = {
     "n10": "Tokens, A alone", "n01": "Tokens, B alone", "n00": "Tokens, neither", "k": "Neurons k",
     "twin_low": "Null layers’ lowest d′", "twin_high": "Null layers’ highest d′", "n_twins": "Null layers",
     "above_plain": "Above plain twins", "above_twins": "Above twins", "represented": "ε-represented",
-    "superposed": "In superposition", "p_lin": "p linear", "decidable": "ε decidable",
+    "superposed": "In superposition", "p_lin": "p linear", "z": "z", "decidable": "ε decidable",
 }  # fmt: skip
 """Column → heading; the others stand under the name that they have in the tables."""
 MEANINGS = {

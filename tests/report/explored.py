@@ -24,7 +24,7 @@ def pair_table(layer: int, names: list[str], n_pairs: int, n_neurons: int, seed:
     first, second = np.triu_indices(len(names), 1)
     place = np.arange(n_pairs)
     above, computed = place % 5 == 0, place % 10 == 0
-    undecided = pd.array(np.where(place % 7 == 3, None, computed & (place % 20 == 0)), dtype="boolean")
+    superposed = pd.Series(place % 20 == 0, dtype="boolean").mask(place % 7 == 3)  # not decided for some
     p = np.where(computed, 1e-4 * (1 + rng.random(n_pairs)), rng.uniform(0.02, 1, n_pairs))
     real = {
         name: rng.normal(1, 0.6, n_pairs)
@@ -44,7 +44,7 @@ def pair_table(layer: int, names: list[str], n_pairs: int, n_neurons: int, seed:
             "d_prime": np.where(computed, 4.0, 1.0) + rng.random(n_pairs),
             **real,
             "p_twin": p / 2,
-            **{name: p for name in ("p_relay", "p_pair", "p_decision", "p_lin")},
+            **dict.fromkeys(("p_relay", "p_pair", "p_decision", "p_lin"), p),
             "q_above": np.where(above, 0.004, np.minimum(1, 5 * p)),
             "q": np.where(computed, 0.01, np.minimum(1, 20 * p)),
             "represented": pd.array(rng.random(n_pairs) < 0.3, dtype="boolean"),
@@ -53,7 +53,7 @@ def pair_table(layer: int, names: list[str], n_pairs: int, n_neurons: int, seed:
             "above_twins": pd.array(above, dtype="boolean"),
             "computed": pd.array(computed, dtype="boolean"),
             "distributed": pd.array(computed, dtype="boolean"),
-            "superposed": undecided,
+            "superposed": superposed,
             "dedicated": pd.array(place < 0, dtype="boolean"),
             "conjunctive": pd.array(computed, dtype="boolean"),
             "decidable": pd.array(place >= 0, dtype="boolean"),

@@ -337,7 +337,8 @@ class TestSizes:
             # what is shown is no wider than the screen, parts that scroll by themselves aside
             wide = b.run(
                 "[...document.querySelectorAll('main *')].filter((e) =>"
-                "!e.closest('.scroll, [role=gridcell], .head, .said') && e.getBoundingClientRect().right > 401).map((e) => e.outerHTML.slice(0, 80))"
+                "!e.closest('.scroll, [role=gridcell], .head, .said') && e.getBoundingClientRect().right > 401)"
+                ".map((e) => e.outerHTML.slice(0, 80))"
             )
             assert wide == []
         finally:
