@@ -50,10 +50,10 @@ def explore(
     details = Details(held)
     # a served pair is made when it is opened
     with ExplorerServer(files_of(held, details, 0), details, port) as server:
-        sys.stdout.write(f"{server.url}\n")
-        sys.stdout.flush()
-        say(f"{held.path} is served to this machine alone at {server.url}; Ctrl-C ends it.")
         try:
+            sys.stdout.write(f"{server.url}\n")
+            sys.stdout.flush()
+            say(f"{held.path} is served to this machine alone at {server.url}; Ctrl-C ends it.")
             server.serve_forever(poll_interval=0.2)
         except Terminated:
             raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -374,9 +375,7 @@ def test_a_folder_that_lost_a_file_says_so(browser: Browser, shown: Explored, tm
 
 
 @pytest.mark.slow
-def test_fifty_thousand_pairs(
-    tmp_path: Path, browser: Browser, record_property: Callable[[str, object], None]
-):
+def test_fifty_thousand_pairs(tmp_path: Path, browser: Browser, capsys: pytest.CaptureFixture[str]):
     """First draw within 1 s, search within 50 ms: the best of a few tries, since other work shares the machine."""
     page = put(explored(n_layers=10, n_pairs=5_000, n_concepts=320, n_neurons=512, n_detailed=200), tmp_path)
     drawn: list[float] = []
@@ -396,7 +395,7 @@ def test_fifty_thousand_pairs(
     for text in ("w", "word1", "word1 quoted", "list", "nowhere", ""):
         tries = [browser.run(timed.replace("TEXT", json.dumps(text))) for _ in range(7)]
         took[text] = min(tries)
-    record_property("first_draw_ms", min(drawn))
-    record_property("search_ms", took)
+    with capsys.disabled():
+        sys.stdout.write(f"\nfirst draw {min(drawn):.0f} ms, search {took} ms\n")
     assert min(drawn) < 1_000, (drawn, took)
     assert max(took.values()) < 50, (drawn, took)
