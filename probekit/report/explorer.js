@@ -523,7 +523,7 @@ const explorer = (() => {
     const held = meta.concepts.find((one) => one.name === name);
     const n = pairsOf.get(name) ?? 0;
     return h("p", { class: "meanings" }, h("b", null, letter), " ", h("bdi", null, held.meaning || name), " ",
-      h("a", { href: ofConcept(name), "aria-label": `all ${plural(n, "pair")} of ${name}` }, `all its ${plural(n, "pair")}`));
+      h("a", { href: ofConcept(name), "aria-label": `all its ${plural(n, "pair")}: ${name}` }, `all its ${plural(n, "pair")}`));
   };
   const reading = (row) => {
     const filled = { layer: String(value("layer", row)), d: real(value("d_prime", row), 1), low: real(value("twin_low", row), 1), high: real(value("twin_high", row), 1) };
@@ -635,6 +635,7 @@ const explorer = (() => {
     if (pair && !byId("list").hidden) grid.leave();
     byId("list").hidden = pair;
     byId("pair").hidden = !pair;
+    byId("skip").hidden = pair;
     document.body.classList.toggle("open", pair);
     if (pair) {
       if (!rows.length) rows = filtered();

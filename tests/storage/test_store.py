@@ -88,7 +88,7 @@ def test_a_folder_is_never_half_of_one(tmp_path: Path, error: BaseException):
             assert held in (OLD, {}, NEW)
             seen.append("old" if held == OLD else "new" if held == NEW else "none")
         else:
-                assert _files(folder) == NEW  # not stopped any more: every call before has been
+            assert _files(folder) == NEW  # not stopped any more: every call before has been
             break
     else:
         pytest.fail("never ran to its end")
