@@ -194,7 +194,7 @@ class TestPair:
         b.key("Enter")
         b.until(f"{title}.startsWith({json.dumps(first[119]['a'] + ' ∧ ')})")
         b.key("Escape")
-        b.until("document.querySelector('#row-119.active')")
+        b.until("!document.getElementById('list').hidden && document.querySelector('#row-119.active')")
         assert abs(b.run("document.getElementById('grid').scrollTop") - top) <= 1  # whole pixels
 
     def test_holds_its_contexts_its_neurons_and_all_numbers(self, at: Any, shown: Explored):
