@@ -13,6 +13,7 @@ from probekit.cli.capacity import capacity
 from probekit.cli.channels import channels
 from probekit.cli.circuits import app as circuits_app
 from probekit.cli.compress import compress
+from probekit.cli.explore import explore
 from probekit.cli.grid import grid
 from probekit.cli.look import concepts, pair
 from probekit.cli.stop import Stoppable, Stopped, listening
@@ -30,7 +31,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, analyze, report, resume, verify, concepts, pair, grid, capacity, channels, compress):
+for _command in (
+    demo,
+    analyze,
+    report,
+    resume,
+    verify,
+    concepts,
+    pair,
+    explore,
+    grid,
+    capacity,
+    channels,
+    compress,
+):
     app.command()(_command)
 app.add_typer(circuits_app, name="circuits")
 

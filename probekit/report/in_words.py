@@ -37,13 +37,22 @@ def sentence(
         low: the smallest d′ of the same pair among them, where known.
         high: the largest.
     """
-    layer, d = row["layer"], words.real(row["d_prime"], 1)
-    beside = (
-        f" (null layers: {words.real(low, 1)} to {words.real(high, 1)})"
-        if low is not None and high is not None
-        else ""
+    ranged = low is not None and high is not None
+    return reading(row, n_twins=n_twins, ranged=ranged).format(
+        layer=row["layer"], d=words.real(row["d_prime"], 1), low=words.real(low, 1), high=words.real(high, 1)
     )
-    reads = f"On unseen documents layer {layer} tells A-and-B from what A and B add up to with a d′ of {d}{beside}"
+
+
+def reading(row: Mapping[Any, Any], *, n_twins: int, ranged: bool) -> str:
+    """The sentence of a pair with its numbers left open as {layer}, {d}, {low} and {high}.
+
+    Args:
+        row: its row of the pair table.
+        n_twins: null layers it was set against.
+        ranged: whether the smallest and largest d′ among them are known.
+    """
+    beside = " (null layers: {low} to {high})" if ranged else ""
+    reads = f"On unseen documents layer {{layer}} tells A-and-B from what A and B add up to with a d′ of {{d}}{beside}"
     if not n_twins:
         return f"{reads}; no null layer was measured, so nothing says whether that is more than an accident."
     if holds(row["computed"]):

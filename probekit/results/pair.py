@@ -109,16 +109,10 @@ def read_pair(
     parts: dict[str, list[dict[str, Any]]] = {"quadrants": [], "neurons": [], "contexts": [], "twins": []}
     summary: list[dict[str, Any]] = []
     for row in mine.to_dict("records"):
-        file = folder / PAIR_DETAILS / f"layer-{int(row['layer']):02d}.parquet"
-        if not file.exists():
-            raise StoreError(
-                f"{file}: missing, so single pairs cannot be looked at; the run was written by an older version. "
-                "Run it again with --force."
-            )
-        table = store.read_table(file, digests.get(f"{PAIR_DETAILS}/{file.name}"))
-        detail = table[(table["a"] == first) & (table["b"] == second)].iloc[0].to_dict()
-        _collect(parts, row, detail, text)
-        d = np.asarray(detail["d_prime_twins"], float)
+        table = read_pair_details(folder, int(row["layer"]), digests)
+        look = table[(table["a"] == first) & (table["b"] == second)].iloc[0].to_dict()
+        collect(parts, row, look, text)
+        d = np.asarray(look["d_prime_twins"], float)
         summary.append(
             {"n_twins": len(d), "twin_mean": d.mean(), "twin_low": d.min(), "twin_high": d.max()}
             if len(d)
@@ -140,12 +134,36 @@ def _meanings(concepts: pd.DataFrame | None, names: tuple[str, str]) -> dict[str
     return {str(name): str(meaning) for name, meaning in told if name in names}
 
 
-def _collect(
+def read_pair_details(folder: Path, layer: int, digests: Mapping[str, Digest]) -> pd.DataFrame:
+    """What a run kept of every pair of a layer, one row a pair.
+
+    Raises:
+        CorruptError: the file is not what was written.
+        StoreError: the run keeps no details of pairs (an older version wrote it).
+    """
+    file = folder / PAIR_DETAILS / f"layer-{layer:02d}.parquet"
+    if not file.exists():
+        raise StoreError(
+            f"{file}: missing, so single pairs cannot be looked at; the run was written by an older version. "
+            "Run it again with --force."
+        )
+    return store.read_table(file, digests.get(f"{PAIR_DETAILS}/{file.name}"))
+
+
+def collect(
     parts: dict[str, list[dict[str, Any]]],
     row: Mapping[Any, Any],
     detail: Mapping[Any, Any],
     text: TextSnapshot | None,
 ) -> None:
+    """Add what was kept of a pair in one layer to the rows of quadrants, neurons, contexts and twins.
+
+    Args:
+        parts: the rows, by table.
+        row: of the pair table.
+        detail: of the table of details.
+        text: the run's text; None shows tokens as numbers.
+    """
     layer = int(row["layer"])
     weights = zip(row["neurons"], row["weights"], detail["contribution"], strict=True)
     parts["neurons"] += [

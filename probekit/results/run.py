@@ -15,6 +15,7 @@ from probekit.evidence.tables import SCHEMA, TOP_COLUMNS, layer_table, ranked
 from probekit.evidence.truth import Truth
 from probekit.report.paper import PAGE_MM
 from probekit.report.plot import Name, run_chart
+from probekit.results.explore import N_CONTEXTS, write_explorer
 from probekit.results.export import export_run
 from probekit.results.notebook import run_html
 from probekit.results.pair import PairDetail, read_pair
@@ -224,6 +225,29 @@ class Run:
             StoreError: the folder cannot be written to.
         """
         return export_run(self, folder, width_mm=width_mm)
+
+    @guarded
+    def explore(self, folder: str | Path, *, contexts: int | None = N_CONTEXTS, force: bool = False) -> Path:
+        """Write the explorer: every pair in a folder of static files that a browser searches, filters, sorts and opens.
+
+        It works on any web server and straight from the disk; nothing is fetched from elsewhere. The same run gives the
+        same bytes. `probekit explore RUN` serves it, with tokens in context for every pair.
+
+        Args:
+            folder: where to; an explorer of the same run that stands there is replaced, all of it or nothing.
+            contexts: how many pairs of each layer, the strongest, have their histograms and tokens in the folder; None:
+                all, some 3 kB a pair.
+            force: replace the explorer of another run as well; a folder that holds anything else is always refused.
+
+        Returns:
+            The page to open, index.html in the folder.
+
+        Raises:
+            InputError: `contexts` is no such number.
+            StaleError: the folder holds something else, or the explorer of another run.
+            StoreError: the folder cannot be written, or an older version wrote the run.
+        """
+        return write_explorer(self, Path(folder), contexts, force=force)
 
     def _repr_html_(self) -> str:
         return run_html(self.summary, str(self.path))

@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,39 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise StoreError(
             f"{path}: could not be written ({error.strerror}). Choose a folder you may write to."
         ) from error
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Put a folder of files at `folder`, all of it or nothing; a folder that stands there is replaced.
+
+    The files are written beside it, and the finished folder takes its name. A process killed between the removal of the
+    former folder and that leaves neither, never half of one.
+
+    Args:
+        folder: where to.
+        files: their bytes by name, with / between folders.
+
+    Raises:
+        DiskFullError: the device, quota or file-size limit is exhausted; what stood there is unchanged.
+        StoreError: any other refusal of the file system.
+    """
+    made = folder.with_name(f"{folder.name}{TEMPORARY_MARK}{os.getpid()}-new")
+    try:
+        if made.exists():
+            _empty(made)
+        for name, data in files.items():
+            write_bytes(made / name, data)
+        remove_tree(folder)
+        disk.replace(made, folder)
+        disk.sync_folder(folder.parent)
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: could not be written ({error.strerror}). Choose a folder you may write to."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            if made.exists():
+                _empty(made)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -151,7 +151,7 @@ class TestPair:
         with pytest.raises(StoreError, match=r"layer-00\.parquet: missing.*older version"):
             pk.load(folder).pair("prev=value", "cur=array")
 
-    def test_arrays_have_no_text_but_can_be_looked_at(self, arrays):
+    def test_arrays_have_no_text_but_can_be_looked_at(self, arrays, tmp_path):
         neurons, labels, docs, inputs, weights = arrays
         run = pk.analyze_arrays(
             neurons, labels, docs, inputs=inputs, weights=weights, twins=4, max_pairs=6, progress=False
@@ -163,6 +163,8 @@ class TestPair:
         for shown in detail.contexts.to_dict("records"):
             assert shown["quadrant"] == "".join(str(int(v)) for v in truth[int(shown["token"])])
         assert run.concepts.empty
+        run.explore(tmp_path / "explorer")
+        assert f'"name": "{row["a"]}"' in (tmp_path / "explorer" / "meta.js").read_text()
 
 
 class TestListing:

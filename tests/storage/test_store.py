@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from probekit.errors import CorruptError, DiskFullError, StoreError
 from probekit.storage import store
+from probekit.storage.disk import RealDisk
 
 
 def test_writes_and_leaves_no_debris(tmp_path: Path):
@@ -36,6 +38,75 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         store.write_bytes(tmp_path / "f", b"new")
     assert (tmp_path / "f").read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+OLD, NEW = {"a": b"old", "gone/b": b"old"}, {"a": b"new", "c/d": b"new", "c/e": b""}
+
+
+def test_a_folder_is_written_as_a_whole(tmp_path: Path):
+    store.write_folder(tmp_path / "deep" / "out", OLD)
+    store.write_folder(tmp_path / "deep" / "out", NEW)
+    assert _files(tmp_path) == {f"deep/out/{name}": data for name, data in NEW.items()}
+    assert not (tmp_path / "deep" / "out" / "gone").exists()
+
+
+class _Stops(RealDisk):
+    """Raises at one call and all later ones: a full disk, or the end of the process."""
+
+    def __init__(self, at: int, error: BaseException) -> None:
+        self.left = at
+        self.error = error
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("_") or name in ("left", "error"):
+            return super().__getattribute__(name)
+        if self.left == 0:
+            raise self.error
+        self.left -= 1
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "killed"]
+)
+def test_a_folder_is_never_half_of_one(tmp_path: Path, error: BaseException):
+    """Stopped at every call that changes the disk: the former folder, none, or the new one."""
+    seen: list[str] = []
+    for at in range(200):
+        folder = tmp_path / str(at) / "out"
+        store.write_folder(folder, OLD)
+        wanted = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else (StoreError, DiskFullError)
+        try:
+            with store.on(_Stops(at, error)):
+                store.write_folder(folder, NEW)
+        except wanted:
+            held = _files(folder) if folder.exists() else {}
+            assert held in (OLD, {}, NEW)
+            seen.append("old" if held == OLD else "new" if held == NEW else "none")
+        else:
+            assert _files(folder) == NEW  # not stopped any more: every call before has been
+            break
+    else:
+        pytest.fail("never ran to its end")
+    assert set(seen) == {"old", "none", "new"}
+    assert seen == sorted(seen, key=["old", "none", "new"].index)
+
+
+def test_a_full_disk_leaves_the_old_folder_and_no_debris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store.write_folder(tmp_path / "out", OLD)
+
+    def full(fd: int, data: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(DiskFullError, match="no space left for 3 bytes"):
+        store.write_folder(tmp_path / "out", NEW)
+    assert _files(tmp_path) == {f"out/{name}": data for name, data in OLD.items()}
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path):
