@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from probekit.probes.estimator import SparseProbe as SparseProbe
     from probekit.probes.moments import Moments as Moments
     from probekit.probes.select import select_readouts as select_readouts
+    from probekit.results.listing import runs as runs
     from probekit.results.run import Run as Run
     from probekit.results.run import load as load
     from probekit.text.concepts.concepts import Concepts as Concepts
@@ -64,6 +65,7 @@ _HOME = {
     "compare": "probekit.followups.compare",
     "load": "probekit.results.run",
     "plant": "probekit.model.planted",
+    "runs": "probekit.results.listing",
     "select_readouts": "probekit.probes.select",
     "word_grid": "probekit.followups.word_grid",
 }
