@@ -12,6 +12,7 @@ from probekit.cli.analysis import analyze, demo, report, resume, verify
 from probekit.cli.capacity import capacity
 from probekit.cli.channels import channels
 from probekit.cli.circuits import app as circuits_app
+from probekit.cli.doctor import doctor
 from probekit.cli.grid import grid
 from probekit.cli.listing import runs
 from probekit.cli.look import concepts, pair
@@ -50,7 +51,20 @@ def _options(
     pass
 
 
-for _command in (demo, analyze, report, resume, verify, runs, concepts, pair, grid, capacity, channels):
+for _command in (
+    demo,
+    analyze,
+    report,
+    resume,
+    verify,
+    runs,
+    concepts,
+    pair,
+    grid,
+    capacity,
+    channels,
+    doctor,
+):
     app.command()(_command)
 app.add_typer(circuits_app, name="circuits")
 
