@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from probekit.followups.causal import causal as causal
     from probekit.followups.compare import compare as compare
     from probekit.followups.concepts import list_concepts as list_concepts
+    from probekit.followups.difference import difference as difference
     from probekit.followups.null_comparison import against_nulls as against_nulls
     from probekit.followups.word_grid import WordGrid as WordGrid
     from probekit.followups.word_grid import word_grid as word_grid
@@ -59,6 +60,7 @@ _HOME = {
     "analyze_arrays": "probekit.analysis.api",
     "causal": "probekit.followups.causal",
     "channels": "probekit.theory.channels.decode",
+    "difference": "probekit.followups.difference",
     "estimate": "probekit.analysis.estimate",
     "latents": "probekit.model.latents",
     "list_concepts": "probekit.followups.concepts",

@@ -1,4 +1,4 @@
-"""`probekit runs`: the run directories below a folder, finished or not."""
+"""`probekit runs` and `probekit compare`: which runs there are, and whether some of them differ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probekit.cli.look import Json
-from probekit.cli.terminal import in_bytes
+from probekit.cli.terminal import in_bytes, print_json
+from probekit.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +40,56 @@ def runs(
         )
         return
     _print_runs(table)
+
+
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Two or more run directories; each is compared with the first.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Also write the page of the comparison (.html).")
+    ] = None,
+    level: Annotated[
+        float, typer.Option(help="Share of the null layers' values beyond which a pair counts.")
+    ] = 0.01,
+    json_: Json = False,
+) -> None:
+    """Test whether runs differ in how many of the same pairs stand beyond their null layers, layer by layer.
+
+    Example: probekit compare runs/step-1000 runs/step-3000 --out compare.html
+    """
+    import json
+
+    from probekit.followups.compare import compare as write_comparison
+    from probekit.followups.difference import difference
+    from probekit.results.run import load
+
+    if len(runs) < 2:
+        raise InputError(
+            f"compare: got {len(runs)} run, wanted two or more; probekit report writes up a single one."
+        )
+    held = [load(path) for path in runs]
+    tables = {
+        str(path): difference(held[0], run, level=level) for path, run in zip(runs[1:], held[1:], strict=True)
+    }
+    if out is not None:
+        write_comparison(held, out)
+    if json_:
+        rows = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
+        print_json({"first": str(runs[0]), "others": rows})
+        return
+    from rich.console import Console
+
+    from probekit.cli.look import print_table
+    from probekit.report.compare import tested_in_words, tested_table
+
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    for name, table in tables.items():
+        rows = table.to_dict("records")
+        console.print(tested_in_words(str(runs[0]), name, rows), markup=False)
+        print_table(console, tested_table("first", "second", rows, level))
+    if out is not None:
+        console.print(f"written: {out}", markup=False)
 
 
 def _print_runs(table: pd.DataFrame) -> None:

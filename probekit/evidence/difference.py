@@ -12,7 +12,7 @@ D is judged by two p-values, and the larger one counts:
   three parts: pairs that share a concept are dependent (the dyadic cluster-robust variance of Fafchamps & Gubert 2007 and
   Aronow, Samii & Assenova 2015, not below that of independent pairs), and either set of twins is a sample (jackknife that
   leaves out one twin at a time, thresholds and all). Degrees of freedom by Satterthwaite. Assumed: concepts are drawn from
-  more like them, pairs without a common concept are independent given the null layers, the two sets of twins are independent.
+  more like them; pairs without a common concept, and the two sets of twins, are independent.
 * **By the null layers**, the rank of |D| among |D_ij|, twin i in the first layer's place and twin j in the second's (i ≠ j
   where the runs share a seed, since twins of one number are then alike): p = (1 + #{|D_ij| ≥ |D|})/(1 + number of them).
   Valid where neither layer computes anything, for then each is exchangeable with its twins, whatever joins the pairs.
@@ -155,9 +155,15 @@ def _by_concepts(e: Float[np.ndarray, " pair"], pairs: Int[np.ndarray, "pair 2"]
 
 
 def _check(first: Measured, second: Measured, pairs: np.ndarray, level: float) -> None:
-    n_pairs = {len(held.layer) for held in (first, second)} | {held.twins.shape[1] for held in (first, second)} | {len(pairs)}
+    n_pairs = (
+        {len(held.layer) for held in (first, second)}
+        | {held.twins.shape[1] for held in (first, second)}
+        | {len(pairs)}
+    )
     if len(n_pairs) > 1:
-        raise ShapeError(f"difference: got {sorted(n_pairs)} pairs, wanted the same pairs of both layers and all twins.")
+        raise ShapeError(
+            f"difference: got {sorted(n_pairs)} pairs, wanted the same pairs of both layers and all twins."
+        )
     if not 0 < level < 0.5:
         raise InputError(f"level: got {level}, wanted a share between 0 and 1/2, such as {LEVEL}.")
     n_twins = min(len(held.twins) for held in (first, second))
