@@ -63,11 +63,11 @@ def page(n_draws: int) -> Iterator[str]:
     """The whole page."""
     yield "# The test of the difference between two runs\n"
     yield (
-        f"`python analyses/difference.py --draws {n_draws}`: {n_draws} simulated pairs of runs a line, 400 pairs of 40 concepts, "
-        "20 twins unless said. Where the runs are equal, a rejection is an error. The test rejects where both halves do. The "
-        "null layers alone are a test of *neither layer computes anything* and reject a layer against itself; McNemar's takes "
-        "pairs as independent. The halves of the interval should be about 2 sd, and are more: the test errs on the safe side, "
-        "at a cost in power that the last lines show.\n"
+        f"`python analyses/difference.py --draws {n_draws}`: {n_draws} simulated pairs of runs a line, 400 pairs of 40 "
+        "concepts, 20 twins unless said. Where the runs are equal, a rejection is an error. The test rejects where both "
+        "halves do. The null layers alone are a test of *neither layer computes anything* and reject a layer against itself; "
+        "McNemar's takes pairs as independent. Half the interval should be about 2 sd; where it is more, the test errs on "
+        "the safe side, at a cost in power that the last lines show.\n"
     )
     yield from table(COLUMNS, rows(n_draws))
 

@@ -14,7 +14,7 @@ from probekit.cli.channels import channels
 from probekit.cli.circuits import app as circuits_app
 from probekit.cli.doctor import doctor
 from probekit.cli.grid import grid
-from probekit.cli.listing import runs
+from probekit.cli.listing import compare, runs
 from probekit.cli.look import concepts, pair
 from probekit.cli.stop import Stoppable, Stopped, listening
 from probekit.cli.terminal import say
@@ -58,6 +58,7 @@ for _command in (
     resume,
     verify,
     runs,
+    compare,
     concepts,
     pair,
     grid,

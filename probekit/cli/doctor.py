@@ -361,7 +361,7 @@ def _print(found: Diagnosis) -> None:
         table.add_row(*(Text(cell) for cell in (one.name, one.version or "–", use, one.state)))
     console.print(table)
     for one in found.packages:
-        if one.state == "broken" or (one.state == "missing" and one.extra is None):
+        if one.state != "ok":
             console.print(Text.assemble((one.name, "red"), f": {one.what}.\n  Do: {one.do}."))
     for line in (
         *_machine_words(found.machine),

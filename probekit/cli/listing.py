@@ -81,13 +81,13 @@ def compare(
     from rich.console import Console
 
     from probekit.cli.look import print_table
-    from probekit.report.compare import tested_in_words, tested_table
+    from probekit.report.compare import difference_in_words, difference_table
 
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     for name, table in tables.items():
         rows = table.to_dict("records")
-        console.print(tested_in_words(str(runs[0]), name, rows), markup=False)
-        print_table(console, tested_table("first", "second", rows, level))
+        console.print(difference_in_words(str(runs[0]), name, rows), markup=False)
+        print_table(console, difference_table("first", "second", rows, level))
     if out is not None:
         console.print(f"written: {out}", markup=False)
 

@@ -99,7 +99,7 @@ def render_comparison(
             for name, svg in drawn.items()
         ],
         "tested": [
-            (tested_in_words(runs[0].title, title, rows), tested_table(runs[0].title, title, rows))
+            (difference_in_words(runs[0].title, title, rows), difference_table(runs[0].title, title, rows))
             for title, rows in (tested or {}).items()
         ],
         "differences": _differences_table(runs, differing) if differing else None,
@@ -194,7 +194,7 @@ SIGNIFICANT = 0.05
 RUNG_NAMES = {"above_plain": "above plain twins", "above_twins": "above twins, relays removed"}
 
 
-def tested_in_words(first: str, second: str, rows: Sequence[words.Row]) -> str:
+def difference_in_words(first: str, second: str, rows: Sequence[words.Row]) -> str:
     """The test between two runs in one sentence.
 
     Args:
@@ -233,7 +233,9 @@ def _p(value: float) -> str:
     return f"{value:.2g}" if value >= 1e-4 else "below 0.0001"
 
 
-def tested_table(first: str, second: str, rows: Sequence[words.Row], level: float = LEVEL) -> tables.Table:
+def difference_table(
+    first: str, second: str, rows: Sequence[words.Row], level: float = LEVEL
+) -> tables.Table:
     """The test between two runs, one row a layer and rung.
 
     Args:
@@ -262,8 +264,8 @@ def tested_table(first: str, second: str, rows: Sequence[words.Row], level: floa
         "p by its error | by null layers", "p, Holm", "Note",
     )  # fmt: skip
     caption = (
-        f"Pairs that both runs tested. Beyond: among the uppermost {100 * level:g} % of the run’s own null layers’ values, which is what "
-        "is tested, paired by pair; the larger p counts. Counts of computed pairs are not tested."
+        f"Pairs that both runs tested. Beyond: among the uppermost {100 * level:g} % of the run’s own null layers’ values, "
+        "which is what is tested, paired by pair; the larger p counts. Counts of computed pairs are not tested."
     )
     return tables.Table(caption, columns, tuple(cells(row) for row in rows), n_text=1)
 

@@ -86,7 +86,7 @@ def test_what_is_refused() -> None:
         difference(less(one, n_pairs=29), less(two, n_pairs=29), pairs[:29])
     with pytest.raises(ShapeError, match=r"got \[119, 120\] pairs, wanted the same pairs"):
         difference(one, less(two, n_pairs=119), pairs)
-    with pytest.raises(InputError, match="level: got 0.5, wanted a share between 0 and 1/2"):
+    with pytest.raises(InputError, match=r"level: got 0\.5, wanted a share between 0 and 1/2"):
         difference(one, two, pairs, level=0.5)
 
 
