@@ -22,17 +22,19 @@ from differences import Case, draws, mcnemar
 CASES: tuple[tuple[str, bool, Case], ...] = (
     ("two null layers", True, Case()),
     ("two null layers, strong concept effects", True, Case(of_concept=0.25)),
-    ("two null layers, 8 twins", True, Case(n_twins=8)),
+    ("two null layers, 5 twins", True, Case(n_twins=5)),
     ("the same layer, 60 of 400 pairs computed", True, Case(common=60)),
     ("the same layer, 200 computed", True, Case(common=200)),
     ("the same, weaker, and twice the noise of the text", True, Case(common=200, strong=0.5, text=0.2)),
     ("the same, half of all pairs on 4 concepts", True, Case(common=200, strong=0.5, text=0.2, hubs=True)),
-    ("the same, 8 twins", True, Case(common=200, strong=0.5, text=0.2, n_twins=8)),
+    ("the same as before the hubs, 5 twins", True, Case(common=200, strong=0.5, text=0.2, n_twins=5)),
     ("20 computed against none", False, Case(only_first=20)),
     ("40 computed against none", False, Case(only_first=40)),
     ("80 computed against none", False, Case(only_first=80)),
     ("160 computed against 100 of them", False, Case(common=100, only_first=60)),
     ("200 computed against 100 of them", False, Case(common=100, only_first=100)),
+    ("the same, 20 twins", False, Case(common=100, only_first=100, n_twins=20)),
+    ("the same layer, 200 computed, 20 twins", True, Case(common=200, n_twins=20)),
 )
 COLUMNS = (
     "two runs", "equal", "beyond, first", "second", "rejects at 5 %", "± s.e.", "its error alone", "null layers alone",
@@ -64,9 +66,9 @@ def page(n_draws: int) -> Iterator[str]:
     yield "# The test of the difference between two runs\n"
     yield (
         f"`python analyses/difference.py --draws {n_draws}`: {n_draws} simulated pairs of runs a line, 400 pairs of 40 "
-        "concepts, 20 twins unless said. Where the runs are equal, a rejection is an error. The test rejects where both "
-        "halves do. The null layers alone are a test of *neither layer computes anything* and reject a layer against itself; "
-        "McNemar's takes pairs as independent. Half the interval should be about 2 sd; where it is more, the test errs on "
+        "concepts, 10 twins unless said. Where the runs are equal, a rejection is an error. The test rejects where both "
+        "halves do. The null layers alone are a test of *neither layer computes anything* and reject a layer against "
+        "itself; McNemar's takes pairs as independent. Half the interval should be about 2 sd; where it is more, the test errs on "
         "the safe side, at a cost in power that the last lines show.\n"
     )
     yield from table(COLUMNS, rows(n_draws))

@@ -61,7 +61,7 @@ def compare(
     import json
 
     from probekit.followups.compare import compare as write_comparison
-    from probekit.followups.difference import difference
+    from probekit.followups.difference import difference, records
     from probekit.results.run import load
 
     if len(runs) < 2:
@@ -85,7 +85,7 @@ def compare(
 
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     for name, table in tables.items():
-        rows = table.to_dict("records")
+        rows = records(table)
         console.print(difference_in_words(str(runs[0]), name, rows), markup=False)
         print_table(console, difference_table("first", "second", rows, level))
     if out is not None:

@@ -147,7 +147,7 @@ def _by_concepts(e: Float[np.ndarray, " pair"], pairs: Int[np.ndarray, "pair 2"]
     _, place = np.unique(pairs, return_inverse=True)
     ends = place.reshape(pairs.shape)
     n_concepts = int(ends.max()) + 1
-    sums = sum(np.bincount(ends[:, side], away, n_concepts) for side in (0, 1))
+    sums = np.bincount(ends[:, 0], away, n_concepts) + np.bincount(ends[:, 1], away, n_concepts)
     alone = float((away**2).sum()) * n / (n - 1)
     # a pair's own square stands in the sums of both its concepts
     shared = (float((sums**2).sum()) - float((away**2).sum())) * n_concepts / max(n_concepts - 1, 1)

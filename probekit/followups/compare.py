@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from probekit.errors import InputError, guarded, require_order, shown
-from probekit.followups.difference import difference, in_common
+from probekit.followups.difference import difference, in_common, records
 from probekit.report.compare import Compared, render_comparison
 from probekit.results.run import Run, load
 from probekit.storage import store
@@ -52,10 +52,7 @@ def compare(
 def _tested(titles: Sequence[str], runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
     """Every run against the first; those without a layer in common with it are left out."""
     return {
-        title: [
-            {str(key): value for key, value in row.items()}
-            for row in difference(runs[0], run).to_dict("records")
-        ]
+        title: records(difference(runs[0], run))
         for title, run in zip(titles[1:], runs[1:], strict=True)
         if in_common(runs[0], run)
     }

@@ -84,6 +84,11 @@ def difference(first: Run | str | Path, second: Run | str | Path, *, level: floa
     return table
 
 
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of the table as a report takes them."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
 def holm(p: np.ndarray) -> np.ndarray:
     """p-values adjusted for as many tests as there are (Holm 1979); nulls stay null and do not count."""
     adjusted = np.full(len(p), np.nan)

@@ -27,7 +27,7 @@ class Case:
 
     n_concepts: int = 40
     n_pairs: int = 400
-    n_twins: int = 20
+    n_twins: int = 10
     common: int = 0
     """Pairs that both layers compute, equally strongly."""
     only_first: int = 0

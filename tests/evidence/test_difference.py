@@ -16,7 +16,7 @@ SMALL = Case(n_concepts=20, n_pairs=120, n_twins=8)
 NOTHING = {
     "null layers": Case(),
     "null layers, strong concepts": Case(of_concept=0.25),
-    "null layers, 8 twins": Case(n_twins=8),
+    "null layers, 5 twins": Case(n_twins=5),
     "the same layer twice": Case(common=200),
     "the same layer twice, weak, much text": Case(common=200, strong=0.5, text=0.2),
     "the same layer twice, hubs": Case(common=200, strong=0.5, text=0.2, hubs=True),
