@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from probekit.cli.imports import MARK
 from probekit.cli.terminal import in_bytes, print_json
 from probekit.version import VERSION
 
@@ -176,7 +177,9 @@ def _child(modules: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
     except subprocess.TimeoutExpired as late:
         out = late.stdout.decode() if isinstance(late.stdout, bytes) else (late.stdout or "")
         ended = f"did not end within {PATIENCE} s"
-    return [json.loads(line) for line in out.splitlines() if line.endswith("}")], ended
+    answers = [line.removeprefix(MARK) for line in out.splitlines() if line.startswith(MARK)]
+    # a process that died may leave half a line
+    return [json.loads(answer) for answer in answers if answer.endswith("}")], ended
 
 
 def _ended(code: int) -> str:
@@ -235,7 +238,7 @@ def explained(name: str, module: str, told: dict[str, Any]) -> tuple[str, str]:
     if module == OURS:
         return (
             raised,
-            "mend what is named above first; if all else is well, this is a defect of probekit: report it",
+            "fix what is named above first; if all else is well, this is a defect of probekit: report it",
         )
     return f"{raised}; its files, or those of a package it imports, do not fit together", again
 

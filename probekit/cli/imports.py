@@ -7,24 +7,23 @@ each import.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
+
+MARK = "probekit-import: "
+"""Begins a line that is an answer, and not what an import prints."""
 
 
 def try_imports() -> None:
     """Import what standard input names, one after the other, and report on each; then the device and the caches."""
     asked: dict[str, Any] = json.load(sys.stdin)
     sys.path[:] = asked["path"]
-    # whatever an import prints goes to the standard error: the answers have a descriptor of their own
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
 
     def answer(**values: Any) -> None:
-        answers.write(json.dumps(values) + "\n")
-        answers.flush()
+        # a line of its own, whatever an import has printed before it
+        print("\n" + MARK + json.dumps(values), flush=True)  # noqa: T201 - this process talks to another
 
     for module in asked["modules"]:
         answer(begin=module)

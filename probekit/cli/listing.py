@@ -97,7 +97,7 @@ def _print_runs(table: pd.DataFrame) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    states = table["state"].value_counts()
+    states = table["state"].value_counts().sort_index()
     shown = RichTable(
         title=f"{len(table):,} runs: " + ", ".join(f"{n} {state}" for state, n in states.items())
     )

@@ -6,16 +6,16 @@ beyond in the second, the difference is D = Σ e_p. Exceeding is used rather tha
 the size of a strong effect depends on how widely few twins happen to scatter, and differs between two sets of twins by far
 more than their means do.
 
-D is judged by two p-values, and the larger one counts:
+**The test** is a two-sided t test of D = 0: the layers may both compute much, and equally much. Its variance has three
+parts: pairs that share a concept are dependent (the dyadic cluster-robust variance of Fafchamps & Gubert 2007 and Aronow,
+Samii & Assenova 2015, not below that of independent pairs), and either set of twins is a sample (jackknife that leaves out
+one twin at a time, thresholds and all). Degrees of freedom by Satterthwaite. Assumed: concepts are drawn from more like
+them; pairs without a common concept, and the two sets of twins, are independent.
 
-* **By its own error**, a two-sided t test of D = 0 (the layers may both compute much, and equally much). Its variance has
-  three parts: pairs that share a concept are dependent (the dyadic cluster-robust variance of Fafchamps & Gubert 2007 and
-  Aronow, Samii & Assenova 2015, not below that of independent pairs), and either set of twins is a sample (jackknife that
-  leaves out one twin at a time, thresholds and all). Degrees of freedom by Satterthwaite. Assumed: concepts are drawn from
-  more like them; pairs without a common concept, and the two sets of twins, are independent.
-* **By the null layers**, the rank of |D| among |D_ij|, twin i in the first layer's place and twin j in the second's (i ≠ j
-  where the runs share a seed, since twins of one number are then alike): p = (1 + #{|D_ij| ≥ |D|})/(1 + number of them).
-  Valid where neither layer computes anything, for then each is exchangeable with its twins, whatever joins the pairs.
+**Beside it** stands the rank of |D| among |D_ij|, twin i in the first layer's place and twin j in the second's (i ≠ j where
+the runs share a seed, since twins of one number are then alike): p = (1 + #{|D_ij| ≥ |D|})/(1 + number of them). It tests
+something else, that *neither layer computes anything*: for then each is exchangeable with its twins. Two layers that compute
+equally much differ by more than null layers do, so it does not decide.
 
 What is *not* assumed: independent pairs. McNemar's test assumes it, and is printed beside in `analyses/difference.py` to
 show what that costs. Axes: twin pair concept.
@@ -70,12 +70,10 @@ class Difference:
     """Lower end of the 95 % interval of the difference, by its own error."""
     high: float
     """Upper end."""
-    p_error: float
-    """By its own error."""
-    p_null: float
-    """By the null layers."""
     p: float
-    """The larger of both."""
+    """Of no difference, by its own error."""
+    p_null: float
+    """Of neither layer computing anything, by the rank among differences of null layers."""
 
 
 def difference(
@@ -109,15 +107,15 @@ def difference(
     if variance > 0:
         df = variance**2 / sum(part**2 / max(df, 1) for part, df in parts)
         error = float(np.sqrt(variance))
-        p_error, reach = 2 * float(stats.t.sf(abs(total) / error, df)), float(stats.t.ppf(0.975, df)) * error
+        p, reach = 2 * float(stats.t.sf(abs(total) / error, df)), float(stats.t.ppf(0.975, df)) * error
     else:  # the same pairs in both, whichever twin is left out
-        p_error, reach = 1.0, 0.0
+        p, reach = 1.0, 0.0
     null = one[1].sum(1)[:, None] - two[1].sum(1)[None, :].astype(float)
     drawn = null[~np.eye(*null.shape, dtype=bool)] if same_seed else null.ravel()
     p_null = (1 + int((np.abs(drawn) >= abs(total)).sum())) / (1 + len(drawn))
     return Difference(
         len(e), int(one[0].sum()), int(two[0].sum()), int((e > 0).sum()), int((e < 0).sum()), int(total),
-        total - reach, total + reach, p_error, p_null, max(p_error, p_null),
+        total - reach, total + reach, p, p_null,
     )  # fmt: skip
 
 

@@ -37,24 +37,25 @@ COLUMNS: dict[str, str] = {
     "difference": "n_first less n_second: what is tested",
     "low": "lower end of its 95 % interval",
     "high": "upper end of its 95 % interval",
-    "p_error": "p-value by the difference's own error",
-    "p_null": "p-value by the null layers",
-    "p": "the larger of both",
+    "p": "p-value of no difference, by its own error",
     "p_holm": "p adjusted for all rows of the table (Holm)",
+    "p_null": "p-value of neither layer computing anything, by the null layers; decides nothing",
     "note": "why nothing was tested; empty where something was",
 }
 """Columns of the table: name → meaning."""
 
 
 @guarded
-def difference(first: Run | str | Path, second: Run | str | Path, *, level: float = LEVEL) -> pd.DataFrame:
+def difference(
+    first: Run | str | Path, second: Run | str | Path, *, level: float | int = LEVEL
+) -> pd.DataFrame:
     """Test whether two runs differ in how many of the same pairs stand beyond their null layers.
 
     Layers of the same number are set side by side (two runs of one layer each: these two), on the pairs that both tested.
-    Each layer is judged by its own twins; a pair counts where it lies beyond the upper `level` of their values. Two p-values
-    are computed, and the larger one decides: by the difference's own error, where pairs that share a concept are dependent
-    and either set of twins is a sample; and by the rank among differences of twins. `probekit.evidence.difference` says how,
-    and what is assumed; `analyses/results/difference.md` how often it is wrong, and what it finds.
+    Each layer is judged by its own twins; a pair counts where it lies beyond the upper `level` of their values. The error of
+    the difference takes pairs that share a concept as dependent, and either set of twins as a sample.
+    `probekit.evidence.difference` says how, and what is assumed; `analyses/results/difference.md` how often it is wrong, and
+    what it finds.
 
     Counts of *computed* pairs are shown and not tested: what is specific to a pair is, by construction, zero on average over
     the pairs of a layer, and decided by a threshold that depends on all the others.
@@ -77,9 +78,7 @@ def difference(first: Run | str | Path, second: Run | str | Path, *, level: floa
     rows = [_row(one, two, layers, rung, level) for layers in _layers(one, two) for rung in _OF_RUNG]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     whole = [name for name in COLUMNS if name.startswith("n_") or name == "difference"]
-    table = table.astype(
-        dict.fromkeys(whole, "Int64") | dict.fromkeys(["low", "high", "p_error", "p_null", "p"], float)
-    )
+    table = table.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(["low", "high", "p", "p_null"], float))
     table["p_holm"] = holm(table["p"].to_numpy(float))
     return table
 

@@ -255,17 +255,17 @@ def difference_table(
         return (
             *head, words.count(row["n_first"]), words.count(row["n_second"]),
             f"{row['difference']:+d} ({row['low']:+.0f} to {row['high']:+.0f})",
-            f"{_p(row['p_error'])} | {_p(row['p_null'])}", _p(row["p_holm"]), "",
+            _p(row["p"]), _p(row["p_holm"]), "",
         )  # fmt: skip
 
     columns = (
         "Layer and rung", "Common pairs", f"Named, {first}", f"Named, {second}", f"Computed, {first}",
         f"Computed, {second}", f"Beyond, {first}", f"Beyond, {second}", "Difference (95 %)",
-        "p by its error | by null layers", "p, Holm", "Note",
+        "p", "p, Holm", "Note",
     )  # fmt: skip
     caption = (
         f"Pairs that both runs tested. Beyond: among the uppermost {100 * level:g} % of the run’s own null layers’ values, "
-        "which is what is tested, paired by pair; the larger p counts. Counts of computed pairs are not tested."
+        "which is what is tested, paired by pair. Counts of computed pairs are not tested."
     )
     return tables.Table(caption, columns, tuple(cells(row) for row in rows), n_text=1)
 

@@ -30,7 +30,7 @@ def test_a_planted_layer_differs_from_a_null_layer_either_way() -> None:
     assert found.p < 0.05
     assert found.low > 0
     assert found.difference == found.n_first - found.n_second == found.n_only_first - found.n_only_second
-    assert (turned.difference, turned.p_error) == (-found.difference, pytest.approx(found.p_error, rel=1e-9))
+    assert (turned.difference, turned.p) == (-found.difference, pytest.approx(found.p, rel=1e-9))
     assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low), rel=1e-9)
     assert turned.p_null == found.p_null  # the set of |D_ij| is the same
 

@@ -120,7 +120,7 @@ def command(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, 
 def test_the_command(shelf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = command(capsys, "runs", str(shelf))
     assert (code, err) == (0, "")
-    assert "8 runs: 4 damaged, 2 complete, 1 unfinished, 1 other format" in out
+    assert "8 runs: 2 complete, 4 damaged, 1 other format, 1 unfinished" in out
     assert "unfinished: 0 of 1 layers" in " ".join(out.split())
     code, out, _ = command(capsys, "runs", str(shelf), "--json", "--depth", "1")
     rows = json.loads(out)
