@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from probekit.followups.compression import CompressionCurve as CompressionCurve
     from probekit.followups.compression import compression_curve as compression_curve
     from probekit.followups.concepts import list_concepts as list_concepts
+    from probekit.followups.difference import difference as difference
     from probekit.followups.null_comparison import against_nulls as against_nulls
     from probekit.followups.word_grid import WordGrid as WordGrid
     from probekit.followups.word_grid import word_grid as word_grid
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from probekit.probes.estimator import SparseProbe as SparseProbe
     from probekit.probes.moments import Moments as Moments
     from probekit.probes.select import select_readouts as select_readouts
+    from probekit.results.listing import runs as runs
     from probekit.results.run import Run as Run
     from probekit.results.run import load as load
     from probekit.text.concepts.concepts import Concepts as Concepts
@@ -61,6 +63,7 @@ _HOME = {
     "analyze_arrays": "probekit.analysis.api",
     "causal": "probekit.followups.causal",
     "channels": "probekit.theory.channels.decode",
+    "difference": "probekit.followups.difference",
     "estimate": "probekit.analysis.estimate",
     "latents": "probekit.model.latents",
     "list_concepts": "probekit.followups.concepts",
@@ -68,6 +71,7 @@ _HOME = {
     "compression_curve": "probekit.followups.compression",
     "load": "probekit.results.run",
     "plant": "probekit.model.planted",
+    "runs": "probekit.results.listing",
     "select_readouts": "probekit.probes.select",
     "word_grid": "probekit.followups.word_grid",
 }

@@ -30,6 +30,8 @@ def detail_table(measure: LayerMeasure, design: StudyDesign, names: Sequence[str
     sample, token = design.pass_plan.confirm.sample, design.rows["confirm"]
     twins = measure.twins.get(DECIDING_K, [])
     d_twins = np.stack([twin.d_prime for twin in twins], axis=1) if twins else np.zeros((sample.n_pairs, 0))
+    without = [twin.d_relay for twin in twins if twin.d_relay is not None]
+    d_without = np.stack(without, axis=1) if without else np.zeros((sample.n_pairs, 0))
     token_of_entry = token[sample.token]
     rows: list[dict[str, Any]] = []
     for p, (a, b) in enumerate(design.pass_plan.pairs.tolist()):
@@ -40,6 +42,7 @@ def detail_table(measure: LayerMeasure, design: StudyDesign, names: Sequence[str
             "b": names[b],
             "contribution": measure.spread.contribution[p][used].astype(float).tolist(),
             "d_prime_twins": d_twins[p].astype(float).tolist(),
+            "d_prime_relay_twins": d_without[p].astype(float).tolist(),
         }
         held = measure.values[bounds[0] : bounds[4]]
         row["low"], row["high"] = float(held.min(initial=0.0)), float(held.max(initial=1.0))

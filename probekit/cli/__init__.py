@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,12 +13,15 @@ from probekit.cli.capacity import capacity
 from probekit.cli.channels import channels
 from probekit.cli.circuits import app as circuits_app
 from probekit.cli.compress import compress
+from probekit.cli.doctor import doctor
 from probekit.cli.explore import explore
 from probekit.cli.grid import grid
+from probekit.cli.listing import compare, runs
 from probekit.cli.look import concepts, pair
 from probekit.cli.stop import Stoppable, Stopped, listening
 from probekit.cli.terminal import say
 from probekit.errors import ProbekitError
+from probekit.version import VERSION
 
 _REFUSED: Any = typer.BadParameter.__mro__[2]
 """What a command line that cannot be parsed raises: ClickException, of click or of typer's own copy."""
@@ -31,12 +34,33 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> bool:
+    if asked:
+        typer.echo(f"probekit {VERSION}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-V", help="Print the version.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    pass
+
+
 for _command in (
     demo,
     analyze,
     report,
     resume,
     verify,
+    runs,
+    compare,
     concepts,
     pair,
     explore,
@@ -44,6 +68,7 @@ for _command in (
     capacity,
     channels,
     compress,
+    doctor,
 ):
     app.command()(_command)
 app.add_typer(circuits_app, name="circuits")

@@ -106,9 +106,9 @@ def pair(
         f if layer is None else f[f["layer"] == chosen] for f in (detail.neurons, detail.contexts)
     )
     for table in (layer_table(detail.layers), quadrant_table(detail.quadrants), neuron_table(neurons)):
-        _print_table(console, table)
+        print_table(console, table)
     if len(contexts):
-        _print_table(console, context_table(contexts))
+        print_table(console, context_table(contexts))
     if out is not None:
         console.print(f"written: {_escaped(str(out))}")
 
@@ -183,7 +183,13 @@ def _print_concepts(table: pd.DataFrame) -> None:
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(shown)
 
 
-def _print_table(console: Any, table: Table) -> None:
+def print_table(console: Any, table: Table) -> None:
+    """Print a table of a report.
+
+    Args:
+        console: of rich.
+        table: what to print.
+    """
     from rich.table import Table as RichTable
 
     shown = RichTable(title=table.caption, title_justify="left")

@@ -19,6 +19,16 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def in_bytes(n_bytes: int) -> str:
+    """A number of bytes in the decimal unit that keeps it short: 12 kB, 3.4 GB."""
+    size, unit = float(n_bytes), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.2g} {unit}" if size < 10 else f"{size:.0f} {unit}"
+
+
 def say(text: str, *, lead: str = "", style: str = "bold", quiet: bool = False) -> None:
     """A message on the standard error, as it stands: brackets in names and paths are no markup.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from probekit.errors import InputError, guarded, require_order, shown
+from probekit.followups.difference import difference, in_common, records
 from probekit.report.compare import Compared, render_comparison
 from probekit.results.run import Run, load
 from probekit.storage import store
@@ -17,6 +18,8 @@ def compare(
     runs: Sequence[Run | str | Path], path: str | Path, *, names: Sequence[str] | None = None
 ) -> Path:
     """Write one HTML page that sets several finished runs side by side: models, checkpoints or corpora.
+
+    Whether each of them differs from the first is tested, layer by layer and paired by pair (`pk.difference`).
 
     Args:
         runs: two or more runs, or their directories, in the order in which they are to be read.
@@ -42,8 +45,17 @@ def compare(
         Compared(title, run.summary, run.record["science"]) for title, run in zip(titles, held, strict=True)
     ]
     target = Path(path)
-    store.write_text(target, render_comparison(compared))
+    store.write_text(target, render_comparison(compared, _tested(titles, held)))
     return target
+
+
+def _tested(titles: Sequence[str], runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
+    """Every run against the first; those without a layer in common with it are left out."""
+    return {
+        title: records(difference(runs[0], run))
+        for title, run in zip(titles[1:], runs[1:], strict=True)
+        if in_common(runs[0], run)
+    }
 
 
 def _runs(given: Any) -> list[Run]:

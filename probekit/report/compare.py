@@ -1,7 +1,8 @@
 """Several runs side by side in one HTML file: models, checkpoints or corpora, each against its own twins.
 
 Counts of two runs may be set beside each other only as far as text, concepts and settings are the same; what differs is
-therefore the first thing the page says. Nothing is tested between runs: the twins of each run are its own yardstick.
+therefore the first thing the page says. Each run is judged by its own twins; whether two runs differ is tested pair by pair
+(`probekit.evidence.difference`), every run against the first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from probekit.errors import InputError
+from probekit.evidence.difference import LEVEL
 from probekit.report import answer, tables, words
 from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, keyed, to_svg
 from probekit.report.environment import environment
@@ -65,11 +67,14 @@ class Compared:
     """What its result depends on: model, corpus, concepts and settings, as recorded in run.json."""
 
 
-def render_comparison(runs: Sequence[Compared]) -> str:
+def render_comparison(
+    runs: Sequence[Compared], tested: Mapping[str, Sequence[words.Row]] | None = None
+) -> str:
     """The comparison as one HTML text.
 
     Args:
         runs: two or more, in the order in which they are to be read.
+        tested: title of a run → rows of its test against the first run; None: nothing was tested.
 
     Raises:
         InputError: fewer than two runs, or two of one title.
@@ -85,11 +90,17 @@ def render_comparison(runs: Sequence[Compared]) -> str:
     page = {
         "title": f"{words.plural(len(runs), 'run')} side by side",
         "subtitle": " · ".join(titles),
-        "answer": list(zip(("Compared", "Found", "May be compared"), _answer(runs, differing), strict=True)),
+        "answer": list(
+            zip(("Compared", "Found", "May be compared"), _answer(runs, differing, bool(tested)), strict=True)
+        ),
         "found": [(run.title, answer.answer(run.summary)[1]) for run in runs],
         "figures": [
             (name, Figure(TITLES[name][0], svg, _CAPTIONS[name], _TABLES[name](runs)))
             for name, svg in drawn.items()
+        ],
+        "tested": [
+            (difference_in_words(runs[0].title, title, rows), difference_table(runs[0].title, title, rows))
+            for title, rows in (tested or {}).items()
         ],
         "differences": _differences_table(runs, differing) if differing else None,
         "capacity": _capacity_table(runs),
@@ -144,7 +155,7 @@ def _summary_of(run: Compared) -> dict[str, Any]:
     }
 
 
-def _answer(runs: Sequence[Compared], differing: Mapping[str, Any]) -> tuple[str, str, str]:
+def _answer(runs: Sequence[Compared], differing: Mapping[str, Any], tested: bool) -> tuple[str, str, str]:
     n_twins = sorted({row["n_twins"] or 0 for run in runs for row in run.summary["layers"]})
     compared = (
         f"{words.plural(len(runs), 'run')} of the same measurement: {words.listed([run.title for run in runs])}, "
@@ -166,7 +177,7 @@ def _answer(runs: Sequence[Compared], differing: Mapping[str, Any]) -> tuple[str
     if not own:
         fair = (
             "Text, concepts and settings are the same in all runs, so their counts may be set side by side; "
-            "no test between runs was made."
+            + ("whether they differ is tested below." if tested else "no test between runs was made.")
         )
     else:
         fair = (
@@ -174,6 +185,93 @@ def _answer(runs: Sequence[Compared], differing: Mapping[str, Any]) -> tuple[str
             "the models; each run is still judged fairly by its own twins."
         )
     return compared, told, fair
+
+
+# -------------------------------------------------------------------------------- the test between runs
+
+SIGNIFICANT = 0.05
+"""Adjusted p-value up to which a difference counts as shown."""
+RUNG_NAMES = {"above_plain": "above plain twins", "above_twins": "above twins, relays removed"}
+
+
+def difference_in_words(first: str, second: str, rows: Sequence[words.Row]) -> str:
+    """The test between two runs in one sentence.
+
+    Args:
+        first: title of the first run.
+        second: title of the other.
+        rows: of the table of `pk.difference`, one a layer and rung.
+    """
+    asked = [row for row in rows if not row["note"]]
+    if not asked:
+        return f"Between {first} and {second} nothing could be tested: {rows[0]['note'].rstrip('.')}."
+    found = [
+        f"{_between(row)} ({words.count(abs(row['difference']))} {'more' if row['difference'] > 0 else 'fewer'} of "
+        f"{words.count(row['n_pairs'])} pairs in {first}, 95 % interval {row['low']:+.0f} to {row['high']:+.0f}, "
+        f"p = {_p(row['p_holm'])} after Holm’s correction)"
+        for row in asked
+        if row["p_holm"] <= SIGNIFICANT
+    ]
+    if not found:
+        return (
+            f"Between {first} and {second} no difference in the number of pairs beyond the null layers was shown "
+            f"({words.plural(len(asked), 'test')}, smallest p = {_p(min(row['p_holm'] for row in asked))} after Holm’s "
+            "correction)."
+        )
+    rest = len(asked) - len(found)
+    more = "" if rest == 0 else f"; {words.plural(rest, 'other test')} showed none"
+    return f"{first} and {second} differ in the number of pairs beyond their null layers in {words.listed(found)}{more}."
+
+
+def _between(row: words.Row) -> str:
+    one, two = row["first_layer"], row["second_layer"]
+    where = f"layer {one}" if one == two else f"layer {one} against layer {two}"
+    return f"{where}, {RUNG_NAMES[row['rung']]}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= 1e-4 else "below 0.0001"
+
+
+def difference_table(
+    first: str, second: str, rows: Sequence[words.Row], level: float = LEVEL
+) -> tables.Table:
+    """The test between two runs, one row a layer and rung.
+
+    Args:
+        first: title of the first run.
+        second: title of the other.
+        rows: of the table of `pk.difference`.
+        level: share of the null layers' values beyond which a pair counted.
+    """
+
+    def cells(row: words.Row) -> tuple[str, ...]:
+        counts = [
+            row[name] for name in ("n_named_first", "n_named_second", "n_computed_first", "n_computed_second")
+        ]
+        head = (_between(row), words.count(row["n_pairs"]), *(_or_none(n) for n in counts))
+        if row["note"]:
+            return (*head, *[words.NONE] * 5, row["note"])
+        return (
+            *head, words.count(row["n_first"]), words.count(row["n_second"]),
+            f"{row['difference']:+d} ({row['low']:+.0f} to {row['high']:+.0f})",
+            _p(row["p"]), _p(row["p_holm"]), "",
+        )  # fmt: skip
+
+    columns = (
+        "Layer and rung", "Common pairs", f"Named, {first}", f"Named, {second}", f"Computed, {first}",
+        f"Computed, {second}", f"Beyond, {first}", f"Beyond, {second}", "Difference (95 %)",
+        "p", "p, Holm", "Note",
+    )  # fmt: skip
+    caption = (
+        f"Pairs that both runs tested. Beyond: among the uppermost {100 * level:g} % of the run’s own null layers’ values, "
+        "which is what is tested, paired by pair. Counts of computed pairs are not tested."
+    )
+    return tables.Table(caption, columns, tuple(cells(row) for row in rows), n_text=1)
+
+
+def _or_none(value: Any) -> str:
+    return words.NONE if value is None or value is pd.NA else words.count(value)
 
 
 # -------------------------------------------------------------------------------- figures

@@ -55,13 +55,21 @@ class Digest:
         Raises:
             CorruptError: they are not the bytes that were written.
         """
-        if len(data) != self.n_bytes:
-            raise corrupt(path, f"{len(data):,} bytes where {self.n_bytes:,} were written")
+        self.require_length(len(data), path)
         for block, (found, wanted) in enumerate(zip(_checksums(data), self.crc32, strict=True)):
             if found != wanted:
                 raise corrupt(path, f"block {block} (bytes from {block * BLOCK:,} on) has another crc32")
         if blake2b(data) != self.blake2b:
             raise corrupt(path, "the bytes have another blake2b-256")
+
+    def require_length(self, n_bytes: int, path: Path) -> None:
+        """Refuse another length.
+
+        Raises:
+            CorruptError: there are more or fewer bytes than were written.
+        """
+        if n_bytes != self.n_bytes:
+            raise corrupt(path, f"{n_bytes:,} bytes where {self.n_bytes:,} were written")
 
 
 def _fits(n_bytes: int, sums: list[Any]) -> bool:

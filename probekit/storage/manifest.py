@@ -104,6 +104,19 @@ def read_results(path: Path, record: dict[str, Any]) -> Results:
     )
 
 
+def require_sizes(path: Path, results: Results) -> None:
+    """Refuse results of which a file is gone or has another length: what can be seen without reading them.
+
+    Raises:
+        CorruptError: there is one; it names the first.
+    """
+    for name, digest in results.files.items():
+        file = path / name
+        if not file.is_file():
+            raise corrupt(file, "the file is gone")
+        digest.require_length(file.stat().st_size, file)
+
+
 def require_name(name: str, where: Path) -> None:
     """Refuse a name that could lead out of the run directory.
 

@@ -101,9 +101,11 @@ GOOD: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (pk.Concepts.phrases, {"tokenizer": None, "phrases": ["in order"]}),
     (pk.Concepts.from_toml, {"path": "nowhere.toml", "tokenizer": None}),
     (pk.compare, {"runs": ["nowhere"], "path": "nowhere.html", "names": ["a"]}),
+    (pk.difference, {"first": "nowhere", "second": "nowhere", "level": 0.01}),
+    (pk.runs, {"folder": TEXT.parent, "depth": 0}),
     (pk.load, {"path": "nowhere"}),
 ]
-REFUSED_AS_GIVEN = {"from_column", "from_spans", "phrases", "from_toml", "compare", "load"}
+REFUSED_AS_GIVEN = {"from_column", "from_spans", "phrases", "from_toml", "compare", "difference", "load"}
 """Good by type, refused for what they name: no such column, file or run."""
 
 
