@@ -160,13 +160,13 @@ class TestRuns:
 
     def test_a_golden_run_is_verified(self, capsys: pytest.CaptureFixture[str]):
         golden = Path(__file__).parent / "golden"
-        code, _, err = run(capsys, "verify", str(golden / "v3"))
+        code, _, err = run(capsys, "verify", str(golden / "v4"))
         assert code == 0
         assert "every one is what was written" in err
 
     def test_a_run_on_arrays_cannot_be_resumed_from_its_directory(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path
     ):
-        code, _, err = run(capsys, "resume", str(Path(__file__).parent / "golden" / "v3"))
+        code, _, err = run(capsys, "resume", str(Path(__file__).parent / "golden" / "v4"))
         assert code == 3
         assert "make the same call again" in err

@@ -44,14 +44,14 @@ LABELS = {
     "n10": "Tokens, A alone", "n01": "Tokens, B alone", "n00": "Tokens, neither", "k": "Neurons k",
     "twin_low": "Null layers’ lowest d′", "twin_high": "Null layers’ highest d′", "n_twins": "Null layers",
     "above_plain": "Above plain twins", "above_twins": "Above twins", "represented": "ε-represented",
-    "superposed": "In superposition", "p_lin": "p linear", "z": "z", "decidable": "ε decidable",
+    "superposed": "In superposition", "p_vs_linear": "p linear", "z": "z", "decidable": "ε decidable",
 }  # fmt: skip
 """Column → heading; the others stand under the name that they have in the tables."""
 MEANINGS = {
     "d_prime_twins": "Mean of d′ of the same pair in the null layers.",
     "d_prime_relay_twins": "Mean of d′ without relay in the null layers.",
     "p_decision": "The larger of p relay and p pair, on which the pair is decided.",
-    "p_lin": "p-value of being no better than a linear readout of the same budget; decides nothing.",
+    "p_vs_linear": "p-value of being no better than a linear readout of the same budget; decides nothing.",
 }
 """Meanings that can stand alone, where those of the tables speak of the column before."""
 ADDED = {

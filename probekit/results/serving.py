@@ -97,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _respond(self, *, with_body: bool) -> None:
         assert isinstance(self.server, ExplorerServer)
-        host = (self.headers.get("Host") or "").rpartition(":")
+        host = (self.headers.get("host") or "").rpartition(":")
         if (host[0] or host[2]) not in NAMES:
             self._send(
                 HTTPStatus.FORBIDDEN,

@@ -333,7 +333,7 @@ class TestFormats:
             "identity": "x",
         }
         store.write_sealed(tmp_path / "run.json", record)
-        with pytest.raises(FormatError, match=r"written in format 4, this probekit reads up to 3; upgrade"):
+        with pytest.raises(FormatError, match=r"written in format 5, this probekit reads up to 4; upgrade"):
             load(tmp_path)
         with pytest.raises(FormatError, match="upgrade"):
             analyze_arrays(**few, out=tmp_path)

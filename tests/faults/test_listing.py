@@ -41,7 +41,7 @@ def shelf(finished: Path, stopped: Path, tmp_path_factory: pytest.TempPathFactor
     table.unlink()
     summary = top / "bit" / "summary.json"
     summary.write_bytes(summary.read_bytes().replace(b"arrays", b"arroys", 1))
-    looks = top / "short" / "looks" / "layer-00.parquet"
+    looks = top / "short" / "pair_details" / "layer-00.parquet"
     looks.write_bytes(looks.read_bytes()[:-1])
     (top / "lost" / "run.json").unlink()
     store.write_sealed(top / "newer" / "run.json", {"schema": RECORD_SCHEMA, "format": FORMAT + 1})

@@ -62,7 +62,7 @@ def test_a_run_does_not_differ_from_itself(folders: tuple[Path, Path]) -> None:
 
 
 def test_every_twin_is_kept_with_and_without_relays(folders: tuple[Path, Path]) -> None:
-    looks = pd.read_parquet(folders[0] / "looks" / "layer-00.parquet").set_index(["a", "b"])
+    looks = pd.read_parquet(folders[0] / "pair_details" / "layer-00.parquet").set_index(["a", "b"])
     pairs = pk.load(folders[0]).pairs().set_index(["a", "b"]).loc[looks.index]
     for name in ("d_prime_twins", "d_prime_relay_twins"):
         each = np.stack(looks[name].to_list())
@@ -98,7 +98,7 @@ def test_what_a_run_does_not_keep_is_said(
     def older(path: Path, *digest: Any) -> Any:
         return (
             real(path, *digest).drop(columns="d_prime_relay_twins", errors="ignore")
-            if "looks" in str(path)
+            if "pair_details" in str(path)
             else real(path, *digest)
         )
 

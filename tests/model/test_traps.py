@@ -17,7 +17,7 @@ TESTS = Path(__file__).parents[1]
 
 TRAPS: dict[str, tuple[str, str]] = {
     "1 a folder without tokenizer files gives an empty tokenizer": (
-        "model/test_host.py",
+        "model/test_hooked_model.py",
         "test_an_empty_one",
     ),
     "2 a model in memory still calls the hub": ("model/test_loading.py", "test_asks_no_hub"),
@@ -35,9 +35,9 @@ TRAPS: dict[str, tuple[str, str]] = {
     ),
     "6 pad is bos is eos, padding is unmasked": ("model/test_harvest.py", "test_padding_is_not_seen"),
     "7 silent truncation, IndexError beyond the context": ("model/test_harvest.py", "TestRefused"),
-    "8 filters that match nothing return nothing": ("model/test_host.py", "test_no_mlp"),
+    "8 filters that match nothing return nothing": ("model/test_hooked_model.py", "test_no_mlp"),
     "9 a model in training mode": (
-        "model/test_host.py",
+        "model/test_hooked_model.py",
         "test_a_bridge_may_come_in_training_mode_without_tokenizer",
     ),
     "10 some sites of a bf16 model are float32": (
@@ -46,11 +46,11 @@ TRAPS: dict[str, tuple[str, str]] = {
     ),
     "11 numpy has no bfloat16": ("model/test_harvest.py", "test_sixteen_bit_activations_come_in_float32"),
     "14 W_in is transposed on some architectures": (
-        "model/test_host.py",
+        "model/test_hooked_model.py",
         "test_weights_are_those_of_the_file",
     ),
     "16 left padding shifts positions": ("text/test_corpus.py", "test_what_cannot_be_used_is_refused"),
-    "17 compatibility mode, once or twice": ("model/test_host.py", "test_compatibility_mode"),
+    "17 compatibility mode, once or twice": ("model/test_hooked_model.py", "test_compatibility_mode"),
     "18 stopping early leaves the key-value cache invalid": (
         "model/test_harvest.py",
         "test_the_model_is_left_as_it_was",

@@ -44,7 +44,7 @@ def pair_table(layer: int, names: list[str], n_pairs: int, n_neurons: int, seed:
             "d_prime": np.where(computed, 4.0, 1.0) + rng.random(n_pairs),
             **real,
             "p_twin": p / 2,
-            **dict.fromkeys(("p_relay", "p_pair", "p_decision", "p_lin"), p),
+            **dict.fromkeys(("p_relay", "p_pair", "p_decision", "p_vs_linear"), p),
             "q_above": np.where(above, 0.004, np.minimum(1, 5 * p)),
             "q": np.where(computed, 0.01, np.minimum(1, 20 * p)),
             "represented": pd.array(rng.random(n_pairs) < 0.3, dtype="boolean"),

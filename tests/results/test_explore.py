@@ -139,7 +139,7 @@ class TestServed:
         server: ExplorerServer, target: str, host: str | None = None, method: str = "GET"
     ) -> tuple[int, bytes, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=30)
-        connection.request(method, target, headers={} if host is None else {"Host": host})
+        connection.request(method, target, headers={} if host is None else {"host": host})
         answer = connection.getresponse()
         body = answer.read()
         connection.close()
