@@ -34,7 +34,7 @@ def scrambled(
     from probekit.probes.pairs import LabelColumns
 
     rng = np.random.default_rng(seed)
-    ids = held["ids"]
+    ids = held["ids"].astype(np.int64)
     row, pos = np.nonzero(counted)
     n_types = int(ids.max()) + 1
     order = np.argsort(-np.bincount(ids[counted], minlength=n_types), kind="stable")

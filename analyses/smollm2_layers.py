@@ -29,7 +29,7 @@ from scipy.stats import spearmanr
 from probekit.report.canvas import ACCENT, INK, MUTED
 
 RUNGS = ("n_significant_raw", "n_above_plain", "n_relayed", "n_above_twins", "n_computed")
-STRICTER = ("above both", "above own median")
+STRICTER, LAST = ("above both", "above own median"), ("at least", "twins with any")
 AGREEMENT = (
     "named on",
     "layer",
@@ -327,7 +327,7 @@ def page(options: argparse.Namespace) -> list[str]:
     )
     return [
         "# Layers of SmolLM2-135M", "", _SETTINGS, "", _RUNGS_SAY, "",
-        *table(("layer", "tested", *(name[2:].replace("_", " ") for name in RUNGS), *STRICTER, "at least", "twins with any"), rungs),
+        *table(("layer", "tested", *(name[2:].replace("_", " ") for name in RUNGS), *STRICTER, *LAST), rungs),
         "",
         (f"Of {len(drawn)} twins put in the place of a trained layer {any_['above_twins']} had a pair above twins and "
          f"{any_['computed']} one computed."), "",
