@@ -254,12 +254,21 @@ def require_unmasked(values: Any, name: str) -> None:
         )
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left: Python's, an accelerator's, or torch's on a CPU."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )
+
+
 def as_ours(error: Exception) -> ProbekitError:
     """The error of this tree that says what a foreign one means."""
     told = f"{type(error).__name__}: {error}"
     if isinstance(error, ProbekitError):
         return error
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if lacks_memory(error):
         return OutOfMemoryError(
             f"no memory left ({told}); lower max_tokens, max_pairs or twins, or use a larger machine."
         )

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from xxhash import xxh3_128_digest
 
+from probekit.errors import lacks_memory
+
 LEAF = 8 * 2**20
 """Bytes of one leaf. Part of what a digest is: another size gives other digests."""
 N_THREADS = min(8, os.cpu_count() or 1)
@@ -99,6 +101,8 @@ def of_tensor(tensor: Any) -> str:
 
         data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
+        if lacks_memory(error):
+            raise
         raise CannotTellError(f"a tensor of {tensor.dtype} on {tensor.device} ({error})") from error
     return of_parts([f"{tensor.dtype} {tuple(tensor.shape)}", of_bytes(_raw(data))])
 

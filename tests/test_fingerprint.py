@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit import fingerprint
+from probekit.errors import OutOfMemoryError, as_ours, lacks_memory
 from probekit.fingerprint import CannotTellError, of_array, of_bytes, of_file, of_parts, of_tensor, of_value
 
 
@@ -90,3 +91,24 @@ def test_a_file_is_its_bytes_however_many_read_it(
 
 def test_where_a_word_ends_counts() -> None:
     assert len({of_parts(parts) for parts in (["ab", "c"], ["a", "bc"], ["abc"], ["ab", "c", ""])}) == 4
+
+
+class TestNoMemory:
+    """Running out of memory is said as such, wherever torch says it, and never as content that cannot be told."""
+
+    def test_while_a_tensor_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def contiguous(_: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("tried to allocate more than there is")
+
+        with pytest.raises(CannotTellError, match=r"a tensor of torch\.float32 on meta"):  # the control
+            of_tensor(torch.ones(2, device="meta"))
+        monkeypatch.setattr(torch.Tensor, "contiguous", contiguous)
+        with pytest.raises(torch.OutOfMemoryError, match="tried to allocate"):
+            of_tensor(torch.ones(2))
+
+    def test_on_a_cpu(self) -> None:
+        with pytest.raises(RuntimeError, match="DefaultCPUAllocator: can't allocate memory") as caught:
+            torch.empty(10**15)
+        assert lacks_memory(caught.value)
+        assert isinstance(as_ours(caught.value), OutOfMemoryError)
+        assert not lacks_memory(RuntimeError("shapes do not fit"))

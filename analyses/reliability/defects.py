@@ -64,7 +64,7 @@ DEFECTS = (
     Defect("κ with a wrong sign", "probes/pairs.py", "SIGNS = np.array([1.0, -1.0, -1.0, 1.0])", "SIGNS = np.array([1.0, -1.0, 1.0, -1.0])", "tests/probes/test_refit.py"),
     Defect("p-values of b / B", "evidence/nulls.py", "    p = (reached + 1) / (len(null) + 1)", "    p = reached / len(null)", "tests/evidence/test_nulls.py"),
     Defect("the exact test on 58 documents", "evidence/contrast.py", "MIN_DOCS_EXACT = 59", "MIN_DOCS_EXACT = 58", "tests/evidence/test_contrast.py"),
-    Defect("means in place of medians in the polish", "evidence/order_statistics.py", "                effect = median(own[:n]) if robust else total / n", "                effect = total / n", "tests/evidence/test_nulls.py"),
+    Defect("finds predict their neighbours", "evidence/mixed.py", "            calm = np.where(left_out, calm - away, pulled)", "            calm = values", "tests/evidence/test_mixed.py"),
     Defect("twins without signs", "model/twins.py", "            pre = (rotated * sign) @ into_frame + bias", "            pre = rotated @ into_frame + bias", "tests/model/test_twins.py"),
     Defect("quadrants weigh as they come", "probes/refit.py", "        self._weight = (0.25 / np.maximum(sample.n_sampled, 1)).astype(np.float32)", "        self._weight = np.full(sample.n_sampled.shape, 1 / max(1, len(sample.token)), np.float32)", "tests/probes/test_refit.py"),
     Defect("parts come as their folder lists them", "storage/shards.py", "        return sorted(int(match.group(1)) for match in found if match)", "        return [int(match.group(1)) for match in found if match]", f"{FAULTS}/test_grid.py -k listed"),
@@ -74,7 +74,7 @@ DEFECTS = (
     Defect("a foreign error keeps its name", "errors.py", "            mapped = _misuse(entry, args, options, error) or as_ours(error)", "            mapped = error", "tests/test_errors.py"),
     Defect("a model that differs is read past its bridge", "model/plain.py", "            if not error <= _FAR * torch", "            if not error <= 1e9 * torch", "tests/model/test_plain.py"),
     Defect("an argument of the wrong type is called a defect", "errors.py", "        if name in hints and not _fits(value, hints[name]):", "        if False:", "tests/meta/test_wrong_types.py"),
-    Defect("the upper middle value as the median of an even number", "evidence/order_statistics.py", "    return (below + middle) / 2", "    return middle", "tests/evidence/test_order_statistics.py"),
+    Defect("a lack of memory is content that cannot be told", "fingerprint.py", "        if lacks_memory(error):", "        if False:", "tests/test_fingerprint.py"),
     # arrays, foreign input, shell
     Defect("arrays need not belong together", "analysis/array_inputs.py", "        return replace(given, error=prove_arrays(mlp, given.inputs, given.neurons))", "        return given", f"{ANALYSIS}/test_array_inputs.py -k 'BelongTogether'"),
     Defect("a mismatch of arrays is called a bias", "model/proof.py", "        return error <= min(FITTED, self._found / 5)", "        return True", "tests/model/test_proof.py -k 'Slips or nobody'"),

@@ -1,6 +1,6 @@
 """Order statistics in compiled code, and what is made of them.
 
-The compiler's own sort, median and quantile take seconds to compile, these a fraction of one. All of it stands in one file:
+The compiler's own sort and quantile take seconds to compile, these a fraction of one. All of it stands in one file:
 a kernel that is kept compiled does not see that another file has changed.
 """
 
@@ -40,20 +40,6 @@ def kth_smallest(values, k):  # pragma: no cover - compiled
     return values[k]
 
 
-@numba.njit(cache=True, error_model="numpy")
-@no_type_check
-def median(values):  # pragma: no cover - compiled
-    """The median, as NumPy's, of values [value] that are not empty and hold no NaN; reorders them."""
-    half = len(values) // 2
-    middle = kth_smallest(values, half)
-    if len(values) % 2:
-        return middle
-    below = values[0]
-    for i in range(1, half):
-        below = max(below, values[i])
-    return (below + middle) / 2
-
-
 @numba.njit(parallel=True, cache=True)
 @no_type_check
 def worst_quantile(values, ptr, share):  # pragma: no cover - compiled
@@ -85,57 +71,3 @@ def worst_quantile(values, ptr, share):  # pragma: no cover - compiled
                         above = min(above, error[e])
                 worst[p] = max(worst[p], below + (place - rank) * (above - below))
     return worst
-
-
-@numba.njit(cache=True, error_model="numpy")
-@no_type_check
-def polish(values, pairs, n_concepts, n_rounds, tolerance):  # pragma: no cover - compiled  # noqa: C901
-    """What concepts leave of the pairs' values: see `probekit.evidence.nulls.median_polish`.
-
-    Args:
-        values: float64 [pair].
-        pairs: int [pair 2], concepts of each pair.
-        n_concepts: concepts there are.
-        n_rounds: most rounds of means, and of medians.
-        tolerance: largest effect that ends the rounds early.
-
-    Returns:
-        float64 [pair], level and effects of concepts taken out.
-    """
-    n_pairs = len(values)
-    start = np.zeros(n_concepts + 1, np.int64)
-    for p in range(n_pairs):
-        start[pairs[p, 0] + 1] += 1
-        start[pairs[p, 1] + 1] += 1
-    for c in range(n_concepts):
-        start[c + 1] += start[c]
-    member = np.empty(2 * n_pairs, np.int64)
-    filled = start[:-1].copy()
-    for p in range(n_pairs):
-        for side in range(2):
-            c = pairs[p, side]
-            member[filled[c]] = p
-            filled[c] += 1
-    level = median(values.copy())
-    rest = np.empty(n_pairs)
-    for p in range(n_pairs):
-        rest[p] = values[p] - level
-    own = np.empty(2 * n_pairs)
-    for robust in (False, True):
-        for _ in range(n_rounds):
-            largest = 0.0
-            for c in range(n_concepts):
-                if start[c + 1] == start[c]:
-                    continue
-                n = start[c + 1] - start[c]
-                total = 0.0
-                for e in range(n):
-                    own[e] = rest[member[start[c] + e]]
-                    total += own[e]
-                effect = median(own[:n]) if robust else total / n
-                largest = max(largest, abs(effect))
-                for e in range(start[c], start[c + 1]):
-                    rest[member[e]] -= effect
-            if largest < tolerance:
-                break
-    return rest

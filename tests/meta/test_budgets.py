@@ -40,7 +40,6 @@ PUBLIC = {
 """Entry points whose parameters are what a user may say."""
 KERNELS = {
     "evidence/contrast.py": {"_sparse_values"},
-    "evidence/order_statistics.py": {"polish"},
     "probes/logistic.py": {"_newton", "_refit", "_fit_rows"},
     "probes/pairs.py": {"_sample"},
     "probes/refit.py": {"_support_moments"},
