@@ -27,7 +27,8 @@ from defects import DEFECTS, Defect
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "analyses" / "results" / "sabotage.md"
 FOUND = RESULT.with_suffix(".json")
-SECONDS = 900
+SECONDS, SECONDS_SOUND = 900, 5_400
+"""Longest run of a defect's tests, and of all of them on the sound copy."""
 LIBRARIES = (
     "altair", "beartype", "datasets", "hypothesis", "jaxtyping", "numba", "pandas", "pyarrow.parquet", "pytest",
     "safetensors.numpy", "scipy.stats", "sklearn.linear_model", "tokenizers", "torch", "transformer_lens",
@@ -55,22 +56,23 @@ class Copy:
         """The file that is spoilt."""
         return self.root / "probekit" / defect.file
 
-    def ran(self, words: list[str]) -> tuple[bool, str]:
+    def ran(self, words: list[str], seconds: int = SECONDS) -> tuple[bool, str]:
         """Whether some tests are green, and the first that is not.
 
         Args:
             words: of the command line of pytest.
+            seconds: after so many they count as red.
         """
-        code = self._forked(words)
+        code = self._forked(words, seconds)
         told = self.log.read_text(errors="replace")
         if code is None:
-            return False, f"(not finished after {SECONDS} s)"
+            return False, f"(not finished after {seconds} s)"
         if code not in (GREEN, RED, INTERRUPTED):
             raise SystemExit(f"{' '.join(words)}: ended with {code}\n{told[-3_000:]}")
         first = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", told, re.MULTILINE)
         return code == GREEN, first.group(1).replace("tests/", "", 1) if first else "(could not be collected)"
 
-    def _forked(self, words: list[str]) -> int | None:
+    def _forked(self, words: list[str], seconds: int) -> int | None:
         child = os.fork()
         if child == 0:
             code = 3
@@ -83,7 +85,7 @@ class Copy:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(code)
-        until = time.monotonic() + SECONDS
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
@@ -157,7 +159,7 @@ def main() -> None:
         files = {
             word for _, defect in planted for word in words_of(defect.tests) if word.startswith("tests/")
         }
-        green, first = copy.ran(sorted(files))
+        green, first = copy.ran(sorted(files), SECONDS_SOUND)
         if not green:
             raise SystemExit(f"red without any defect: {first}\n{copy.log.read_text()[-3_000:]}")
         print(f"sound: green after {time.monotonic() - begun:.0f} s", flush=True)
