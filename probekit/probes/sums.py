@@ -42,7 +42,7 @@ class ListSums:
         self._waiting: list[tuple[np.ndarray, TokenLists]] = []
 
     def add(self, rows: Float32[np.ndarray, "token neuron"], lists: TokenLists) -> None:
-        """Add one tile, its rows in the order of the lists; they may wait for the next tile and must not change until then."""
+        """Add one tile, its rows in the order of the lists; they may wait for the next one and must not change."""
         self._waiting.append((rows, lists))
         n_folds, n_segments = lists.n_held.shape
         short = lists.tokens.size < MEAN_LENGTH_TO_WAIT * n_folds * n_segments
