@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probekit.cli.look import go_offline, pairs_asked
-from probekit.cli.runs import Directory, continue_run, verified
+from probekit.cli.resuming import Directory, continue_run, verified
 from probekit.cli.terminal import print_json, print_run, say, watched
 from probekit.errors import ConfigError, InputError
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from probekit.cli.runs import Directory
+from probekit.cli.resuming import Directory
 from probekit.cli.stop import Terminated
 from probekit.cli.terminal import say
 from probekit.errors import InputError

@@ -11,11 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from probekit.probes.pairs import SIGNS
 
+BY_DOC = "(doc quadrant) -> doc quadrant"
 QUIET = 0.25
 """A quadrant is quiet when it moves by less than this share of quadrant 11: the level at which ε is vacuous too."""
 LEVEL = 0.95
@@ -74,10 +76,10 @@ def quadrant_change(
     _, place = np.unique(doc, return_inverse=True)
     n_docs = int(place.max(initial=-1)) + 1
     cell = place * 4 + quadrant
-    counts = np.bincount(cell, minlength=4 * n_docs).reshape(n_docs, 4)
+    counts = rearrange(np.bincount(cell, minlength=4 * n_docs), BY_DOC, quadrant=4)
     sums = np.stack(
         [
-            np.bincount(cell, weights=row, minlength=4 * n_docs).reshape(n_docs, 4)
+            rearrange(np.bincount(cell, weights=row, minlength=4 * n_docs), BY_DOC, quadrant=4)
             for row in change.astype(float)
         ]
     )

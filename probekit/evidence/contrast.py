@@ -14,6 +14,7 @@ from typing import no_type_check
 
 import numba
 import numpy as np
+from einops import reduce
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import stats
 
@@ -321,8 +322,12 @@ class NeuronSums:
 
     def leave_one_out(self) -> Float[np.ndarray, "batch_and_all pair quadrant k"]:
         """Quadrant means of each neuron: over all batches first, then with each batch left out."""
-        n_pairs = len(self.support)
-        counts = self.plan.counts.reshape(n_pairs, -1, N_NEURON_BATCHES, 4).sum(1).astype(float)
+        counts = reduce(
+            self.plan.counts,
+            "pair (merged batch) quadrant -> pair batch quadrant",
+            "sum",
+            batch=N_NEURON_BATCHES,
+        ).astype(float)
         sums = self._sums.astype(float)
         all_sums, all_counts = sums.sum(1), counts.sum(1)
         means = [all_sums / np.maximum(all_counts, 1)[:, :, None]]

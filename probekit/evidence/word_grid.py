@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from einops import rearrange
 from jaxtyping import Float, Int
 from scipy import linalg, stats
 
@@ -40,6 +41,7 @@ TWIN_SITES = ("neurons", "output", "given", "after")
 """Sites that a twin of the layer changes."""
 DECIDING = "given"
 """The site that decides: what the layer adds to its input's own knowledge of the word."""
+AS_ROWS = "prefix suffix feature -> (prefix suffix) feature"
 RIDGE = 1e-3
 """Ridge of the linear prediction, relative to the mean variance of the predictors."""
 LEAST_VARIANCE = 1e-10
@@ -86,7 +88,7 @@ def word_direction(
         residuals: from `double_centred`.
         pairing: which suffix is paired with each prefix; None for the words, i with i.
     """
-    flat = residuals.reshape(-1, residuals.shape[2])
+    flat = rearrange(residuals, AS_ROWS)
     variance = np.square(flat).mean(0, dtype=np.float64)
     paired = np.arange(len(residuals)) if pairing is None else pairing
     mean = residuals[np.arange(len(residuals)), paired].mean(0, dtype=np.float64)
@@ -190,7 +192,7 @@ class LinearPart:
     @classmethod
     def of(cls, inputs: Cells) -> LinearPart:
         """Prepare the prediction; a ridge of `RIDGE` of the predictors' mean square settles directions without variance."""
-        flat = inputs.reshape(-1, inputs.shape[2])
+        flat = rearrange(inputs, AS_ROWS)
         gram = (flat.T @ flat).astype(np.float64)
         # a constant where nothing varies at all
         gram += np.eye(len(gram)) * (RIDGE * np.trace(gram) / len(gram) or 1.0)
@@ -198,8 +200,8 @@ class LinearPart:
 
     def rest(self, outputs: Cells) -> Cells:
         """The part of a site that the prediction does not explain."""
-        flat = self.inputs.reshape(-1, self.inputs.shape[2])
-        cross = (flat.T @ outputs.reshape(-1, outputs.shape[2])).astype(np.float64)
+        flat = rearrange(self.inputs, AS_ROWS)
+        cross = (flat.T @ rearrange(outputs, AS_ROWS)).astype(np.float64)
         weights = linalg.cho_solve(self.factor, cross).astype(outputs.dtype)
         return outputs - self.inputs @ weights
 
@@ -229,7 +231,7 @@ def interaction_directions(
     for cells in residuals:
         n = len(cells)
         words = cells[np.arange(n), np.arange(n)].astype(np.float64)
-        flat = cells.reshape(-1, n_features)
+        flat = rearrange(cells, AS_ROWS)
         means.append(words.mean(0))
         of_words = words.T @ words
         second += of_words / n - (flat.T @ flat - of_words) / (n * n - n)

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -25,6 +26,8 @@ from probekit.model.sites import INPUT_SITE, _matrix
 from probekit.model.twins import InputFrame, PcSignTwins
 from probekit.model.weights import MlpWeights
 
+AS_GRID = "(prefix suffix) feature -> prefix suffix feature"
+AS_ROWS = "prefix suffix feature -> (prefix suffix) feature"
 _ROWS = 768
 """Cells a forward, at most."""
 _PROOF_CELLS = 4
@@ -120,8 +123,8 @@ def read_grid(
         for start, stop, rows in cells:
             for layer, row in rows.items():
                 part = slice(start, stop)
-                found[layer].inputs[context, part] = row["input"].reshape(stop - start, shape[2], -1)
-                found[layer].after[part] += row["post"].reshape(stop - start, shape[2], -1) / shape[0]
+                found[layer].inputs[context, part] = rearrange(row["input"], AS_GRID, suffix=shape[2])
+                found[layer].after[part] += rearrange(row["post"], AS_GRID, suffix=shape[2]) / shape[0]
                 found[layer].adds &= _adds(row)
             n_done += (stop - start) * shape[2]
             if progress is not None:
@@ -398,10 +401,7 @@ class GridTwins:
         into_frame = frame.directions.T @ weights.weight.T
         bias = weights.weight @ frame.mean + weights.bias
         along = frame.directions.T @ self.relay
-        rotated = [
-            (cells.reshape(-1, weights.d_model).to(device) - frame.mean) @ frame.directions
-            for cells in inputs
-        ]
+        rotated = [(rearrange(cells, AS_ROWS).to(device) - frame.mean) @ frame.directions for cells in inputs]
         for sign in self.plain.signs:
             sums = [torch.zeros(n_prefixes * n_suffixes, weights.n_neurons, device=device) for _ in range(2)]
             for cells in rotated:
@@ -409,7 +409,7 @@ class GridTwins:
                 sums[0] += weights.activate(pre)
                 sums[1] += weights.activate(pre + (cells * (1 - sign)) @ along @ self._relayed.T)
             plain, relayed = (
-                (total / n_contexts).reshape(n_prefixes, n_suffixes, -1).cpu() for total in sums
+                rearrange(total / n_contexts, AS_GRID, suffix=n_suffixes).cpu() for total in sums
             )
             yield plain, relayed
 
@@ -421,8 +421,8 @@ def neuron_means(
     n_contexts, n_prefixes, n_suffixes = inputs.shape[:3]
     total = torch.zeros(n_prefixes * n_suffixes, weights.n_neurons, device=weights.device)
     for cells in inputs:
-        total += weights.neurons(cells.reshape(-1, weights.d_model).to(weights.device))
-    return (total / n_contexts).reshape(n_prefixes, n_suffixes, -1).cpu()
+        total += weights.neurons(rearrange(cells, AS_ROWS).to(weights.device))
+    return rearrange(total / n_contexts, AS_GRID, suffix=n_suffixes).cpu()
 
 
 def draw_twins(
@@ -433,6 +433,6 @@ def draw_twins(
     rng: np.random.Generator,
 ) -> GridTwins:
     """Draw twins in the frame of all cells together, whose partners relay the given directions."""
-    sample = torch.cat([cells.reshape(-1, cells.shape[-1]) for cells in inputs]).to(weights.device)
+    sample = torch.cat([rearrange(cells, "... input -> (...) input") for cells in inputs]).to(weights.device)
     plain = PcSignTwins.draw(weights, InputFrame.of(sample), n_twins, rng)
     return GridTwins(plain, torch.from_numpy(relay).float().to(weights.device))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Int, Int64
 from torch import Tensor
 
@@ -181,7 +182,7 @@ def _forward(
                     f"{hooked.name}: site `{name}` did not fire in this forward pass; load the model again."
                 )
             activation = captured.pop(name)
-            rows = activation.reshape(ids.size, activation.shape[-1])
+            rows = rearrange(activation, "... feature -> (...) feature")
             delivered[name] = rows.index_select(0, kept.to(rows.device)).to(hooked.device, torch.float32)
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(

@@ -34,9 +34,9 @@ from probekit.model.folder import (
 )
 from probekit.model.gguf import GgufFile
 from probekit.model.gguf_model import UNPACK, file_of, read_model
-from probekit.model.hooks import require_unhooked
 from probekit.model.plain import PlainModel, Unbridged, norms_as_the_model, sharing_copy
 from probekit.model.sites import prove_sites, read_weights, require_sites
+from probekit.model.user_hooks import require_unhooked
 from probekit.model.weights import MlpWeights
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
@@ -258,5 +259,5 @@ def _log_probabilities(
 
     hooks = [] if edit is None else [(NEURON_SITE.format(edit.layer), change)]
     logits = hooked.bridge.run_with_hooks(ids, return_type="logits", fwd_hooks=hooks)
-    rows = logits.reshape(-1, logits.shape[-1]).index_select(0, kept)
+    rows = rearrange(logits, "doc pos vocab -> (doc pos) vocab").index_select(0, kept)
     return torch.log_softmax(rows.float(), dim=-1)

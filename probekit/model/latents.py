@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -216,7 +217,7 @@ def site_activations(
                     f"{hooked.name}: hook {site!r} did not fire in a forward pass; choose another site."
                 )
             activation = captured[0] if head is None else _one_head(captured[0], site, head)
-            flat = activation.reshape(valid.size, -1).to("cpu", torch.float32)
+            flat = rearrange(activation, "doc pos ... -> (doc pos) (...)").to("cpu", torch.float32)
         yield flat[counted].clone()
 
 

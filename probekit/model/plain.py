@@ -1,8 +1,8 @@
 """The same model as `transformers` built it, beside the bridge: its weights, its fused attention, two hooks a layer.
 
 A bridge recomputes attention step by step, so that every intermediate can be hooked, and calls a hook point at each step.
-Who reads MLP inputs and neurons alone needs neither. The plain model shares every parameter with the bridged one, and
-whoever changes a weight in place changes both. It is used only where it is proved equal: module by module by identity, and
+Reading only MLP inputs and neurons needs neither. The plain model shares every parameter with the bridged one, and
+an in-place change of a weight affects both. It is used only where it is proved equal: module by module by identity, and
 number by number on random tokens. Where that fails nothing is lost but speed.
 Axes: doc pos input neuron.
 """
@@ -22,8 +22,8 @@ from probekit.model.sites import INPUT_SITE, NEURON_SITE, capture, proof_tokens
 
 _FAR = 64
 """Largest distance between both models' activations at the proof, root mean square over that of the activations, in
-epsilons of the dtype times √(layer + 1): orders of summation differ, and what they leave adds up from layer to layer like a
-random walk."""
+epsilons of the dtype times √(layer + 1): sums are taken in different orders, and rounding errors accumulate from layer to
+layer like a random walk."""
 _POSITIONS = 64
 """Positions of a document of the proof, at most."""
 _REFUSED = (TypeError, ValueError, KeyError, AttributeError, RuntimeError, NotImplementedError)
@@ -74,7 +74,7 @@ class PlainModel:
 
 
 def sharing_copy(model: Any, name: str) -> Any:
-    """A model of its own modules, configuration and flags, whose weights lie where those of the given one lie.
+    """A model of its own modules, configuration and flags, which shares storage with the weights of the given one.
 
     A bridge puts itself into the model it is given, and sets its attention, mode and flags.
 
@@ -91,9 +91,9 @@ def sharing_copy(model: Any, name: str) -> Any:
     shared |= {id(b): b.detach() for b in model.buffers()}
     try:
         return copy.deepcopy(model, shared)
-    except Exception as error:  # whatever hangs on the model
+    except Exception as error:  # whatever is attached to the model
         raise ModelError(
-            f"{name}: something that hangs on the model cannot be copied ({type(error).__name__}: {error}), "
+            f"{name}: something attached to the model cannot be copied ({type(error).__name__}: {error}), "
             "and the model you "
             "gave is never changed. Take hooks and wrappers off, or save the model and pass the folder."
         ) from error
@@ -196,7 +196,7 @@ class Unbridged:
 
 
 def norms_as_the_model(bridge: Any) -> None:
-    """Give a bridge's norms the ε of the model's own: TransformerLens knows it by some of its names, else it takes 1e-5."""
+    """Give a bridge's norms the ε of the model's own: TransformerLens knows some attribute names, else takes 1e-5."""
     norms = [
         (module, float(eps)) for module in bridge.modules()
         if (own := getattr(module, "original_component", None)) is not None and "Norm" in type(module).__name__

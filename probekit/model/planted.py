@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 
 from probekit.errors import InputError, guarded
@@ -135,7 +136,7 @@ def plant(  # noqa: PLR0913
     n_shares = np.concatenate([sum(np.isin(rows, other) for _, other in parts) for _, rows in parts])
     inputs += noise / np.sqrt(n_shares) * rng.standard_normal(inputs.shape)
     if n_vocab is None:
-        tokens = np.arange(n_docs * doc_len).reshape(n_docs, doc_len)
+        tokens = rearrange(np.arange(n_docs * doc_len), "(doc pos) -> doc pos", pos=doc_len)
     else:
         tokens = rng.integers(0, n_entries, size=(n_docs, doc_len))
     if previous:

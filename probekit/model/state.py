@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from probekit.errors import ModelError
 from probekit.fingerprint import CannotTellError, of_parts, of_tensor
-from probekit.model.hooks import require_unhooked
+from probekit.model.user_hooks import require_unhooked
 from probekit.objects import is_foreign
 from probekit.objects import of_object as of_anything
 

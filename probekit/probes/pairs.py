@@ -14,6 +14,7 @@ from typing import no_type_check
 
 import numba
 import numpy as np
+from einops import rearrange
 from jaxtyping import Bool, Float, Int, UInt64
 from scipy import sparse
 
@@ -230,7 +231,7 @@ class TokenSample:
     @property
     def n_sampled(self) -> Int[np.ndarray, "pair quadrant"]:
         """Entries in each quadrant."""
-        return np.diff(self.ptr).reshape(-1, 4)
+        return rearrange(np.diff(self.ptr), "(pair quadrant) -> pair quadrant", quadrant=4)
 
     def entries_of(self, pairs: Int[np.ndarray, " chosen"]) -> Int[np.ndarray, " kept"]:
         """Places of the entries of some pairs, in the order of the pairs."""

@@ -12,9 +12,9 @@ from probekit.probes.lists import TokenLists
 from probekit.probes.strips import WIDTH, add_lists, aligned, strips_of
 from probekit.probes.tiles import TILE
 
-SHORT = 8
+MEAN_LENGTH_TO_WAIT = 8
 """Mean length below which the lists of a tile wait for those of the next: the sums are then visited once for both."""
-SMALL = 4
+MIN_SUMS_TO_TILE = 4
 """How many times the sums must be larger than a tile for one to be held."""
 
 
@@ -24,7 +24,7 @@ def bytes_waiting(n_folds: int, n_segments: int, n_neurons: int) -> int:
 
 
 def _may_wait(n_folds: int, n_segments: int) -> bool:
-    return 8 * n_folds * n_segments >= SMALL * 4 * TILE
+    return 8 * n_folds * n_segments >= MIN_SUMS_TO_TILE * 4 * TILE
 
 
 class ListSums:
@@ -42,14 +42,14 @@ class ListSums:
         self._waiting: list[tuple[np.ndarray, TokenLists]] = []
 
     def add(self, rows: Float32[np.ndarray, "token neuron"], lists: TokenLists) -> None:
-        """Add one tile, its rows in the order of the lists. They may be kept until the next: nobody else may write there."""
+        """Add one tile, its rows in the order of the lists; they may wait for the next one and must not change."""
         self._waiting.append((rows, lists))
         n_folds, n_segments = lists.n_held.shape
-        short = lists.tokens.size < SHORT * n_folds * n_segments
+        short = lists.tokens.size < MEAN_LENGTH_TO_WAIT * n_folds * n_segments
         if len(self._waiting) == 2 or not (short and _may_wait(n_folds, n_segments)):
-            self._settle()
+            self._flush()
 
-    def _settle(self) -> None:
+    def _flush(self) -> None:
         tiles, self._waiting = self._waiting, []
         for fold, sums in enumerate(self._strips if tiles else ()):
             ends = [lists.bounds[fold : fold + 2] for _, lists in tiles]
@@ -59,7 +59,7 @@ class ListSums:
     @property
     def strips(self) -> Float64[np.ndarray, "fold strip segment column"]:
         """The sums of all tiles added, not copied."""
-        self._settle()
+        self._flush()
         return self._strips
 
     @property

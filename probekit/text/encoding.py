@@ -1,6 +1,6 @@
 """Texts to ids: the one way a tokenizer is called, which of its ids are special, and no more text than will be read.
 
-Source: to know the first ids of a long document it is enough to encode its beginning, if that is cut where the
+Why that is safe: to know the first ids of a long document it is enough to encode its beginning, if that is cut where the
 tokenizer must begin a token anyway. Here that is between a letter a–z and a single space with another letter behind it
 (`…word| word…`), and only for tokenizers whose description shows, part by part, that nothing reaches across:
 
@@ -108,7 +108,7 @@ class Encoder:
         Args:
             texts: the texts.
             n_ids: ids wanted of each; fewer where the text has fewer.
-            offsets: whether to tell where tokens stand; needs a fast tokenizer.
+            offsets: whether to return character offsets; needs a fast tokenizer.
         """
         found = [Encoded([], []) for _ in texts]
         size = CHARACTERS_A_TOKEN * n_ids
@@ -117,7 +117,7 @@ class Encoder:
             heads = [self._head(texts[index], size) for index in pending]
             again: list[int] = []
             for index, head, encoded in zip(
-                pending, heads, self._called(heads, offsets=offsets), strict=True
+                pending, heads, self._encode(heads, offsets=offsets), strict=True
             ):
                 if len(encoded.ids) < n_ids and len(head) < len(texts[index]):
                     again.append(index)
@@ -126,7 +126,7 @@ class Encoder:
             pending, size = again, 2 * size
         return found
 
-    def _called(self, texts: list[str], *, offsets: bool) -> list[Encoded]:
+    def _encode(self, texts: list[str], *, offsets: bool) -> list[Encoded]:
         more = {"return_offsets_mapping": True} if offsets else {}
         encoded = self._tokenizer(
             texts,
@@ -182,7 +182,7 @@ def allows_cuts(described: dict[str, Any]) -> bool:
 
 
 def _parts(described: Any, name: str) -> list[dict[str, Any]]:
-    """The steps of a part of a tokenizer's description, sequences laid open."""
+    """The steps of a part of a tokenizer's description, sequences flattened."""
     if not described:
         return []
     if described["type"] == "Sequence":
@@ -201,7 +201,7 @@ def _one_by_one(normalizer: dict[str, Any]) -> bool:
 
 
 def _is_known(piece: dict[str, Any]) -> bool:
-    """Whether a pre-tokenizer divides what stands before a cut as it would without what follows."""
+    """Whether a pre-tokenizer splits the text before a cut independently of what follows."""
     if piece["type"] == "Split":
         return _by_regex(piece) or len(str(piece["pattern"].get("String") or "")) == 1
     if piece["type"] == "Metaspace":

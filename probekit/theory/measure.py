@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 
 from probekit.errors import InputError
@@ -98,7 +99,7 @@ def eps95_by_output(
     each = as_count("n_inputs", n_inputs)
     chosen = np.repeat(rng.choice(circuit.n_outputs, size=n_chosen, replace=False), each)
     reads, truth = _reads(circuit, chosen, _active(circuit, n_active), rng, recoded=False, noise_sd=0.0)
-    errors = np.abs(reads - truth).reshape(len(reads), n_chosen, each)
+    errors = rearrange(np.abs(reads - truth), "pattern (output input) -> pattern output input", input=each)
     return np.quantile(errors, 0.95, axis=2).max(axis=0)
 
 

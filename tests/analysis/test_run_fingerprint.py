@@ -795,7 +795,7 @@ class TestHooks:
         self.refused_no_more(bridge)
 
     def refused_no_more(self, model: Any) -> None:
-        from probekit.model.hooks import require_unhooked
+        from probekit.model.user_hooks import require_unhooked
 
         require_unhooked(model, "control")
 

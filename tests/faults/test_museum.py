@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from probekit.analysis.api import analyze_arrays
-from probekit.cli.runs import continue_run
+from probekit.cli.resuming import continue_run
 from probekit.errors import CorruptError, FormatError, StaleError, StoreError
 from probekit.results.run import load
 from probekit.storage import manifest, store

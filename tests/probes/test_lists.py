@@ -109,7 +109,7 @@ def streamed(n_tiles: int, *, asked: bool = False) -> ListSums:
 @pytest.mark.parametrize("n_tiles", [1, 2, 5])
 def test_a_tile_that_waits_for_the_next_changes_no_bit(n_tiles: int, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = streamed(n_tiles)
-    monkeypatch.setattr(of_lists, "SMALL", 0)
+    monkeypatch.setattr(of_lists, "MIN_SUMS_TO_TILE", 0)
     waiting, broken_off = streamed(n_tiles), streamed(n_tiles, asked=True)
     assert len(waiting._waiting) == n_tiles % 2
     assert at_once.strips.tobytes() == waiting.strips.tobytes() == broken_off.strips.tobytes()
@@ -119,7 +119,7 @@ def test_a_tile_that_waits_for_the_next_changes_no_bit(n_tiles: int, monkeypatch
 @pytest.mark.parametrize("n_folds", [1, 2])
 def test_what_waits_is_a_copy_of_the_tile(n_folds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory of a tile is filled again; sums that kept the tile itself would be those of the next one."""
-    monkeypatch.setattr(of_lists, "SMALL", 0)
+    monkeypatch.setattr(of_lists, "MIN_SUMS_TO_TILE", 0)
     rng = np.random.default_rng(6)
     tiles = [torch.from_numpy(rng.standard_normal((60, 9)).astype(np.float32)) for _ in range(2)]
     lists = [drawn(60, 5, 0.2, n_folds, seed=tile)[1] for tile in range(2)]
@@ -145,7 +145,7 @@ def test_long_lists_and_small_sums_do_not_wait(monkeypatch: pytest.MonkeyPatch) 
     for share, n_waiting in ((0.2, 1), (0.9, 0)):
         sums = ListSums(1, 15, 3)
         with monkeypatch.context() as small:
-            small.setattr(of_lists, "SMALL", 0)
+            small.setattr(of_lists, "MIN_SUMS_TO_TILE", 0)
             sums.add(rows, drawn(60, 5, share, 1, seed=0)[1])
         assert len(sums._waiting) == n_waiting
 

@@ -1,7 +1,7 @@
 """Universal AND: layers from which the AND of *every* pair of concepts can be read linearly.
 
 Sparse (Hänni, Mendel, Vaintrob & Chan, arXiv 2408.05451): W ~ Bernoulli(p), bias −1, the pair is read on the
-neurons that see both. Dense: W ~ {+1, −r}, the pair is read with the signs of its two weights; with r = 1 a
+neurons connected to both. Dense: W ~ {+1, −r}, the pair is read with the signs of its two weights; with r = 1 a
 random-sign layer, with r = 2 the best simple one. Gaussian: any random layer, read with the products of the
 two weights (by Stein's lemma); it is the null of every detector and a construction at once. One fixed
 function of the input, whatever the pairs: a universal AND costs the weights no bits. Axes: neuron, concept,
@@ -39,7 +39,7 @@ def sparse_uand(
     The published p = (ln m)²/√n exceeds ½ below n ≈ 3,000 at m = 200; the default 2(s·n)^{-1/3} balances
     the bias s'p against the sd √(s'(1−p)/(pn)). The readoff is centred by a constant. Superposed inputs add
     pre-activation noise √(p·m·s/d) and stop working beyond m ≈ n/2 at n = 2048: use `gaussian_uand` there.
-    Rows of k concepts make k-ANDs.
+    `pairs` with k columns give k-way ANDs.
 
     Args:
         n_concepts: m.
@@ -91,7 +91,7 @@ def dense_uand(
     bias: Number = 0.0,
     seed: int,
 ) -> Circuit:
-    """Dense universal AND: h = relu(W·f + b) with W ~ {+1, −r} at even odds, read by sign(w_a·w_b)/(n·c).
+    """Dense universal AND: h = relu(W·f + b) with W ~ {+1, −r} with probability ½, read by sign(w_a·w_b)/(n·c).
 
     Unbiased, with sd √(K/n) (K − 1 in pattern 11): K = 8 for r = 2 and s = 3, 24 for r = 1, πs² for large s.
     Superposed inputs are decoded in the same matrix, W·Eᵀ, with noise √(2.5·m·s/d) at r = 2: no prediction is
@@ -160,7 +160,7 @@ def gaussian_uand(
 
     sd √((πs(s+4)−1)/n) in pattern 11, √(πs(s+2)/n) in 10 and 01, s√(π/n) in 00. On superposed inputs the
     weights act on the codes themselves, w_a = w·φ_a, and the reads blur the product by noise of order √(s/d),
-    included to first order in 1/d; the constant that the overlap ⟨φ_a, φ_b⟩ adds is taken off by the bias of
+    included to first order in 1/d; the constant that the overlap ⟨φ_a, φ_b⟩ adds is subtracted by the bias of
     the readoff.
 
     Args:
