@@ -87,6 +87,7 @@ def main() -> None:
     place = {name: index for index, name in enumerate(names)}
 
     def measure(tag: str, layer: int, columns: LabelColumns, pairs: list[tuple[str, str]]) -> None:
+        tag = tag if options.text == "wikitext" else f"{options.text}.{tag}"
         if (options.out / f"{tag}.json").exists():
             return
         settings = Settings(

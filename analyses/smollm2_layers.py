@@ -68,6 +68,22 @@ _AGREEMENT_SAYS = (
     "against the twins (relays removed) on the other; beside it the same share of the pairs that were not named, and the "
     "rank correlation of p."
 )
+CONTROLS = (
+    "text",
+    "layer",
+    "control",
+    "pairs",
+    "above plain",
+    "above twins",
+    "computed",
+    "d′ / twins, relays removed",
+)
+_CONTROLS_SAY = (
+    "`python analyses/smollm2_controls.py`; in brackets how the same pairs of the same layer stand in the study. "
+    "*Scrambled*: every concept of one token is dealt anew to token types of like frequency, so that pairs, lags and counts "
+    "stay and what they mean is gone. *Directions*: the pairs above twins once more, with so many directions of the input "
+    "taken out in place of 8."
+)
 N_CONTEXTS, REACH = 3, 9
 """Contexts shown of a pair, and tokens before the one in question."""
 
@@ -255,51 +271,59 @@ def second_text(
     return rows
 
 
-def picture(found: dict[str, tuple[dict[str, Any], pd.DataFrame]], text: str) -> str:
-    """Pairs above the null layers in every layer of one text, beside the null layers put in its place, as SVG."""
-    rows = [row for tag, (row, _) in found.items() if tag.startswith(f"{text}-") and "untrained" not in tag]
-    signs = {
-        "bound": "at least so many (95 % confidence)",
-        "named": "named one by one, relays removed",
-        "both": "and above null layers as read as well",
-    }
-    records: list[dict[str, Any]] = []
-    for row in rows:
-        most = max(draw["above_twins"] for draw in row["in_place"])
-        layer = f"layer {row['layer']}|null layers: {f'at most {most}' if most else 0}"
-        counts = {
-            "named": row["n_above_twins"], "both": row["n_above_both"], "bound": row["n_at_least_above"],
-        }  # fmt: skip
-        records += [
-            {"layer": layer, "sign": signs[key], "pairs": n} for key, n in counts.items() if n is not None
+def control_rows(results: Path, found: dict[str, tuple[dict[str, Any], pd.DataFrame]]) -> list[list[str]]:
+    """A line for every control: its pairs, those above and computed, and how the same pairs stood in the study."""
+    rows: list[list[str]] = []
+    for path in sorted((results / "controls").glob("*.parquet")):
+        control, _, layer = path.stem.partition("-")
+        text, _, control = control.rpartition(".")
+        real = found[f"{text or 'wikitext'}-{layer}"][1]
+        both = pd.read_parquet(path).merge(real, on=["a", "b"], suffixes=("", "_study"))
+        cells = [
+            f"{int(both[flag].sum())} ({int(both[f'{flag}_study'].sum())})"
+            for flag in ("above_plain", "above_twins", "computed")
         ]
+        effects = [
+            f"{both[f'd_prime_relay{end}'].median():.2f} / {both[f'd_prime_relay_twins{end}'].median():.2f}"
+            for end in ("", "_study")
+        ]
+        rows.append(
+            [text or "wikitext", layer, control, f"{len(both):,}", *cells, f"{effects[0]} ({effects[1]})"]
+        )
+    return rows
+
+
+def picture(found: dict[str, tuple[dict[str, Any], pd.DataFrame]]) -> str:
+    """Pairs called computed in every layer, on both texts, as SVG."""
+    titles = {"wikitext": "WikiText-2", "tinystories": "TinyStories"}
+    rows = [(tag.split("-")[0], row) for tag, (row, _) in found.items() if "untrained" not in tag]
+    tested = {text: row["n_tested"] for text, row in rows}
+    records = [
+        {"layer": f"layer {row['layer']}", "text": f"{titles[text]} ({tested[text]:,} pairs tested a layer)",
+         "pairs": row["n_computed"]}
+        for text, row in rows
+    ]  # fmt: skip
+    draws = [draw for _, row in rows for draw in row["in_place"]]
     frame = pd.DataFrame(records)
-    place = alt.X(
-        "layer:N", title=None, sort=list(dict.fromkeys(frame["layer"])),
-        axis=alt.Axis(labelAngle=0, labelExpr="split(datum.label, '|')", labelPadding=6),
-    )  # fmt: skip
-    count = alt.Y("pairs:Q", title=f"pairs, of {rows[0]['n_tested']:,} tested")
+    order = [f"{titles[text]} ({tested[text]:,} pairs tested a layer)" for text in titles]
+    place = alt.X("layer:N", title=None, sort=None, axis=alt.Axis(labelAngle=0, labelPadding=6))
+    count = alt.Y("pairs:Q", title="pairs called computed", axis=alt.Axis(tickMinStep=1))
+    beside = alt.XOffset("text:N", sort=order)
     colour = alt.Color(
-        "sign:N", title=None, scale=alt.Scale(domain=list(signs.values()), range=["#cfdff5", "#7fa9dd", ACCENT]),
+        "text:N", title=None, sort=order, scale=alt.Scale(domain=order, range=[ACCENT, "#7fa9dd"]),
         legend=alt.Legend(orient="top", labelLimit=300),
     )  # fmt: skip
-    base = alt.Chart(frame).encode(x=place, y=count, color=colour)
-    bars = [base.transform_filter(alt.datum.sign == sign).mark_bar(size=34) for sign in signs.values()]
-    words = [
-        alt.Chart(frame[frame["sign"] == signs[key]])
-        .mark_text(dy=-6, color=INK, fontWeight="bold" if key == "both" else "normal")
-        .encode(x=place, y=count, text="pairs:Q")
-        for key in ("named", "both")
-    ]
-    chart = alt.layer(*bars, *words)
+    base = alt.Chart(frame)
+    bars = base.mark_bar().encode(x=place, y=count, xOffset=beside, color=colour)
+    words = base.mark_text(dy=-6, color=INK).encode(x=place, y=count, xOffset=beside, text="pairs:Q")
     title = alt.Title(
-        "SmolLM2-135M: pairs of concepts whose AND an MLP layer shows beyond its null layers",
-        subtitle="what the input already holds of a pair is taken out of layer and null layers alike; WikiText-2",
+        "SmolLM2-135M: ANDs beyond null layers and beyond what their two concepts' other pairs predict",
+        subtitle=f"relays removed from layer and null layers alike; {len(draws)} null layers in the layers' places: "
+        f"{sum(draw['computed'] for draw in draws)} pair in all",
         anchor="start", subtitleColor=MUTED,
     )  # fmt: skip
-    return vl_convert.vegalite_to_svg(
-        chart.properties(width=520, height=240, title=title, background="white").to_json()
-    )
+    chart = alt.layer(bars, words).properties(width=560, height=220, title=title, background="white")
+    return vl_convert.vegalite_to_svg(chart.to_json())
 
 
 def page(options: argparse.Namespace) -> list[str]:
@@ -311,7 +335,7 @@ def page(options: argparse.Namespace) -> list[str]:
     found = layers(Path(options.results))
     names = sorted({tag.split("-")[0] for tag in found}, reverse=True)
     texts = {name: Text(Path(options.bundle), name, tokenizer) for name in names}
-    (RESULTS / "smollm2_layers.svg").write_text(picture(found, "wikitext") + "\n")
+    (RESULTS / "smollm2_layers.svg").write_text(picture(found) + "\n")
     rungs = rung_rows(found)
     computed = computed_rows(found, texts)
     both = ("wikitext", "tinystories")
@@ -333,6 +357,7 @@ def page(options: argparse.Namespace) -> list[str]:
          f"{any_['computed']} one computed."), "",
         "## Pairs called computed", "", _PAIRS_SAY, "",
         *table(("layer", "pair", "kind", "n11", "d′", "relays removed", "q", "contexts"), computed), "",
+        "## Controls", "", _CONTROLS_SAY, "", *table(CONTROLS, control_rows(Path(options.results), found)), "",
         "## The same pairs on the other text", "", _AGREEMENT_SAYS, "",
         *table(AGREEMENT, agreement),
     ]  # fmt: skip
