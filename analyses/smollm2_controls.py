@@ -55,15 +55,8 @@ def scrambled(
     return LabelColumns(np.array(ends), np.concatenate(columns).astype(np.int32), int(counted.sum()))
 
 
-def main() -> None:
-    """Forward once, then every control of every layer."""
-    from probekit.analysis.design import design_study, pair_kinds
-    from probekit.analysis.settings import Settings
-    from probekit.evidence.pair_sampling import PairSampling
-    from probekit.model.weights import MlpWeights
-    from probekit.probes import interaction
-    from probekit.probes.pairs import LabelColumns
-
+def arguments() -> argparse.Namespace:
+    """What was asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("results", type=Path)
@@ -73,7 +66,19 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=400, help="scrambled pairs of a layer")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Forward once, then every control of every layer."""
+    from probekit.analysis.design import design_study, pair_kinds
+    from probekit.analysis.settings import Settings
+    from probekit.evidence.pair_sampling import PairSampling
+    from probekit.model.weights import MlpWeights
+    from probekit.probes import interaction
+    from probekit.probes.pairs import LabelColumns
+
+    options = arguments()
     options.out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     held = np.load(options.bundle / f"text-{options.text}.npz")  # noqa: TID251
