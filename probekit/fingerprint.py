@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from xxhash import xxh3_128_digest
 
-from probekit.errors import lacks_memory
+from probekit.errors import OutOfMemoryError, lacks_memory
 
 LEAF = 8 * 2**20
 """Bytes of one leaf. Part of what a digest is: another size gives other digests."""
@@ -95,6 +95,7 @@ def of_tensor(tensor: Any) -> str:
 
     Raises:
         CannotTellError: it has no content that can be read, such as one on the meta device.
+        OutOfMemoryError: there is no memory for a copy that can be read.
     """
     try:
         import torch
@@ -102,7 +103,11 @@ def of_tensor(tensor: Any) -> str:
         data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
         if lacks_memory(error):
-            raise
+            n_bytes = tensor.numel() * tensor.element_size()
+            raise OutOfMemoryError(
+                f"no memory to read a tensor of {tensor.dtype} {tuple(tensor.shape)}, {n_bytes:,} bytes, whose digest is taken "
+                f"({error}); use a smaller model, fewer tokens, or a larger machine."
+            ) from error
         raise CannotTellError(f"a tensor of {tensor.dtype} on {tensor.device} ({error})") from error
     return of_parts([f"{tensor.dtype} {tuple(tensor.shape)}", of_bytes(_raw(data))])
 
