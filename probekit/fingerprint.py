@@ -105,8 +105,8 @@ def of_tensor(tensor: Any) -> str:
         if lacks_memory(error):
             n_bytes = tensor.numel() * tensor.element_size()
             raise OutOfMemoryError(
-                f"no memory to read a tensor of {tensor.dtype} {tuple(tensor.shape)}, {n_bytes:,} bytes, whose digest is taken "
-                f"({error}); use a smaller model, fewer tokens, or a larger machine."
+                f"no memory left ({error}): the digest of a tensor of {tensor.dtype} {tuple(tensor.shape)} needs some "
+                f"{n_bytes:,} bytes; use a smaller model, fewer tokens, or a larger machine."
             ) from error
         raise CannotTellError(f"a tensor of {tensor.dtype} on {tensor.device} ({error})") from error
     return of_parts([f"{tensor.dtype} {tuple(tensor.shape)}", of_bytes(_raw(data))])

@@ -103,9 +103,7 @@ class TestNoMemory:
         with pytest.raises(CannotTellError, match=r"a tensor of torch\.float32 on meta"):  # the control
             of_tensor(torch.ones(2, device="meta"))
         monkeypatch.setattr(torch.Tensor, "contiguous", contiguous)
-        with pytest.raises(
-            OutOfMemoryError, match=r"a tensor of torch\.float32 \(2,\), 8 bytes, .*tried to allocate"
-        ):
+        with pytest.raises(OutOfMemoryError, match=r"tried to allocate.*float32 \(2,\) needs some 8 bytes"):
             of_tensor(torch.ones(2))
 
     def test_on_a_cpu(self) -> None:
