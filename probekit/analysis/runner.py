@@ -28,7 +28,7 @@ from probekit.analysis.pass_plan import DECIDING_K, PassPlan
 from probekit.analysis.passes import LayerMeasure, measure_layers
 from probekit.analysis.sites import N_CONTROL, N_FOLDS
 from probekit.analysis.threads import computing_with, threads_of
-from probekit.errors import InputError, ModelError, OutOfMemoryError
+from probekit.errors import InputError, ModelError, OutOfMemoryError, lacks_memory
 from probekit.probes.sums import bytes_waiting
 from probekit.results.concept_table import concept_table
 from probekit.results.run import Run
@@ -146,7 +146,12 @@ def _in_folder(
             )
             store.require_room(folder, room, "the results of this run")
             _measure(folder, job, analysis_inputs, report, keeps=temporary is None)
-            _finish(folder, job, analysis_inputs)
+            try:
+                _finish(folder, job, analysis_inputs)
+            except Exception as error:
+                if lacks_memory(error):
+                    raise _measured_and_kept(error) from error
+                raise
     except (InputError, ModelError):
         if state == "new":
             manifest.empty(folder)
@@ -291,6 +296,13 @@ def _too_large(analysis_inputs: AnalysisInputs, error: BaseException) -> OutOfMe
         f"one layer of {analysis_inputs.n_neurons:,} neurons with "
         f"{len(analysis_inputs.design.pass_plan.pairs):,} pairs needs some {needed:,} bytes for its sums and did not "
         f"fit ({error or 'no memory left'}). Lower max_pairs or twins, or use a larger machine; what was finished is kept."
+    )
+
+
+def _measured_and_kept(error: BaseException) -> OutOfMemoryError:
+    return OutOfMemoryError(
+        f"no memory left while the results were put together ({error}). Every layer is measured and kept: run the same "
+        "command again."
     )
 
 

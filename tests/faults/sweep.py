@@ -49,6 +49,9 @@ from probekit.results.run import load
 from probekit.storage import store
 from probekit.storage.verify import verify
 
+WHAT_TO_DO = r"needs some [\d,]+ bytes|Every layer is measured and kept"
+"""What a lack of memory says while layers are measured, and once they are."""
+
 
 class Starving(TorchDispatchMode):
     """Counts tensor operations and has no memory for one of them."""
@@ -213,8 +216,8 @@ class Sweep:
                 self.wrong.append(f"no memory at operation {k}: finished")
             except OutOfMemoryError as error:
                 self.count("OutOfMemoryError")
-                if (out / "stages").exists() and not re.search(r"needs some [\d,]+ bytes", str(error)):
-                    self.wrong.append(f"no memory at operation {k}: says no bytes: {error}")
+                if (out / "stages").exists() and not re.search(WHAT_TO_DO, str(error)):
+                    self.wrong.append(f"no memory at operation {k}: does not say what to do: {error}")
             self.resume(out, f"no memory at operation {k}")
 
     def power(self, offset: int, every: int, look: int = 1) -> None:
