@@ -25,9 +25,9 @@ import torch
 
 import probekit as pk
 from probekit.analysis.settings import Settings
+from probekit.followups.compression import losses
 from probekit.model.compress import compressed, pruned, quantised
 from probekit.model.hooked_model import load_hooked_model
-from probekit.model.intervene import predict
 from probekit.model.weights import MlpWeights
 from probekit.storage.store import write_text
 from probekit.testing.synthetic import Plant, make_plant, plan, run_layer
@@ -229,14 +229,6 @@ def nano_part(quick: bool, _: Path | None) -> Iterator[str]:
             f"{'vacuous' if most.vacuous else f'{float(most):,.0f}'} |"
         )
     yield ""
-
-
-def losses(hooked: Any, tokens: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Summed loss and predictions of every document."""
-    parts = list(predict(hooked, tokens, np.arange(tokens.n_docs), []))
-    loss, at = np.concatenate([p.loss for p in parts]), np.concatenate([p.tokens for p in parts])
-    doc = tokens.doc_of_token[at]
-    return np.bincount(doc, weights=loss, minlength=tokens.n_docs), np.bincount(doc, minlength=tokens.n_docs)
 
 
 def told_loss(loss: np.ndarray, whole: np.ndarray, n_each: np.ndarray) -> str:

@@ -193,7 +193,9 @@ def _measure(
                     analysis_inputs.source, group, analysis_inputs.design.pass_plan, report, checkpoints
                 )
                 _measure_group(analysis_inputs, stage, measured)
-            except (OutOfMemoryError, torch.OutOfMemoryError, MemoryError) as error:
+            except Exception as error:
+                if not lacks_memory(error):
+                    raise
                 n_together = min(size, len(window))
                 if n_together == 1:
                     raise _too_large(analysis_inputs, error) from error

@@ -45,6 +45,9 @@ def compress(  # noqa: PLR0913
     runs: Annotated[
         Path | None, typer.Option(help="Keep the run of every step here; a curve that was stopped goes on.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start afresh where --runs holds the run of something else.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the page (.html).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
@@ -60,10 +63,10 @@ def compress(  # noqa: PLR0913
     from probekit.followups.compression import compression_curve
 
     curve = compression_curve(
-        model, corpus, layer=layer, keep=_numbers("--keep", keep), bits=[int(b) for b in _numbers("--bits", bits)],
+        model, corpus, layer=layer, keep=_numbers("--keep", keep), bits=_whole("--bits", bits),
         formats=[name.strip() for name in formats.split(",") if name.strip()], loss_tokens=loss_tokens, out=runs,
         device=device, max_tokens=max_tokens, max_pairs=max_pairs, min_support=min_support, twins=twins, seed=seed,
-        controls=(), spikes=(), progress=False if quiet else None,
+        force=force, controls=(), spikes=(), progress=False if quiet else None,
     )  # fmt: skip
     if out is not None:
         curve.report(out)
@@ -82,6 +85,13 @@ def _numbers(option: str, text: str) -> list[float]:
         return [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise ConfigError(f"{option}: got {text!r}, wanted numbers with commas between them.") from None
+
+
+def _whole(option: str, text: str) -> list[int]:
+    numbers = _numbers(option, text)
+    if not all(number.is_integer() for number in numbers):
+        raise ConfigError(f"{option}: got {text!r}, wanted whole numbers with commas between them.")
+    return [int(number) for number in numbers]
 
 
 def _print(curve: CompressionCurve) -> None:

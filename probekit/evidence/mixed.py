@@ -8,12 +8,10 @@ and a pair is judged by its leave-one-out residual, (z − prediction from all o
 the projection V⁻¹ − V⁻¹1(1ᵀV⁻¹1)⁻¹1ᵀV⁻¹, the residual is (Pz)_ij/P_ij,ij and its variance σ²/P_ij,ij. A concept tested
 in one pair only is predicted by μ with a wide error, instead of taking its pair's value with it. λ is chosen by
 restricted maximum likelihood (Patterson & Thompson 1971). True finds lie in the upper tail and would inflate both λ and
-their neighbours' predictions: a value more than `REACH` standard units above its prediction is pulled down to there, so
-that a concept which lifts all of its pairs is still learned, and later, beyond `LEFT_OUT`, replaced by the prediction, so
-that it says nothing about its neighbours. σ is taken from the lower tail of the residuals, the distance of their lowest
-twentieth from the median: in a layer that computes some pairs the middle of the residuals is wide and skewed, since a
-concept's effect is known no better than its pairs in between allow, and a σ from the lower half would take the finds'
-strength away. Axes: pair concept.
+their neighbours' predictions: a value more than `REACH` standard units above its prediction is replaced by that
+prediction, so that it says nothing about its neighbours (first only pulled down to there, so that a concept which lifts
+all of its pairs is not left out pair by pair), and σ is taken from the lower half of the residuals. Axes: pair
+concept.
 """
 
 from __future__ import annotations
@@ -23,16 +21,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-REACH = 1.5
-"""Standard units above its prediction to which a value is pulled down; beyond them it does not predict its neighbours."""
+REACH = 2.0
+"""Standard units above its prediction beyond which a value does not predict its neighbours."""
 LEFT_OUT = 3.0
 """Standard units beyond which it is left out altogether: hardly a null pair lies there, whatever its concepts do."""
 N_ROUNDS = 5
 """Rounds of pulling down, and as many of leaving out; they settle in three or four."""
 RATIOS = np.geomspace(1e-3, 30.0, 25)
 """Ratios λ of the concepts' variance to the pairs' own that are compared; the likelihood is flat between neighbours."""
-LOWEST, TO_SD = 0.05, 1 / 1.6449
-"""A low quantile, and the standard deviation of a normal distribution over its distance from the median."""
+LOWER_MAD_TO_SD = 1 / 0.6745
+"""Standard deviation of a normal distribution over its lower-half median absolute deviation."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +40,16 @@ class PairSpecific:
     t: Float[np.ndarray, " pair"]
     """Residuals in units of their predicted standard deviation."""
     scale: float
-    """σ, from the lower tail of the residuals."""
+    """σ, from the lower half of the residuals."""
     ratio: float
     """λ, variance of the concepts' effects over σ²."""
 
 
 def lower_scale(values: Float[np.ndarray, " pair"]) -> float:
-    """Standard deviation by the distance of the lowest twentieth from the median: finds in the upper tail leave it alone."""
-    lowest, middle = np.quantile(values, (LOWEST, 0.5))
-    return float(middle - lowest) * TO_SD
+    """Standard deviation by the distances below the median: finds in the upper tail do not inflate it."""
+    middle = np.median(values)
+    below = middle - values[values < middle]
+    return float(np.median(below)) * LOWER_MAD_TO_SD if len(below) else 0.0
 
 
 class PairGraph:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 
 from probekit.analysis.api import analyze
 from probekit.analysis.inputs import cached
@@ -28,6 +29,7 @@ from probekit.report.compression import compression_chart, render_compression, s
 from probekit.results.run import Run
 from probekit.storage import store
 from probekit.text.corpus import Corpus, as_corpus
+from probekit.text.tokens import Tokens
 from probekit.theory import bounds
 from probekit.theory.recovered import description_bits, recovered_bits
 
@@ -140,18 +142,21 @@ def compression_curve(  # noqa: PLR0913
         device: as in `analyze`.
         dtype: as in `analyze`.
         tokenizer: as in `analyze`.
-        truth: as in `analyze`; a planted model tells by itself.
+        truth: as in `analyze`; with it `steps` says how many bits of the answer the finds recover.
         **options: everything else `analyze` takes (concepts, pairs, max_tokens, twins, seed, …).
 
     Returns:
         A table of the steps, a chart, a page.
 
     Raises:
-        ConfigError: no step, a share outside (0, 1], bits below 1, a format that cannot be written.
+        ConfigError: no step, a share outside (0, 1], bits or loss_tokens that are no such number, a format that cannot be
+            written.
         InputError: an argument of `analyze` that cannot be used, or no such layer.
     """
     steps = _steps(keep, bits, formats)
     _no_double(options)
+    if isinstance(loss_tokens, bool) or loss_tokens < 0:
+        raise ConfigError(f"loss_tokens: got {loss_tokens!r}, wanted a whole number; 0 leaves the loss out.")
     texts = cached(as_corpus(corpus)) if corpus is not None else Corpus.docs()
     hooked = load_hooked_model(model, device=device, dtype=dtype, tokenizer=tokenizer)
     hooked.check_layer(layer)
@@ -203,7 +208,7 @@ def _steps(keep: Sequence[float], bits: Sequence[int], formats: Sequence[str]) -
 
 
 def _no_double(options: dict[str, Any]) -> None:
-    for name in ("layers", "engine", "command", "force"):
+    for name in ("layers", "engine", "command"):
         if name in options:
             raise ConfigError(f"{name}: a compression curve sets this itself; leave it out.")
 
@@ -234,23 +239,21 @@ def _measure(
     n_params, stored = weights.numel(), float(hooked.bits_at(layer))
     n_kept = None if step.keep == 1.0 else round(step.keep * int((weights != 0).sum()))
     with compressed(hooked, layer, n_kept=n_kept, bits=step.bits, stored_as=step.stored_as) as n_weights:
-        loss, n_each = _losses(hooked, texts, loss_tokens, options)
+        loss, n_each = np.zeros(0), np.zeros(0)
+        if loss_tokens:
+            loss, n_each = losses(hooked, _tokens(hooked, texts, loss_tokens, options))
         run = analyze(hooked.bridge, texts, layers=[layer], out=folder, truth=truth, **options)
     bits = bits_of_types()[step.stored_as] if step.stored_as else float(step.bits or stored)
     return _Measured(run, n_weights, n_params, bits, loss, n_each)
 
 
-def _losses(
-    hooked: HookedModel, texts: Corpus, loss_tokens: int, options: dict[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    if not loss_tokens:
-        return np.zeros(0), np.zeros(0)
-    tokens = texts.tokenize(
-        hooked.tokenizer,
-        context=min(hooked.context, options.get("context", 128)),
-        max_tokens=loss_tokens,
-        bos_id=hooked.bos_id,
-    )
+def _tokens(hooked: HookedModel, texts: Corpus, max_tokens: int, options: dict[str, Any]) -> Tokens:
+    context = min(hooked.context, options.get("context", 128))
+    return texts.tokenize(hooked.tokenizer, context=context, max_tokens=max_tokens, bos_id=hooked.bos_id)
+
+
+def losses(hooked: HookedModel, tokens: Tokens) -> tuple[Float[np.ndarray, " doc"], Int[np.ndarray, " doc"]]:
+    """The model's loss on each document, summed over its predictions, in nats; and how many predictions it has."""
     parts = list(predict(hooked, tokens, np.arange(tokens.n_docs), []))
     loss, at = np.concatenate([p.loss for p in parts]), np.concatenate([p.tokens for p in parts])
     doc = tokens.doc_of_token[at]

@@ -19,7 +19,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probekit.errors import InputError, ModelError, NonFiniteError, OutOfMemoryError
+from probekit.errors import InputError, ModelError, NonFiniteError, OutOfMemoryError, lacks_memory
 from probekit.model.hooked_model import HookedModel
 from probekit.model.plain import PlainModel
 from probekit.model.sites import INPUT_SITE, _matrix
@@ -315,7 +315,9 @@ def _run_whole(
 def _guarded(hooked: HookedModel, n_rows: int, work: Callable[[], Any]) -> Any:
     try:
         return work()
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
         raise OutOfMemoryError(
             f"{hooked.name}: a forward of {n_rows} cells of the word grid does not fit on {hooked.device}. Choose "
             "device='cpu', a 16-bit dtype, or fewer words."

@@ -19,7 +19,14 @@ from einops import rearrange
 from jaxtyping import Int, Int64
 from torch import Tensor
 
-from probekit.errors import ConfigError, InputError, ModelError, NonFiniteError, OutOfMemoryError
+from probekit.errors import (
+    ConfigError,
+    InputError,
+    ModelError,
+    NonFiniteError,
+    OutOfMemoryError,
+    lacks_memory,
+)
 from probekit.model.hooked_model import HookedModel
 from probekit.model.sites import INPUT_SITE, NEURON_SITE
 from probekit.text.tokens import Tokens
@@ -184,7 +191,9 @@ def _forward(
             activation = captured.pop(name)
             rows = rearrange(activation, "... feature -> (...) feature")
             delivered[name] = rows.index_select(0, kept.to(rows.device)).to(hooked.device, torch.float32)
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
         raise OutOfMemoryError(
             f"{hooked.name}: a forward of {len(ids)} documents of {ids.shape[1]} tokens does not fit on "
             f"{hooked.device}. Choose a smaller context, a 16-bit dtype, or a device with more memory."

@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from probekit.errors import ConfigError, InputError, ModelError, OutOfMemoryError, ProbekitError
+from probekit.errors import ConfigError, InputError, ModelError, OutOfMemoryError, ProbekitError, lacks_memory
 from probekit.model import checkpoint
 from probekit.model.ambient import as_torch_starts
 from probekit.model.folder import (
@@ -404,13 +404,11 @@ def _refusals(shown: str, device: torch.device) -> Generator[None]:
         yield
     except ProbekitError:
         raise
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemoryError(
-            f"{shown}: the model does not fit on {device}; choose device='cpu' or dtype='bfloat16'."
-        ) from error
-    except MemoryError:
-        raise
     except Exception as error:  # libraries raise whatever they like over a file
+        if lacks_memory(error):
+            raise OutOfMemoryError(
+                f"{shown}: the model does not fit on {device}; choose device='cpu' or dtype='bfloat16'."
+            ) from error
         if "trust_remote_code" in str(error):
             raise ModelError(CUSTOM_CODE.format(shown)) from error
         raise ModelError(

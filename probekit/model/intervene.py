@@ -19,7 +19,7 @@ from einops import rearrange
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from probekit.errors import InputError, OutOfMemoryError
+from probekit.errors import InputError, OutOfMemoryError, lacks_memory
 from probekit.model.harvest import default_batch_docs, harvest
 from probekit.model.hooked_model import HookedModel
 from probekit.model.sites import NEURON_SITE
@@ -240,7 +240,9 @@ def _predictions(
                 edited = _log_probabilities(hooked, shown, kept, edit, acted_on)
                 change[i] = (-edited.gather(1, target[:, None])[:, 0] - loss).cpu().numpy()
                 divergence[i] = (clean.exp() * (clean - edited)).sum(1).cpu().numpy()
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
         raise OutOfMemoryError(
             f"{hooked.name}: the logits of {len(rows)} documents of {ids.shape[1]} tokens do not fit on {hooked.device}; "
             "choose a smaller context or device='cpu'."

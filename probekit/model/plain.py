@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probekit.errors import ModelError
+from probekit.errors import ModelError, lacks_memory
 from probekit.model.sites import INPUT_SITE, NEURON_SITE, capture, proof_tokens
 
 _FAR = 64
@@ -157,9 +157,9 @@ class Unbridged:
         assert self.copied is not None
         try:
             logits: Tensor = self.copied(ids, use_cache=False).logits.float()
-        except torch.OutOfMemoryError:
-            raise
         except _REFUSED as error:
+            if lacks_memory(error):
+                raise
             kinds = sorted({str(p.dtype).removeprefix("torch.") for p in self.copied.parameters()})
             raise ModelError(
                 f"{name}: transformers itself cannot run the model on a few tokens ({type(error).__name__}: {error}); its "

@@ -264,7 +264,12 @@ class TwoLayers(ArraySource):
     def blocks(self, half: Half, layers: list[int], start: int = 0) -> Iterator[LayerBlock]:
         self.asked.append(list(layers))
         if len(layers) > self.most:
-            raise torch.OutOfMemoryError("planted: too many layers at once")
+            # as torch says it on a CPU, and as an accelerator does
+            raise (
+                RuntimeError("DefaultCPUAllocator: can't allocate memory")
+                if self.most
+                else torch.OutOfMemoryError("planted: too many layers at once")
+            )
         for block in super().blocks(half, [0], start):
             inputs, neurons = block[0]
             assert inputs is not None

@@ -81,7 +81,7 @@ def test_finds_do_not_push_their_neighbours_down(seed: int) -> None:
     z = rng.standard_normal(len(pairs))
     z[finds] += 8
     t = graph.residuals(z).t
-    # the median of twelve standard values has sd 0.36; with finds among the predictors it lies at −1.4 to −1.9
+    # the median of twelve standard values has sd 0.36; with finds among the predictors it lies at −1.6 to −2.4
     assert abs(np.median(t[others])) < 1.0
     assert t[finds].min() > 4.5
 

@@ -101,6 +101,11 @@ def test_a_curve_that_was_stopped_goes_on(curve: Any, planted: Any, tmp_path: Pa
     [
         ({"keep": (0.0,)}, ConfigError, r"keep: got 0.0, wanted shares above 0 and at most 1"),
         ({"keep": (), "bits": ()}, ConfigError, "keep, bits, formats: got no step"),
+        (
+            {"loss_tokens": -1},
+            ConfigError,
+            "loss_tokens: got -1, wanted a whole number; 0 leaves the loss out",
+        ),
         ({"bits": (0,)}, ConfigError, "bits: got 0, wanted whole numbers of at least 1"),
         ({"formats": ("Q4_K",)}, ConfigError, "format: got 'Q4_K'; the gguf package writes F32, F16, Q4_0"),
         ({"layers": [0]}, ConfigError, "layers: a compression curve sets this itself"),

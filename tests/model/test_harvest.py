@@ -344,9 +344,20 @@ def test_nano_reads_text():
     assert sorted(blocks[0].sites) == list(range(hooked.n_layers))
 
 
-@pytest.mark.parametrize("fits", [1, 2, 3])
+NO_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+)
+"""As an accelerator says it, and as torch says it on a CPU."""
+
+
+@pytest.mark.parametrize(("fits", "error"), [(1, NO_MEMORY[0]), (2, NO_MEMORY[1]), (3, NO_MEMORY[0])])
 def test_a_batch_that_does_not_fit_is_halved(
-    own_model: HookedModel, ragged_tokens: Tokens, monkeypatch: pytest.MonkeyPatch, fits: int
+    own_model: HookedModel,
+    ragged_tokens: Tokens,
+    monkeypatch: pytest.MonkeyPatch,
+    fits: int,
+    error: RuntimeError,
 ) -> None:
     """The same blocks and tokens, and once smaller the forwards stay so."""
     whole = list(harvest(own_model, ragged_tokens, ALL, [0, 1], batch_docs=4))
@@ -355,7 +366,7 @@ def test_a_batch_that_does_not_fit_is_halved(
     def small(ids: torch.Tensor, **given: Any) -> Any:
         n_docs.append(len(ids))
         if len(ids) > fits:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return run(ids, **given)
 
     monkeypatch.setattr(own_model.bridge, "run_with_hooks", small)
@@ -369,12 +380,18 @@ def test_a_batch_that_does_not_fit_is_halved(
                 torch.testing.assert_close(a, b, **CLOSE)
 
 
+@pytest.mark.parametrize("error", NO_MEMORY)
 def test_a_document_that_does_not_fit_alone_is_an_error(
-    own_model: HookedModel, ragged_tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+    own_model: HookedModel, ragged_tokens: Tokens, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
 ) -> None:
+    raised = error
+
     def never(ids: torch.Tensor, **given: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise raised
 
     monkeypatch.setattr(own_model.bridge, "run_with_hooks", never)
     with pytest.raises(OutOfMemoryError, match="a forward of 1 documents of 20 tokens does not fit on cpu"):
+        next(harvest(own_model, ragged_tokens, ALL, [0], batch_docs=4))
+    raised = RuntimeError("shapes do not fit")  # the control: no lack of memory
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
         next(harvest(own_model, ragged_tokens, ALL, [0], batch_docs=4))
