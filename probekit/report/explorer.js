@@ -333,7 +333,7 @@ const explorer = (() => {
 
   // ---------------------------------------------------------------- the list of pairs
 
-  const WIDTHS = { layer: "3.6rem", a: "minmax(8rem,2.2fr)", b: "minmax(8rem,2.2fr)", kind: "minmax(7rem,1.5fr)", verdict: "minmax(10.5rem,1.3fr)" };
+  const WIDTHS = { layer: "3.6rem", a: "minmax(7rem,2fr)", b: "minmax(7rem,2fr)", kind: "minmax(8.5rem,1.5fr)", verdict: "minmax(12.5rem,1.3fr)" };
   const rung = (row) => {
     const text = spelt("verdict", row);
     return h("span", { class: text.startsWith("computed") ? "found" : text === "no find" ? "nothing" : null }, text);
