@@ -69,15 +69,17 @@ def test_a_relayed_noisy_and_is_not_computed(form: Form) -> None:
 
 @pytest.mark.sweep
 def test_a_layer_that_spreads_its_pairs_over_shared_neurons_computes_in_superposition() -> None:
-    planted = plant(pk.circuits.net_and(seed=1), n_docs=320, n_active=2.2, noise=0.07, together=0.05, seed=1)
+    planted = plant(pk.circuits.net_and(seed=0), n_docs=320, n_active=2.24, noise=0.07, together=0.05, seed=0)
     run = pk.analyze(
-        planted.model, planted.corpus, concepts=planted.concepts, max_pairs=2_000, twins=10, seed=1
+        planted.model, planted.corpus, concepts=planted.concepts, max_pairs=2_000, twins=10, seed=0
     )
     pairs, truth = run.pairs(), set(planted.truth)
     known = np.array([pair in truth for pair in zip(pairs["a"], pairs["b"], strict=True)])
     superposed = pairs["superposed"].to_numpy(bool)
-    # the positive of this rung: recall and precision of a construction that meets the definition
-    assert superposed[known].mean() > 0.6
+    # the positive of this rung: recall and precision of a construction that meets the definition; 28 and 27 of 28 here,
+    # 26 and 24 the fewest of five circuits. A pair-specific step whose scale comes from the far lower tail finds none of them.
+    assert pairs["computed"].to_numpy(bool)[known].mean() > 0.9
+    assert superposed[known].mean() > 0.8
     assert superposed[~known].sum() <= 0.1 * superposed.sum()
     assert run.layers["n_superposed"].tolist() == [superposed.sum()]
 

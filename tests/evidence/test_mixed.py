@@ -114,3 +114,11 @@ def test_lower_scale_ignores_the_upper_tail() -> None:
     values[:5_000] += 30.0
     # the median moves by 5 % of the distribution: 0.06 sd
     assert lower_scale(values) == pytest.approx(1.0, rel=0.1)
+
+
+def test_lower_scale_ignores_a_tenth_far_below() -> None:
+    """A layer whose neurons serve some pairs reads others worse than null layers do: they must not widen everyone's σ."""
+    values = np.random.default_rng(10).standard_normal(100_000)
+    values[:10_000] -= 6.0
+    # quarter and median move to the quantiles 0.17 and 0.44 of the others, which lie 0.83 sd apart in place of 0.67
+    assert lower_scale(values) == pytest.approx(0.83 / 0.6745, rel=0.03)
