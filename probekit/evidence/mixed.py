@@ -7,11 +7,19 @@ A layer that reads single concepts well lifts all of their pairs. The model of t
 and a pair is judged by its leave-one-out residual, (z − prediction from all other pairs)/sd of that prediction: with P
 the projection V⁻¹ − V⁻¹1(1ᵀV⁻¹1)⁻¹1ᵀV⁻¹, the residual is (Pz)_ij/P_ij,ij and its variance σ²/P_ij,ij. A concept tested
 in one pair only is predicted by μ with a wide error, instead of taking its pair's value with it. λ is chosen by
-restricted maximum likelihood (Patterson & Thompson 1971). True finds lie in the upper tail and would inflate both λ and
-their neighbours' predictions: a value more than `REACH` standard units above its prediction is replaced by that
-prediction, so that it says nothing about its neighbours (first only pulled down to there, so that a concept which lifts
-all of its pairs is not left out pair by pair), and σ is taken from the lower half of the residuals. Axes: pair
-concept.
+restricted maximum likelihood (Patterson & Thompson 1971).
+
+True finds lie in the upper tail and would inflate λ, σ and their neighbours' predictions; in the planted layers of the
+tests a concept has several. So the fit is robust upwards, in two stages (as She & Owen 2011 start a redescending fit
+from a monotone one): first a value more than `REACH` standard units above its prediction is pulled down to there, which
+fits nearly medians; from there a value more than `LEFT_OUT` *usual* standard units above its prediction is left out: it
+is replaced by its prediction and has no part in σ. The unit here is the geometric mean of the layer's own σ and the
+usual one of its null layers: finds hide in a scale that they have widened themselves, and a layer that is rough everywhere
+has no finds. σ is taken from the lower half of the residuals that are kept.
+
+Values are standardised by standard deviations that few null layers tell only roughly. That error multiplies a value, so a
+pair that its concepts lift far scatters more than others: with `doubt` the relative error of those standard deviations,
+the residual's variance is σ²/P_ij,ij + (doubt · prediction)². Axes: pair concept.
 """
 
 from __future__ import annotations
@@ -21,16 +29,31 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-REACH = 2.0
-"""Standard units above its prediction beyond which a value does not predict its neighbours."""
-LEFT_OUT = 3.0
-"""Standard units beyond which it is left out altogether: hardly a null pair lies there, whatever its concepts do."""
-N_ROUNDS = 5
-"""Rounds of pulling down, and as many of leaving out; they settle in three or four."""
+REACH = (2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 0.5, 0.5, 0.5)
+"""Standard units above its prediction to which a value is pulled down, round by round of the first stage: large steps first,
+so that a concept which lifts all of its pairs is learned in few rounds."""
+LEFT_OUT = 2.5
+"""Standard units above its prediction beyond which a value is left out in the second stage: 1 in 160 of the nulls."""
+N_ROUNDS = 6
+"""Rounds of the second stage; they settle in three or four."""
 RATIOS = np.geomspace(1e-3, 30.0, 25)
 """Ratios λ of the concepts' variance to the pairs' own that are compared; the likelihood is flat between neighbours."""
 LOWER_MAD_TO_SD = 1 / 0.6745
 """Standard deviation of a normal distribution over its lower-half median absolute deviation."""
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """One layer's values after the first stage."""
+
+    values: Float[np.ndarray, " pair"]
+    """As they were given."""
+    calm: Float[np.ndarray, " pair"]
+    """Pulled down to near their predictions where they lay above."""
+    scale: float
+    """σ, from the lower half of the residuals."""
+    doubt: float
+    """Relative error of the standard deviations that the values were standardised by."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +63,15 @@ class PairSpecific:
     t: Float[np.ndarray, " pair"]
     """Residuals in units of their predicted standard deviation."""
     scale: float
-    """σ, from the lower half of the residuals."""
+    """σ, from the lower half of the residuals that are kept."""
     ratio: float
     """λ, variance of the concepts' effects over σ²."""
 
 
 def lower_scale(values: Float[np.ndarray, " pair"]) -> float:
     """Standard deviation by the distances below the median: finds in the upper tail do not inflate it."""
+    if not len(values):
+        return 0.0
     middle = np.median(values)
     below = middle - values[values < middle]
     return float(np.median(below)) * LOWER_MAD_TO_SD if len(below) else 0.0
@@ -116,28 +141,58 @@ class PairGraph:
         spread = np.log1p(RATIOS[:, None] * self.degrees).sum(1)
         return int(np.argmin((self.n_pairs - 1) * np.log(variance) + spread + np.log(of_ones)))
 
-    def residuals(self, values: Float[np.ndarray, " pair"], least_scale: float = 0.0) -> PairSpecific:
-        """Leave-one-out residuals of one layer's values.
+    def pulled(self, values: Float[np.ndarray, " pair"], doubt: float = 0.0) -> Pulled:
+        """The first stage: values far above their prediction are pulled down towards it.
 
         Args:
             values: of each pair.
+            doubt: relative error of the standard deviations that the values were standardised by.
+        """
+        calm, scale = values, 1.0
+        for reach in REACH:
+            fit = self._fit(calm, doubt, scale)
+            scale = lower_scale(fit.residual(values))
+            calm = np.minimum(values, fit.prediction + reach * scale * fit.unit)
+        return Pulled(values, calm, scale, doubt)
+
+    def residuals(self, start: Pulled, usual: float, least_scale: float = 0.0) -> PairSpecific:
+        """The second stage, and the leave-one-out residuals.
+
+        Args:
+            start: one layer's values after the first stage.
+            usual: σ of a usual layer, by which values far above their prediction are told as well as by the layer's own.
             least_scale: σ is not taken below it.
         """
-        calm = values.copy()
-        index, scale, standard = 0, 1.0, values
-        for number in range(2 * N_ROUNDS):
-            index = self.likeliest(calm)
-            diagonal = np.maximum(self._diagonal[index], 1e-9)
-            away = self.project(index, calm) / diagonal  # calm value − prediction of it by all others
-            residual = values - (calm - away)
-            standard = residual * np.sqrt(diagonal)
-            scale = max(lower_scale(standard), least_scale)
-            if scale <= 0:
-                break
-            # first pulled down, so that a concept that lifts all its pairs is learned; then left out
-            pulled = np.minimum(values, calm - away + REACH * scale / np.sqrt(diagonal))
-            left_out = (standard > LEFT_OUT * scale) & (number >= N_ROUNDS)
-            calm = np.where(left_out, calm - away, pulled)
-        return PairSpecific(
-            standard / scale if scale > 0 else np.zeros_like(standard), scale, float(RATIOS[index])
-        )
+        values, calm, scale = start.values, start.calm, start.scale
+        standard, ratio = np.zeros_like(values), 0.0
+        for _ in range(N_ROUNDS):
+            fit = self._fit(calm, start.doubt, max(scale, least_scale))
+            standard, ratio = fit.residual(values), fit.ratio
+            kept = standard <= LEFT_OUT * np.sqrt(scale * usual)
+            calm = np.where(kept, values, fit.prediction)
+            scale = lower_scale(standard[kept])
+        unit = max(scale, least_scale)
+        return PairSpecific(standard / unit if unit > 0 else np.zeros_like(standard), unit, ratio)
+
+    def _fit(self, calm: Float[np.ndarray, " pair"], doubt: float, scale: float) -> _Fit:
+        index = self.likeliest(calm)
+        diagonal = np.maximum(self._diagonal[index], 1e-9)
+        prediction = calm - self.project(index, calm) / diagonal
+        widened = (doubt * prediction / scale) ** 2 if scale > 0 else 0.0
+        return _Fit(prediction, np.sqrt(1 / diagonal + widened), float(RATIOS[index]))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Predictions from the calm values of all other pairs."""
+
+    prediction: Float[np.ndarray, " pair"]
+    """Of each pair's value."""
+    unit: Float[np.ndarray, " pair"]
+    """Standard deviation of value − prediction, in units of σ."""
+    ratio: float
+    """λ."""
+
+    def residual(self, values: Float[np.ndarray, " pair"]) -> Float[np.ndarray, " pair"]:
+        """What is left of the values, σ times a standard value."""
+        return (values - self.prediction) / self.unit

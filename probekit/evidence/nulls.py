@@ -52,18 +52,36 @@ def variance_prior(variance: Float[np.ndarray, " pair"], df: int) -> tuple[float
     return prior, float(np.exp(logs.mean() + special.digamma(prior / 2) - np.log(prior / 2)))
 
 
-def standardise(
-    values: Float[np.ndarray, "item pair"], reference: Float[np.ndarray, "twin pair"]
-) -> Float[np.ndarray, "item pair"]:
-    """(value − reference mean) / moderated reference sd, pair by pair."""
-    df = len(reference) - 1
-    mean, variance = reference.mean(0), reference.var(0, ddof=1)
-    prior_df, prior_variance = variance_prior(variance, df)
-    if np.isinf(prior_df):
-        moderated = np.full(len(variance), prior_variance)
-    else:
+@dataclass(frozen=True)
+class Moderated:
+    """Mean and moderated standard deviation of the twins' values, pair by pair."""
+
+    mean: Float[np.ndarray, " pair"]
+    """Of the twins."""
+    sd: Float[np.ndarray, " pair"]
+    """Shrunk towards that of all pairs (limma, Smyth 2004)."""
+    df: float
+    """Degrees of freedom of the standard deviation, those of the prior among them; infinite where all pairs share one."""
+
+    @classmethod
+    def of(cls, reference: Float[np.ndarray, "twin pair"]) -> Moderated:
+        """From the twins' values."""
+        df = len(reference) - 1
+        mean, variance = reference.mean(0), reference.var(0, ddof=1)
+        prior_df, prior_variance = variance_prior(variance, df)
+        if np.isinf(prior_df):
+            return cls(mean, np.full(len(variance), np.sqrt(prior_variance)), np.inf)
         moderated = (prior_df * prior_variance + df * variance) / (prior_df + df)
-    return (values - mean) / np.sqrt(moderated)
+        return cls(mean, np.sqrt(moderated), prior_df + df)
+
+    @property
+    def doubt(self) -> float:
+        """Relative standard error of the standard deviations: 1/√(2 df), that of a χ² root."""
+        return 1 / np.sqrt(2 * self.df)
+
+    def standardise(self, values: Float[np.ndarray, "*item pair"]) -> Float[np.ndarray, "*item pair"]:
+        """(value − mean) / sd, pair by pair."""
+        return (values - self.mean) / self.sd
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,8 @@ class Standardised:
     """The layer, standardised by all but one twin: the mean over which one is left out."""
     twins: Float[np.ndarray, "twin pair"]
     """Each twin, standardised by the others."""
+    doubt: float = 0.0
+    """Relative error of the standard deviations: what lifts a value far multiplies that error."""
 
 
 def leave_one_out(layer: Float[np.ndarray, " pair"], twins: Float[np.ndarray, "twin pair"]) -> Standardised:
@@ -83,15 +103,11 @@ def leave_one_out(layer: Float[np.ndarray, " pair"], twins: Float[np.ndarray, "t
         layer: asinh(d′/c) of the layer.
         twins: the same of at least three twins.
     """
-    n_twins = len(twins)
-    own: list[np.ndarray] = []
-    theirs: list[np.ndarray] = []
-    for left_out in range(n_twins):
-        others = np.delete(twins, left_out, axis=0)
-        pair_of_values = standardise(np.stack([layer, twins[left_out]]), others)
-        own.append(pair_of_values[0])
-        theirs.append(pair_of_values[1])
-    return Standardised(np.mean(own, axis=0), np.stack(theirs))
+    references = [Moderated.of(np.delete(twins, left_out, axis=0)) for left_out in range(len(twins))]
+    own = [reference.standardise(layer) for reference in references]
+    theirs = [reference.standardise(twin) for reference, twin in zip(references, twins, strict=True)]
+    doubt = float(np.sqrt(np.mean([reference.doubt**2 for reference in references])))
+    return Standardised(np.mean(own, axis=0), np.stack(theirs), doubt)
 
 
 def compress(
@@ -109,9 +125,12 @@ def pair_specific(z: Standardised, graph: PairGraph) -> Standardised:
     The layer's residuals are measured in units that are never below the twins' usual one: a layer whose values are smooth
     must not look pair-specific.
     """
-    twins = [graph.residuals(twin) for twin in z.twins]
-    usual = float(np.median([one.scale for one in twins]))
-    return Standardised(graph.residuals(z.layer, usual).t, np.stack([one.t for one in twins]))
+    starts = [graph.pulled(twin, z.doubt) for twin in z.twins]
+    usual = float(np.median([start.scale for start in starts]))
+    twins = [graph.residuals(start, usual) for start in starts]
+    least = float(np.median([one.scale for one in twins]))
+    layer = graph.residuals(graph.pulled(z.layer, z.doubt), usual, least)
+    return Standardised(layer.t, np.stack([one.t for one in twins]))
 
 
 def support_scale(

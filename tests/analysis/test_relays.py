@@ -77,7 +77,7 @@ def test_a_layer_that_spreads_its_pairs_over_shared_neurons_computes_in_superpos
     known = np.array([pair in truth for pair in zip(pairs["a"], pairs["b"], strict=True)])
     superposed = pairs["superposed"].to_numpy(bool)
     # the positive of this rung: recall and precision of a construction that meets the definition; 28 and 27 of 28 here,
-    # 26 and 24 the fewest of five circuits. With the scale from the far lower tail the pair-specific step finds none of them.
+    # 26 and 24 the fewest of five circuits. With a scale from the far lower tail none of them is found.
     assert pairs["computed"].to_numpy(bool)[known].mean() > 0.9
     assert superposed[known].mean() > 0.8
     assert superposed[~known].sum() <= 0.1 * superposed.sum()

@@ -17,6 +17,10 @@ def graph_of(n_concepts: int, share: float, seed: int) -> tuple[np.ndarray, Pair
     return pairs, PairGraph(pairs, n_concepts)
 
 
+def t_of(graph: PairGraph, values: np.ndarray, usual: float = 1.0) -> np.ndarray:
+    return graph.residuals(graph.pulled(values), usual).t
+
+
 def covariance(pairs: np.ndarray, n_concepts: int, ratio: float) -> np.ndarray:
     incidence = np.zeros((len(pairs), n_concepts))
     incidence[np.arange(len(pairs)), pairs[:, 0]] = 1
@@ -63,7 +67,7 @@ def test_concept_effects_are_predicted_and_finds_are_kept(share: float) -> None:
     rng = np.random.default_rng(6)
     found = rng.random(len(pairs)) < 0.04
     lift = rng.exponential(3.0, 40)
-    t = graph.residuals(lift[pairs].sum(1) + rng.standard_normal(len(pairs)) + 7.0 * found).t
+    t = t_of(graph, lift[pairs].sum(1) + rng.standard_normal(len(pairs)) + 7.0 * found)
     # effects of order 3 are known to 1/√(pairs a concept): the residual's sd stays near 1
     assert t[~found].std() == pytest.approx(1.0, abs=0.15)
     assert np.median(t[found]) > 5.0
@@ -80,7 +84,7 @@ def test_finds_do_not_push_their_neighbours_down(seed: int) -> None:
     finds, others = of_concept[:7], of_concept[7:]
     z = rng.standard_normal(len(pairs))
     z[finds] += 8
-    t = graph.residuals(z).t
+    t = t_of(graph, z)
     # the median of twelve standard values has sd 0.36; with finds among the predictors it lies at −1.6 to −2.4
     assert abs(np.median(t[others])) < 1.0
     assert t[finds].min() > 4.5
@@ -93,7 +97,7 @@ def test_a_pair_whose_concepts_are_seen_once_is_predicted_by_the_level_with_a_wi
     z = effect[pairs].sum(1) + rng.standard_normal(len(pairs))
     z[-1] = 30.0
     graph = PairGraph(pairs, 14)
-    t = graph.residuals(z).t
+    t = t_of(graph, z)
     alone, usual = 1 / graph._diagonal[graph.likeliest(np.minimum(z, 10))][[-1, 0]]
     assert alone > 3 * usual  # both effects unknown: 2λ more variance
     assert 2 < t[-1] < 30 / 2  # not eaten with its concepts, and not taken at face value
@@ -102,10 +106,10 @@ def test_a_pair_whose_concepts_are_seen_once_is_predicted_by_the_level_with_a_wi
 def test_silent_and_constant_values_do_not_fail() -> None:
     pairs, graph = graph_of(6, 1.0, 8)
     for values in (np.zeros(len(pairs)), np.ones(len(pairs))):
-        assert np.isfinite(graph.residuals(values).t).all()
+        assert np.isfinite(t_of(graph, values)).all()
     assert lower_scale(np.zeros(5)) == 0.0
     one = PairGraph(np.array([[0, 1]]), 2)
-    assert np.isfinite(one.residuals(np.array([3.0])).t).all()
+    assert np.isfinite(t_of(one, np.array([3.0]))).all()
 
 
 def test_lower_scale_ignores_the_upper_tail() -> None:
@@ -122,3 +126,42 @@ def test_lower_scale_ignores_a_tenth_far_below() -> None:
     values[:10_000] -= 6.0
     # quarter and median move to the quantiles 0.17 and 0.44 of the others, which lie 0.83 sd apart in place of 0.67
     assert lower_scale(values) == pytest.approx(0.83 / 0.6745, rel=0.03)
+
+
+def test_many_finds_do_not_hide_in_the_scale_they_widen() -> None:
+    """A sixth of all pairs are finds of very different size, as in a layer of small planted codes."""
+    pairs, graph = graph_of(20, 1.0, 12)
+    widened: list[float] = []
+    for seed in range(8):
+        rng = np.random.default_rng([seed, 11])
+        found = rng.random(len(pairs)) < 1 / 6
+        base = rng.standard_normal(len(pairs))
+        start = graph.pulled(base + found * rng.uniform(2, 10, len(pairs)))
+        one, without = graph.residuals(start, 1.0), graph.residuals(graph.pulled(base), 1.0)
+        # fewer pairs tell σ less sharply, and finds of 2 to 2.5 units stay
+        assert one.scale == pytest.approx(without.scale, rel=0.15)
+        # the median of 158 residuals has sd 0.1
+        assert np.median(one.t[~found]) == pytest.approx(0.0, abs=0.3)
+        widened.append(start.scale / one.scale)
+    assert np.mean(widened) > 1.08  # the control: from all residuals it would be wider, here by 1.15
+
+
+def test_a_rough_layer_has_no_finds() -> None:
+    """Residuals twice as wide as usual and normal: the upper ones are no finds, and σ is the layer's own."""
+    rng = np.random.default_rng(13)
+    _, graph = graph_of(40, 1.0, 14)
+    one = graph.residuals(graph.pulled(2 * rng.standard_normal(graph.n_pairs)), 1.0)
+    assert one.scale == pytest.approx(2.0, rel=0.15)
+    assert one.t.max() < 4.5  # the largest of 780 standard values lies at 3.2, seldom above 4
+
+
+def test_doubt_widens_a_residual_by_its_share_of_the_prediction() -> None:
+    pairs, graph = graph_of(30, 1.0, 15)
+    effect = np.r_[8.0, np.zeros(29)]
+    rng = np.random.default_rng(16)
+    z = effect[pairs].sum(1) + rng.standard_normal(len(pairs))
+    sure, doubtful = (graph.residuals(graph.pulled(z, doubt), 1.0).t for doubt in (0.0, 0.2))
+    lifted = (pairs == 0).any(axis=1)
+    # sd² = 1 + (0.2 · 8)²; the level of the others is 0, so their residuals stay what they were
+    assert np.median(sure[lifted] / doubtful[lifted]) == pytest.approx(np.sqrt(1 + 1.6**2), rel=0.1)
+    assert np.median(sure[~lifted] / doubtful[~lifted]) == pytest.approx(1.0, rel=0.05)
