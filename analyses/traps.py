@@ -43,7 +43,7 @@ from probekit.storage.store import write_text
 from probekit.testing.synthetic import run_layer
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-RULE = "relays removed, leave-one-out"
+RULE = "relays removed, leave-one-out in two stages"
 """Name of the decision under test; draws of another rule are not mixed in."""
 Q, N_TWINS = 0.05, 20
 CLASSES = ("null", "relayed", "shared channel", "planted")
