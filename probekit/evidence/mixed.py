@@ -160,7 +160,7 @@ class PairGraph:
 
         Args:
             start: one layer's values after the first stage.
-            usual: σ of a usual layer, by which values far above their prediction are told as well as by the layer's own.
+            usual: σ of a usual layer, which decides with the layer's own what lies far above its prediction.
             least_scale: σ is not taken below it.
         """
         values, calm, scale = start.values, start.calm, start.scale
