@@ -50,6 +50,11 @@ class Task:
     pairs: Int[np.ndarray, "pair 2"]
     """The pairs."""
 
+    @property
+    def seen(self) -> Float[np.ndarray, "input coordinate"] | Bool[np.ndarray, "input concept"]:
+        """What a net reads of each input: the concepts themselves."""
+        return self.inputs
+
     @cached_property
     def truth(self) -> Bool[np.ndarray, "input pair"]:
         """The AND of each pair."""
@@ -136,13 +141,13 @@ def train(
         seeds: one for each net: its first readouts and its batches.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    n_neurons, n_pairs = len(starts[0].w_in), len(tasks[0].pairs)
+    n_neurons, n_pairs = len(starts[0].w_in), tasks[0].truth.shape[1]
     w_in = _stack(start.w_in for start in starts)
     b_in = _stack(start.b_in for start in starts)[:, None]
     readoff = torch.stack([torch.randn(n_pairs, n_neurons, generator=g) for g in generators])
     readoff *= 0.1 / math.sqrt(n_neurons)
     offset = torch.zeros(len(seeds), 1, n_pairs)
-    inputs = _stack(task.inputs for task in tasks)
+    inputs = _stack(task.seen for task in tasks)
     truth = _stack(task.truth for task in tasks)
     weights = _stack(task.weights(loss) for task in tasks)
     power = 4 if loss == "balanced L4" else 2

@@ -41,8 +41,15 @@ class CodeFrame:
         cls,
         directions: Float[np.ndarray, "input concept"],
         covariance: Float[np.ndarray, "input input"] | None = None,
+        *,
+        ratio: float = BAND_RATIO,
     ) -> CodeFrame:
         """The frame of some directions, in the axes of their own second moments or of a covariance given.
+
+        Args:
+            directions: φ, one column a concept.
+            covariance: whose axes are taken.
+            ratio: variances within this factor of each other form one band; near 1, only equal ones do.
 
         Raises:
             DegenerateError: the directions are all zero.
@@ -55,7 +62,7 @@ class CodeFrame:
             raise DegenerateError(
                 "directions: all zero, so no concept is read anywhere. Give directions of concepts."
             )
-        return cls(directions, axes[:, held], _bands(variance[held]))
+        return cls(directions, axes[:, held], _bands(variance[held], ratio))
 
     @property
     def n_bands(self) -> int:
@@ -124,12 +131,12 @@ def threshold(level: float) -> float:
     return float(norm.isf(level))
 
 
-def _bands(variance: Float[np.ndarray, " axis"]) -> Int[np.ndarray, " axis"]:
-    """Consecutive axes whose variance is within `BAND_RATIO` of their band's first."""
+def _bands(variance: Float[np.ndarray, " axis"], ratio: float) -> Int[np.ndarray, " axis"]:
+    """Consecutive axes whose variance is within a factor of their band's first."""
     band = np.zeros(len(variance), dtype=np.int64)
     first = 0
     for i in range(1, len(variance)):
-        if variance[i] * BAND_RATIO < variance[first]:
+        if variance[i] * ratio < variance[first]:
             first = i
             band[i] = band[i - 1] + 1
         else:
