@@ -80,6 +80,7 @@ def judged(scene: Scene, **more: Any) -> dict[tuple[int, int], Any]:
     return {(int(row["a"][1:]), int(row["b"][1:])): row for row in table.to_dict("records")}
 
 
+@pytest.mark.sweep
 def test_the_lexical_confound_is_caught_and_the_true_and_survives(scene: Scene) -> None:
     by_documents = judged(scene)
     by_types = judged(scene, types=scene.types)

@@ -157,7 +157,7 @@ def assert_planted_pairs_found(plant: Plant, judged: Judged, *, share: float) ->
 
 def test_planted_pairs_are_found_small() -> None:
     # few enough pairs that most of the others share no channel
-    plant = make_plant(13, n_pairs=24, n_concepts=32, n_neurons=256, n_tokens=16_000)
+    plant = make_plant(13, n_pairs=16, n_concepts=24, n_neurons=160, n_tokens=10_000)
     judged = run_layer(plant.scene, plant.weights, twins=8, seed=1)
     assert_planted_pairs_found(plant, judged, share=0.9)
     # the excess over the twins says so, and the neurons show the pattern of AND
