@@ -61,8 +61,8 @@ _RUNGS_SAY = (
     "from null layers than from any trained layer here, and *above both* does not rest on it. *Above own median*: above "
     "twins after the median of the layer, and of each twin, is taken out: what is left when a lift of all pairs alike is "
     "not counted. A tag is text, layer, and the seed of an untrained model of the same shape. *Other step*: computed, and "
-    "how many of these the same, with a pair-specific step that is less robust (`OTHER`), which finds fewer of the planted pairs "
-    "of false_discoveries.py."
+    "how many of these the same, with a less robust pair-specific step (`OTHER`), which finds fewer of the planted pairs of "
+    "false_discoveries.py."
 )
 _PAIRS_SAY = (
     "d′ of the layer / mean of its twins / a ridge on the whole input (a larger budget, which decides nothing), as read; "

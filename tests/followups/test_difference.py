@@ -31,8 +31,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for name, weights in layers.items():
         pk.analyze_arrays(
             weights.neurons(scene.inputs).numpy(), scene.labels, scene.doc, inputs=scene.inputs.numpy(),
-            weights=(weights.w_in.numpy(), weights.b_in.numpy()), twins=6, max_pairs=120, min_support=20, spikes=(), controls=(),
-            out=top / name, progress=False,
+            weights=(weights.w_in.numpy(), weights.b_in.numpy()), twins=6, max_pairs=120, min_support=20,
+            spikes=(), controls=(), out=top / name, progress=False,
         )  # fmt: skip
     return top / "planted", top / "random"
 

@@ -52,7 +52,9 @@ def test_on_all_tokens_it_is_logistic_regression(problem) -> None:
         np.testing.assert_allclose(np.append(weights[t], intercept[t]), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("oversample", "share"), [pytest.param(5.0, 0.4, marks=pytest.mark.sweep), (OVERSAMPLE, 0.5)])
+@pytest.mark.parametrize(
+    ("oversample", "share"), [pytest.param(5.0, 0.4, marks=pytest.mark.sweep), (OVERSAMPLE, 0.5)]
+)
 def test_a_sample_estimates_the_same_coefficients(problem, oversample: float, share: float) -> None:
     """Within the standard error of the full fit, from some of the tokens; plain thinning does worse."""
     x, held, lists, support = problem
