@@ -4,9 +4,9 @@
     python analyses/smollm2_compression.py --layers 0 --runs /tmp/steps
 
 The weights at the neurons of one layer of SmolLM2-135M go through each tensor type of GGUF files that the gguf package can
-write and a row of 576 weights fills, from the one installed file; beside them rounding to 4, 3 and 2 bits
-and pruning. The file is Q4_1: what it rounded away before is not measured, and Q4_1 is nearly the layer as it is. The text and
-the pairs are small, so that a step takes a minute of one core. Writes results/smollm2_compression.md and .json.
+write and a row of 576 weights fills, from the one installed file; beside them rounding to 4, 3 and 2 bits and pruning. The
+file is Q4_1: what it rounded away before is not measured, and Q4_1 is nearly the layer as it is. The text and the pairs are
+small, so that a step takes a minute of one core. Writes results/smollm2_compression.md, .json and .svg.
 """
 
 from __future__ import annotations
@@ -124,6 +124,7 @@ def main() -> None:
     for layer in options.layers:
         found[str(layer)] = curve_of(layer, options.runs)
         write_text(options.out, json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(options.out.with_suffix(".svg"), picture(found))
     write_page(page(found), str(options.out.with_suffix(".md")))
 
 
