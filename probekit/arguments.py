@@ -16,8 +16,6 @@ from probekit.errors import InputError, shown
 if TYPE_CHECKING:
     from probekit.text.concepts.concepts import Concepts
 
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-
 
 def as_layers(layers: Any) -> list[int] | None:
     """Layers, however they were given, each once and in order; None takes all.
@@ -150,31 +148,6 @@ def _of_one_kind(kind: str, named: dict[str, Any]) -> Concepts:
         "mask": Concepts.from_vocab,
     }  # fmt: skip
     return made[kind](named)
-
-
-def check_corpus(corpus: Any) -> None:
-    """Refuse words that name no corpus, before a hub is asked for them.
-
-    Raises:
-        InputError: a text in the place of a corpus, or a folder that is not there.
-    """
-    if isinstance(corpus, Mapping | list | tuple) and not corpus:
-        raise InputError(f"corpus: got an empty {type(corpus).__name__}, wanted at least one document.")
-    if not isinstance(corpus, str | Path) or str(corpus) == "docs":
-        return
-    word = str(corpus)
-    path = None if "\0" in word or "\n" in word or len(word) > _LONGEST else Path(word)
-    if path is not None and word.strip() and (path.suffix or path.is_absolute() or path.exists()):
-        return
-    if not _HUB_NAME.fullmatch(word):
-        raise InputError(
-            f"corpus: got {shown(word)}, which is no file or folder here and no name on the hub. Pass a path, a name "
-            "such as 'owner/dataset', or the texts themselves: Corpus.from_texts([text, …])."
-        )
-
-
-_LONGEST = 1_024
-"""No path is longer; file systems refuse to look for longer names."""
 
 
 def _is_whole(value: Any) -> bool:

@@ -20,7 +20,7 @@ from probekit.analysis.progress import watching
 from probekit.analysis.reading import Reading, of_given
 from probekit.analysis.runner import Job, execute
 from probekit.analysis.settings import Settings, as_items, as_sizes
-from probekit.arguments import as_concepts, as_layers, check_corpus
+from probekit.arguments import as_concepts, as_layers
 from probekit.errors import InputError, guarded
 from probekit.evidence.decide import Fdr
 from probekit.evidence.pair_sampling import PairSampling
@@ -167,7 +167,6 @@ def analyze(  # noqa: PLR0913
         twin_ks=twin_ks, controls=controls, spikes=spikes, fdr=fdr, heldout_types=heldout_types, skip_first=skip_first,
     )  # fmt: skip
     wanted, concepts = as_layers(layers), as_concepts(concepts)
-    check_corpus(corpus)
     pair_sampling = PairSampling.of(pairs)
     answer = None if truth is None else Truth.of(truth).as_record()
     kind = run_fingerprint.of_device(device)
@@ -189,10 +188,7 @@ def analyze(  # noqa: PLR0913
     )  # fmt: skip
     job = Job(
         record,
-        lambda report: inputs_of_model(
-            model, reading.corpus, chosen, wanted, pair_sampling, settings, device, report,
-            dtype=dtype, tokenizer=tokenizer, hooked=reading.loaded,
-        ),
+        lambda report: inputs_of_model(reading, chosen, wanted, pair_sampling, report),
         arguments, command, kind, engine_, contents, answer,
     )  # fmt: skip
     return execute(job, out, progress, force=force)

@@ -25,7 +25,7 @@ from probekit.analysis.pilot import Pilot, clock_of, run_pilot, seconds_a_token
 from probekit.analysis.progress import watching
 from probekit.analysis.reading import Reading
 from probekit.analysis.runner import group_size, layer_bytes
-from probekit.arguments import as_concepts, as_layers, check_corpus
+from probekit.arguments import as_concepts, as_layers
 from probekit.errors import guarded
 from probekit.evidence.decide import Fdr
 from probekit.evidence.floor import floor
@@ -262,7 +262,6 @@ def estimate(  # noqa: PLR0913
         twin_ks=twin_ks, controls=controls, spikes=spikes, fdr=fdr, heldout_types=heldout_types, skip_first=skip_first,
     )  # fmt: skip
     wanted, concepts = as_layers(layers), as_concepts(concepts)
-    check_corpus(corpus)
     pair_sampling = PairSampling.of(pairs)
     clock = clock_of(run_fingerprint.of_device(device))
     with watching(progress) as report:
@@ -270,10 +269,7 @@ def estimate(  # noqa: PLR0913
             model, corpus, settings, tokenizer=tokenizer, device=device, dtype=dtype, report=report
         )
         chosen = reading.concepts(concepts)
-        analysis_inputs = inputs_of_model(
-            model, reading.corpus, chosen, wanted, pair_sampling, settings, device, report,
-            dtype=dtype, tokenizer=tokenizer, hooked=reading.loaded,
-        )  # fmt: skip
+        analysis_inputs = inputs_of_model(reading, chosen, wanted, pair_sampling, report)
         read = time.process_time() - begun
         measured = sorted(analysis_inputs.layers)
         report("pilot", 0, 2)
@@ -288,25 +284,25 @@ def _estimate_of(
     analysis_inputs: AnalysisInputs, pilot: Pilot, ends: Mapping[int, float], read: float
 ) -> Estimate:
     """From what was planned and measured to what is reported."""
-    design, pass_plan = analysis_inputs.design, analysis_inputs.design.pass_plan
+    design = analysis_inputs.design
     n_together = min(group_size(design, analysis_inputs), len(analysis_inputs.layers))
     steps = {"reading": read, "forward": _forward(analysis_inputs, ends, n_together)}
     for step, seconds in pilot.layer_seconds.items():
         name = STEPS[step.partition(",")[0]]
         steps[name] = steps.get(name, 0.0) + seconds * len(analysis_inputs.layers)
     at_best = floor(
-        len(pass_plan.pairs), pass_plan.n_twins, design.tested.q, fdr=design.tested.fdr,
-        d_twins=_as_many(pilot.d_twins, len(pass_plan.pairs)),
+        len(design.pairs), design.settings.twins, design.tested.q, fdr=design.tested.fdr,
+        d_twins=_as_many(pilot.d_twins, len(design.pairs)),
     )  # fmt: skip
     counted = analysis_inputs.concepts
     return Estimate(
         model=str(analysis_inputs.model["name"]), corpus=str(analysis_inputs.corpus["name"]),
         n_docs=int(analysis_inputs.corpus["n_docs"]),
-        n_tokens_fit=pass_plan.fit.labels.n_tokens, n_tokens_confirm=pass_plan.confirm.labels.n_tokens,
-        n_concepts=counted["n"], n_pairs=counted["n_pairs"], n_testable=design.n_testable, n_tested=len(pass_plan.pairs),
+        n_tokens_fit=design.fit.labels.n_tokens, n_tokens_confirm=design.confirm.labels.n_tokens,
+        n_concepts=counted["n"], n_pairs=counted["n_pairs"], n_testable=design.n_testable, n_tested=len(design.pairs),
         untestable=dict(design.excluded), layers=tuple(analysis_inputs.layers), n_together=n_together,
         n_neurons=analysis_inputs.n_neurons, device=str(analysis_inputs.model["device"]),
-        n_twins=pass_plan.n_twins, sums_bytes=int(n_together * layer_bytes(pass_plan, analysis_inputs)),
+        n_twins=design.settings.twins, sums_bytes=int(n_together * layer_bytes(design, analysis_inputs)),
         seconds=sum(steps.values()), steps=steps, **at_best,
         pilot={
             "layer": pilot.layer, "n_tokens": pilot.n_tokens, "n_pairs": pilot.n_pairs, "n_twins": pilot.n_twins,
@@ -318,8 +314,8 @@ def _estimate_of(
 
 def _forward(analysis_inputs: AnalysisInputs, ends: Mapping[int, float], n_together: int) -> float:
     """Seconds of all forwards: each group of layers reads the text for its calibration, twice to fit, once to confirm."""
-    pass_plan = analysis_inputs.design.pass_plan
-    n_fit, n_confirm = pass_plan.fit.labels.n_tokens, pass_plan.confirm.labels.n_tokens
+    design = analysis_inputs.design
+    n_fit, n_confirm = design.fit.labels.n_tokens, design.confirm.labels.n_tokens
     n_tokens = min(n_fit, CALIBRATION_TOKENS) + 2 * n_fit + n_confirm
     layers = analysis_inputs.layers
     deepest = [max(layers[i : i + n_together]) for i in range(0, len(layers), n_together)]

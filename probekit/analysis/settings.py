@@ -12,13 +12,17 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from probekit.analysis.pass_plan import DECIDING_K, KS
-from probekit.analysis.sites import CONTROLS
 from probekit.errors import ConfigError, InputError
 from probekit.evidence.decide import Fdr
 from probekit.evidence.spikein import AMPLITUDES
 from probekit.text.tokens import SKIP_FIRST
 
+KS = (1, 4, 16, 64)
+"""Sizes of the sparse readouts."""
+DECIDING_K = 16
+"""The size that decides, fixed beforehand."""
+CONTROLS = ("isotropic", "shuffle")
+"""Further kinds of twins; they decide nothing."""
 _MOST = 2**63
 """A count beyond this is a slip, and fits into no array."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -43,14 +41,14 @@ def test_recall_rises_with_the_amplitude_and_is_nothing_without() -> None:
     amplitudes = (0.02, 0.5, 4.0)
     design = plan(scene, Settings(twins=8, seed=0, min_support=40, spikes=amplitudes))
     source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, design.rows)
-    measure = next(measure_layers(source, [0], design.pass_plan))
+    measure = next(measure_layers(source, [0], design))
     assert sorted(measure.spiked) == list(amplitudes)
     names, kinds = [f"f{c}" for c in range(N_CONCEPTS)], ["all"] * len(design.tested.pairs)
     row = summarise_layer(
         measure, design, names=names, kinds=kinds, n_params=weights.n_params, bits_stored=32.0
     ).row
     found = row["sensitivity"]
-    assert found["n_spiked"] == len(design.pass_plan.spiked_at) == len(design.tested.pairs) // 10
+    assert found["n_spiked"] == len(design.spiked_at) == len(design.tested.pairs) // 10
     curve = [step["above_twins"]["recall"] for step in found["curve"]]
     assert [step["amplitude"] for step in found["curve"]] == [0.0, *amplitudes]
     # a random layer holds no AND above its twins; 0.02 sd on five neurons is no AND either; 4 sd cannot be missed
@@ -66,8 +64,8 @@ def test_recall_rises_with_the_amplitude_and_is_nothing_without() -> None:
     large = measure.spiked[4.0]
     assert np.median(large.kappa) == pytest.approx(1.0, abs=0.05)
     # without spikes the layer's own decision is the same: what is added decides nothing
-    plain = replace(design, pass_plan=replace(design.pass_plan, spikes=()))
-    again = next(measure_layers(source, [0], plain.pass_plan))
+    plain = design.with_settings(spikes=())
+    again = next(measure_layers(source, [0], plain))
     np.testing.assert_array_equal(again.by_k[16].d_prime, measure.by_k[16].d_prime)
     silent = summarise_layer(
         again, plain, names=names, kinds=kinds, n_params=weights.n_params, bits_stored=32.0

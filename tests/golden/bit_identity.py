@@ -26,7 +26,18 @@ import pandas as pd
 from safetensors.numpy import load_file
 
 ROOT = Path(__file__).parents[2]
-OF_CODE = {"code", "identity", "probekit", "versions", "~seal", "blake2b", "crc32", "inputs", "stages", "commit"}
+OF_CODE = {
+    "code",
+    "identity",
+    "probekit",
+    "versions",
+    "~seal",
+    "blake2b",
+    "crc32",
+    "inputs",
+    "stages",
+    "commit",
+}
 """Keys of records that follow from the source code, and digests of files that hold such a key."""
 _HASH = re.compile(r"\b[0-9a-f]{32,64}\b")
 
@@ -43,7 +54,7 @@ def make(out: Path) -> None:
     from probekit.theory.circuits import net_and
 
     torch.set_num_threads(1)
-    print(f"  {Path(pk.__file__).parents[1]}", flush=True)
+    sys.stdout.write(f"  {Path(pk.__file__).parents[1]}\n")
     pk.analyze(
         "nano", "docs", max_tokens=12_000, max_pairs=60, twins=5, min_support=20, controls=("isotropic", "shuffle"),
         twin_ks=(16, "all"), out=out / "nano", progress=False,
@@ -71,7 +82,8 @@ def differences(one: Path, other: Path) -> Iterator[str]:
         other: made by another.
     """
     files = [
-        {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} for folder in (one, other)
+        {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+        for folder in (one, other)
     ]
     yield from (f"{name}: made by one build only" for name in sorted(files[0] ^ files[1]))
     for name in sorted(files[0] & files[1]):
@@ -157,7 +169,9 @@ def main(commit: str) -> int:
             subprocess.run(["git", "worktree", "remove", "--force", str(tree)], check=True, cwd=ROOT)
         found = list(differences(here, there))
         n_files = sum(path.is_file() for path in here.rglob("*"))
-    print("\n".join(found) or f"{n_files} files of three runs: every bit the same as {commit}'s")
+    sys.stdout.write(
+        ("\n".join(found) or f"{n_files} files of three runs: every bit the same as {commit}'s") + "\n"
+    )
     return bool(found)
 
 

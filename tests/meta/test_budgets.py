@@ -49,8 +49,6 @@ KERNELS = {
 """Compiled code: arrays come one by one, and a loop that is cut up may lose its vector form."""
 OVER = {
     "analysis/array_inputs.py": {"check"},
-    "analysis/design.py": {"design_study"},
-    "analysis/inputs.py": {"inputs_of_model"},
     "analysis/run_fingerprint.py": {"in_words"},
     "evidence/tables.py": {"pair_table"},
     "fingerprint.py": {"_words"},
