@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from itertools import groupby
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -15,6 +17,33 @@ from probekit.errors import InputError, shown
 
 if TYPE_CHECKING:
     from probekit.text.concepts.concepts import Concepts
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def called_as(pattern: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Give a function the arguments of another, which it gets by name, defaults filled in.
+
+    Args:
+        pattern: whose signature it takes over, all but what is returned.
+    """
+    signature, hints = inspect.signature(pattern), get_type_hints(pattern)
+
+    def decorate(function: Callable[..., R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **options: P.kwargs) -> R:
+            bound = signature.bind(*args, **options)
+            bound.apply_defaults()
+            return function(**bound.arguments)
+
+        returned = get_type_hints(function).get("return")
+        call.__signature__ = signature.replace(return_annotation=returned)  # type: ignore[attr-defined]
+        call.__annotations__ = hints | {"return": returned}
+        return call
+
+    return decorate
 
 
 def as_layers(layers: Any) -> list[int] | None:

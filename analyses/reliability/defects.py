@@ -112,7 +112,7 @@ DEFECTS += (
     Defect("hooks are let through", "model/user_hooks.py", "    if found:\n", "    if False:\n", f"{IDENTITY} -k Hooks"),
     Defect("a file that changes during the run is not noticed", "analysis/runner.py", "        job.contents.require_unchanged(in_memory=job.engine == \"local\")", "        pass", f"{IDENTITY} -k written_to"),
     Defect("the caller keeps the threads of the run", "analysis/threads.py", "        torch.set_num_threads(here)", "        pass", f"{ANALYSIS}/test_threads.py -k 'comes_back or worker'"),
-    Defect("two spikes become one", "analysis/api.py", "    if twice:\n", "    if False:\n", f"{IDENTITY} -k spikes"),
+    Defect("two spikes become one", "analysis/settings.py", "    if twice:\n", "    if False:\n", f"{IDENTITY} -k spikes"),
 )  # fmt: skip
 
 # reading a model: what is analysed is the model in the file

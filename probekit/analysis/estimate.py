@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from probekit.analysis import run_fingerprint
-from probekit.analysis.api import Pairs, settings_of
+from probekit.analysis.api import analyze
 from probekit.analysis.backends import check_engine
 from probekit.analysis.inputs import AnalysisInputs, inputs_of_model
 from probekit.analysis.passes import CALIBRATION_TOKENS
@@ -25,15 +24,13 @@ from probekit.analysis.pilot import Pilot, clock_of, run_pilot, seconds_a_token
 from probekit.analysis.progress import watching
 from probekit.analysis.reading import Reading
 from probekit.analysis.runner import group_size, layer_bytes
-from probekit.arguments import as_concepts, as_layers
+from probekit.analysis.settings import Settings
+from probekit.arguments import as_concepts, as_layers, called_as
 from probekit.errors import guarded
-from probekit.evidence.decide import Fdr
 from probekit.evidence.floor import floor
 from probekit.evidence.nulls import MIN_TAIL, TAIL_SHARE
 from probekit.evidence.pair_sampling import PairSampling
-from probekit.evidence.spikein import AMPLITUDES
 from probekit.model.ambient import as_torch_starts
-from probekit.text.tokens import SKIP_FIRST
 
 STEPS = {
     "calibration": "drawing twins", "supports": "moments and selection", "readouts": "refit", "confirm": "confirmation",
@@ -187,87 +184,32 @@ def duration(seconds: int | float) -> str:
 
 @guarded
 @as_torch_starts()
-def estimate(  # noqa: PLR0913
-    model: Any,
-    corpus: Any = None,
-    *,
-    concepts: Any = None,
-    layers: int | str | Iterable[int] | None = None,
-    pairs: Pairs = None,
-    max_tokens: int = 300_000,
-    context: int = 128,
-    max_pairs: int = 2_000,
-    min_support: int = 60,
-    twins: int = 20,
-    q: float = 0.05,
-    out: str | Path | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    engine: str = "local",
-    progress: Any = None,
-    twin_ks: int | Literal["all"] | Sequence[int | Literal["all"]] = (16,),
-    controls: str | Sequence[str] = ("isotropic",),
-    spikes: float | Sequence[float] = AMPLITUDES,
-    fdr: Fdr = "bh",
-    heldout_types: bool = False,
-    skip_first: int = SKIP_FIRST,
-    force: bool = False,
-    command: str | None = None,
-    dtype: str | None = None,
-    tokenizer: Any = None,
-    truth: Any = None,
-) -> Estimate:
+@called_as(analyze)
+def estimate(**arguments: Any) -> Estimate:
     """What `analyze` with the same arguments will take on this machine, and what it could find.
 
-    The text is read, labelled and planned in full; one layer is measured on some thousand tokens. Every argument is that of
-    `analyze`.
+    The text is read, labelled and planned in full; one layer is measured on some thousand tokens. The time is that of one
+    process, whatever the engine is. Nothing is written to `out`, and what a run has finished there is not taken off.
 
     Args:
-        model: as in `analyze`.
-        corpus: as in `analyze`.
-        concepts: as in `analyze`.
-        layers: as in `analyze`.
-        pairs: as in `analyze`.
-        max_tokens: as in `analyze`.
-        context: as in `analyze`.
-        max_pairs: as in `analyze`.
-        min_support: as in `analyze`.
-        twins: as in `analyze`.
-        q: as in `analyze`.
-        out: nothing is written there, and what a run has finished there is not taken off.
-        seed: as in `analyze`.
-        device: as in `analyze`.
-        engine: as in `analyze`; the time is that of one process, whatever the engine is.
-        progress: as in `analyze`.
-        twin_ks: as in `analyze`.
-        controls: as in `analyze`.
-        spikes: as in `analyze`.
-        fdr: as in `analyze`.
-        heldout_types: as in `analyze`.
-        skip_first: as in `analyze`.
-        force: taken and of no effect.
-        command: taken and of no effect.
-        dtype: as in `analyze`.
-        tokenizer: as in `analyze`.
-        truth: taken and of no effect.
+        **arguments: those of `analyze`, with its defaults; `force`, `command` and `truth` are of no effect.
 
     Raises:
         InputError: data or configuration that `analyze` would refuse; no pair is testable.
         ModelError: the model cannot be loaded or fails the proof of its sites.
     """
     begun = time.process_time()
-    check_engine(engine, model)
-    settings = settings_of(
-        max_tokens=max_tokens, context=context, max_pairs=max_pairs, min_support=min_support, twins=twins, q=q, seed=seed,
-        twin_ks=twin_ks, controls=controls, spikes=spikes, fdr=fdr, heldout_types=heldout_types, skip_first=skip_first,
-    )  # fmt: skip
-    wanted, concepts = as_layers(layers), as_concepts(concepts)
-    pair_sampling = PairSampling.of(pairs)
+    settings = Settings.of(arguments)
+    model, device = arguments["model"], arguments["device"]
+    check_engine(arguments["engine"], model)
+    wanted, concepts = as_layers(arguments["layers"]), as_concepts(arguments["concepts"])
+    pair_sampling = PairSampling.of(arguments["pairs"])
     clock = clock_of(run_fingerprint.of_device(device))
-    with watching(progress) as report:
+    with watching(arguments["progress"]) as report:
         reading = Reading(
-            model, corpus, settings, tokenizer=tokenizer, device=device, dtype=dtype, report=report
-        )
+            model, arguments["corpus"], settings, tokenizer=arguments["tokenizer"], device=device, dtype=arguments["dtype"],
+            report=report,
+        )  # fmt: skip
         chosen = reading.concepts(concepts)
         analysis_inputs = inputs_of_model(reading, chosen, wanted, pair_sampling, report)
         read = time.process_time() - begun
