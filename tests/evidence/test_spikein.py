@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from readings import made_up
 
 from probekit.analysis.layer_summary import summarise_layer
 from probekit.analysis.passes import measure_layers
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource
-from probekit.evidence.spikein import CHANNEL, MOST_SPIKES, Spikes, spiked_pairs
+from probekit.evidence import decide
+from probekit.evidence.spikein import (
+    CHANNEL,
+    MAX_STRATA,
+    MOST_SPIKES,
+    PAIRS_PER_STRATUM,
+    Spikes,
+    sensitivity,
+    spiked_pairs,
+    spliced,
+    support_strata,
+)
 from probekit.testing.synthetic import make_scene, plan, random_layer
 
 N_CONCEPTS, N_NEURONS = 24, 96
@@ -72,3 +84,38 @@ def test_recall_rises_with_the_amplitude_and_is_nothing_without() -> None:
     ).row
     assert silent["sensitivity"] is None
     assert silent["n_above_twins"] == row["n_above_twins"]
+
+
+def test_the_curve_counts_the_spiked_pairs_and_says_where_it_crosses() -> None:
+    """Forty pairs at the twins' level, ten of them raised: none by nothing, half by 1, all by 2."""
+    rng = np.random.default_rng(3)
+    at = np.arange(10)
+    layer = made_up(0.1 * rng.standard_normal(40))
+    twins = [made_up(0.1 * rng.standard_normal(40)) for _ in range(20)]
+    tested = decide.Tested(np.array([(0, b) for b in range(1, 41)]), 41, np.arange(100, 140), 0.05)
+    raised = {1.0: np.where(at < 5, 60.0, 0.0), 2.0: np.full(10, 60.0)}
+    found = sensitivity(layer, {size: made_up(d) for size, d in raised.items()}, at, twins, tested)
+    assert found is not None
+    assert found["n_spiked"] == 10
+    assert [row["above_twins"]["recall"] for row in found["curve"]] == [0.0, 0.5, 1.0]
+    assert found["above_twins_at"] == {"0.5": 1.0, "0.9": pytest.approx(1.8)}
+    low, high = (found["curve"][1]["above_twins"][bound] for bound in ("low", "high"))
+    assert low < 0.5 < high
+    # what is spliced in stands in its places, and nowhere else
+    whole = spliced(layer, made_up(raised[2.0]), at)
+    assert (whole.d_prime[:10] == 60).all()
+    assert np.array_equal(whole.d_prime[10:], layer.d_prime[10:])
+    assert whole.eps95 is None
+    # a curve that never gets there, and a layer without twins or spikes
+    short = sensitivity(layer, {1.0: made_up(raised[1.0])}, at, twins, tested)
+    assert short is not None
+    assert short["above_twins_at"]["0.9"] is None
+    assert sensitivity(layer, {}, at, twins, tested) is None
+    assert sensitivity(layer, {1.0: made_up(raised[1.0])}, at, [], tested) is None
+
+
+def test_strata_are_cut_by_rank() -> None:
+    n11 = np.random.default_rng(0).permutation(4 * PAIRS_PER_STRATUM)
+    assert np.bincount(support_strata(n11)).tolist() == [PAIRS_PER_STRATUM] * MAX_STRATA
+    assert n11[support_strata(n11) == 0].max() < n11[support_strata(n11) == 1].min()
+    assert set(support_strata(n11[:100])) == {0}
