@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test smollm2 sweep notebooks-quick test-all check docs notebooks clean
+.PHONY: demo test smollm2 sweep notebooks-quick test-all coverage check docs notebooks clean
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
@@ -49,6 +49,13 @@ notebooks-quick: $(VENV)/dev
 
 test-all: $(VENV)/dev
 	$(BIN)/python -m pytest -q -n 2
+
+# branches of the science rooms that their own tests go through, at least 95 % a room; some nine minutes on one core, so by hand
+coverage: $(VENV)/dev
+	$(BIN)/coverage run -m pytest -q -m 'not slow and not gpu and not sweep and not notebook' tests/probes tests/evidence tests/theory
+	$(BIN)/coverage report
+	$(BIN)/coverage json -q -o .coverage.json
+	$(BIN)/python tests/meta/branches.py .coverage.json
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check .

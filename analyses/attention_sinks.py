@@ -25,16 +25,14 @@ import numpy as np
 import torch
 from measured import RESULTS, table, write_page
 
-from probekit.analysis.design import StudyDesign, design_study
+from probekit.analysis.design import LabelledTokens, StudyDesign, plan
 from probekit.analysis.inputs import doc_keys
-from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import measure_layers
-from probekit.analysis.settings import Settings
+from probekit.analysis.settings import DECIDING_K, Settings
 from probekit.analysis.source import ArraySource
 from probekit.evidence.pair_sampling import PairSampling
 from probekit.model.harvest import harvest
 from probekit.model.hooked_model import HookedModel, load_hooked_model
-from probekit.probes.pairs import LabelColumns
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.corpus import Corpus, as_corpus
 from probekit.text.tokens import Tokens
@@ -110,12 +108,9 @@ def design_with(
     """The study of a token block as it counts, and the names of its pairs."""
     labelled = concepts.label(tokens)
     settings = Settings(max_pairs=N_PAIRS, min_support=MIN_SUPPORT, twins=0, controls=(), spikes=())
-    design = design_study(
-        LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens), labelled.doc, labelled.pos,
-        doc_keys(tokens), settings, pair_sampling, labelled.names, labelled.kinds, labelled.lags,
-    )  # fmt: skip
+    design = plan(LabelledTokens.of(labelled, doc_keys(tokens)), settings, pair_sampling)
     names = labelled.names
-    return design, [(names[a], names[b]) for a, b in design.pass_plan.pairs.tolist()]
+    return design, [(names[a], names[b]) for a, b in design.pairs.tolist()]
 
 
 def cost(hooked: HookedModel, tokens: Tokens, layers: list[int]) -> Iterator[str]:
@@ -147,7 +142,7 @@ def cost(hooked: HookedModel, tokens: Tokens, layers: list[int]) -> Iterator[str
             design, _ = design_with(replace(tokens, skip_first=skip), concepts, PairSampling.of(named))
             kept = torch.from_numpy(_counted_with(tokens, skip))
             source = ArraySource(spiked[kept], None, None, design.rows)
-            contrast = next(measure_layers(source, [0], design.pass_plan)).by_k[DECIDING_K]
+            contrast = next(measure_layers(source, [0], design)).by_k[DECIDING_K]
             found = np.asarray(contrast.d_prime)
             cells = [str(layer), str(skip), f"{int(kept.sum()):,}", f"{np.median(found):.2f}"]
             if skip:

@@ -20,12 +20,11 @@ import numpy as np
 from measured import LEVELS, RESULTS, mean_and_error, table, twins_in_place
 from scipy import stats
 
-from probekit.analysis.design import StudyDesign, design_study
+from probekit.analysis.design import LabelledTokens, StudyDesign, plan
 from probekit.analysis.inputs import AnalysisInputs, doc_keys, inputs_of_model
-from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure, measure_layers
-from probekit.analysis.progress import silent
-from probekit.analysis.settings import Settings
+from probekit.analysis.reading import Reading
+from probekit.analysis.settings import DECIDING_K, Settings
 from probekit.analysis.source import ModelSource
 from probekit.evidence.census import excess_interval
 from probekit.evidence.decide import Decision, decide, decide_twins
@@ -52,14 +51,14 @@ def inputs_of(
         max_tokens=options.tokens, max_pairs=options.pairs, twins=N_TWINS, controls=(), spikes=()
     )
     return inputs_of_model(
-        model, corpus, None, None, PairSampling.of(rule), replace(settings, **changed), "cpu", silent
+        Reading(model, corpus, replace(settings, **changed), device="cpu"), None, None, PairSampling.of(rule)
     )
 
 
 def measured(analysis_inputs: AnalysisInputs, n_twins: int) -> Iterator[LayerMeasure]:
     """Every layer with some twins."""
-    pass_plan = replace(analysis_inputs.design.pass_plan, n_twins=n_twins)
-    yield from measure_layers(analysis_inputs.source, analysis_inputs.layers, pass_plan)
+    design = analysis_inputs.design.with_settings(twins=n_twins)
+    yield from measure_layers(analysis_inputs.source, analysis_inputs.layers, design)
 
 
 def in_place(analysis_inputs: AnalysisInputs, n_pool: int) -> Iterator[str]:
@@ -166,12 +165,12 @@ def half_of(
     kept = labels.doc % 2 == parity
     columns = LabelColumns(labels.indptr, labels.tokens, labels.n_tokens).take(kept)
     settings = Settings(max_pairs=len(named), min_support=30, twins=N_TWINS, controls=(), spikes=())
-    design = design_study(
-        columns, labels.doc[kept], labels.pos[kept], doc_keys(tokens), settings, PairSampling.of(named), labels.names,
-        labels.kinds, labels.lags, by_token=labels.by_token,
-    )  # fmt: skip
-    docs = {half: held[held % 2 == parity] for half, held in design.docs.items()}
-    return ModelSource(analysis_inputs.source.hooked, tokens, docs), replace(design, docs=docs)
+    held = LabelledTokens.of(labels, doc_keys(tokens))
+    part = replace(held, labels=columns, doc=labels.doc[kept], pos=labels.pos[kept])
+    design = plan(part, settings, PairSampling.of(named))
+    fit, confirm = (replace(half, docs=half.docs[half.docs % 2 == parity]) for half in design.halves)
+    design = replace(design, fit=fit, confirm=confirm)
+    return ModelSource(analysis_inputs.source.hooked, tokens, design.docs), design
 
 
 def halves(analysis_inputs: AnalysisInputs, n_twins: int) -> Iterator[str]:
@@ -180,8 +179,8 @@ def halves(analysis_inputs: AnalysisInputs, n_twins: int) -> Iterator[str]:
     named = [(names[a], names[b]) for a, b in analysis_inputs.design.tested.pairs]
     parts = [half_of(analysis_inputs, parity, named) for parity in (0, 1)]
     decided: list[list[tuple[np.ndarray, Decision]]] = []
-    for source, design in parts:
-        pass_plan = replace(design.pass_plan, n_twins=n_twins)
+    for source, whole in parts:
+        design = whole.with_settings(twins=n_twins)
         decided.append(
             [
                 (
@@ -193,15 +192,13 @@ def halves(analysis_inputs: AnalysisInputs, n_twins: int) -> Iterator[str]:
                         design.tested,
                     ),
                 )
-                for measure in measure_layers(source, analysis_inputs.layers, pass_plan)
+                for measure in measure_layers(source, analysis_inputs.layers, design)
             ]
         )
     keys = [{(int(a), int(b)): row for row, (a, b) in enumerate(design.tested.pairs)} for _, design in parts]
     both = sorted(keys[0].keys() & keys[1].keys())
     at = [np.array([key[pair] for pair in both]) for key in keys]
-    rarest = np.minimum(
-        *(p.pass_plan.confirm.sample.n_natural.min(1)[i] for (_, p), i in zip(parts, at, strict=True))
-    )
+    rarest = np.minimum(*(p.confirm.sample.n_natural.min(1)[i] for (_, p), i in zip(parts, at, strict=True)))
     rows: list[list[str]] = []
     for layer, ((d0, first), (d1, second)) in zip(
         analysis_inputs.layers, zip(*decided, strict=True), strict=True
@@ -220,7 +217,7 @@ def halves(analysis_inputs: AnalysisInputs, n_twins: int) -> Iterator[str]:
         cells.append(spearman(first.z.layer[at[0]], second.z.layer[at[1]]))
         rows.append(cells)
     yield (
-        f"\n**Two disjoint halves of the corpus** ({sum(p.pass_plan.confirm.labels.n_tokens for _, p in parts):,} tokens to "
+        f"\n**Two disjoint halves of the corpus** ({sum(p.confirm.labels.n_tokens for _, p in parts):,} tokens to "
         f"confirm), {n_twins} twins each, the "
         f"{len(named)} pairs with the most tokens in their rarest quadrant:\n"
     )

@@ -25,7 +25,7 @@ from probekit.analysis.design import StudyDesign
 from probekit.analysis.inputs import inputs_of_model
 from probekit.analysis.layer_summary import summarise_layer
 from probekit.analysis.passes import measure_layers
-from probekit.analysis.progress import silent
+from probekit.analysis.reading import Reading
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource, Half
 from probekit.evidence.audit import ASSUMED_BITS
@@ -41,7 +41,7 @@ def judged(
 ) -> dict[str, Any]:
     """The layer's row of summary.json."""
     source = ArraySource(weights.neurons(inputs), inputs, weights, design.rows)
-    measure = next(measure_layers(source, [0], design.pass_plan))
+    measure = next(measure_layers(source, [0], design))
     n_concepts, n_pairs = design.tested.n_concepts, len(design.tested.pairs)
     return summarise_layer(
         measure, design, names=[f"c{i}" for i in range(n_concepts)], kinds=["all"] * n_pairs,
@@ -104,12 +104,16 @@ def nano() -> Iterator[str]:
     settings = Settings(
         max_tokens=40_000, max_pairs=MOST_PAIRS, min_support=40, twins=6, controls=(), spikes=()
     )
-    analysis_inputs = inputs_of_model("nano", None, None, [LAYER], PairSampling(), settings, "cpu", silent)
-    n_fit = analysis_inputs.design.pass_plan.fit.labels.n_tokens
-    n_all = n_fit + analysis_inputs.design.pass_plan.confirm.labels.n_tokens
+    analysis_inputs = inputs_of_model(
+        Reading("nano", None, settings, device="cpu"), None, [LAYER], PairSampling()
+    )
+    n_fit = analysis_inputs.design.fit.labels.n_tokens
+    n_all = n_fit + analysis_inputs.design.confirm.labels.n_tokens
     halves: tuple[Half, Half] = ("fit", "confirm")
     design = replace(
-        analysis_inputs.design, rows={"fit": np.arange(n_fit), "confirm": np.arange(n_fit, n_all)}
+        analysis_inputs.design,
+        fit=replace(analysis_inputs.design.fit, rows=np.arange(n_fit)),
+        confirm=replace(analysis_inputs.design.confirm, rows=np.arange(n_fit, n_all)),
     )
     blocks = [block[LAYER][0] for half in halves for block in analysis_inputs.source.blocks(half, [LAYER])]
     inputs = torch.cat([x for x in blocks if x is not None])

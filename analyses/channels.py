@@ -306,7 +306,7 @@ def real(
     """What is decoded from layers of a real model, with token types and with measured directions."""
     from collections import Counter
 
-    from probekit.analysis.inputs import cached
+    from probekit.analysis.reading import cached
     from probekit.model.directions import measured_directions, token_directions
     from probekit.model.hooked_model import load_hooked_model
     from probekit.text.concepts.concepts import Concepts
@@ -347,7 +347,7 @@ def beside_activations(
 ) -> Iterator[dict[str, Any]]:
     """Channel scores of nano's tested pairs beside the excess that a run measured on them."""
     import probekit as pk
-    from probekit.analysis.inputs import cached
+    from probekit.analysis.reading import cached
     from probekit.model.directions import measured_directions
     from probekit.model.hooked_model import load_hooked_model
     from probekit.text.concepts.concepts import Concepts

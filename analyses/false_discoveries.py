@@ -30,8 +30,8 @@ from measured import (
 )
 
 # isort: split
-from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure
+from probekit.analysis.settings import DECIDING_K
 from probekit.evidence.decide import Decision, adjusted
 from probekit.model.weights import MlpWeights
 from probekit.testing.synthetic import (

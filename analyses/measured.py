@@ -17,9 +17,8 @@ import numpy as np
 import torch
 
 from probekit.analysis.design import StudyDesign
-from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure, measure_layers
-from probekit.analysis.settings import Settings
+from probekit.analysis.settings import DECIDING_K, Settings
 from probekit.analysis.source import ArraySource
 from probekit.evidence.contrast import Contrast
 from probekit.evidence.decide import Decision, Tested, decide
@@ -48,7 +47,7 @@ def design_for(
 def measured(scene: Scene, weights: MlpWeights, design: StudyDesign) -> LayerMeasure:
     """One layer and its twins on a scene, through the passes that every run goes through."""
     source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, design.rows)
-    return next(measure_layers(source, [0], design.pass_plan))
+    return next(measure_layers(source, [0], design))
 
 
 def decided(measure: LayerMeasure, tested: Tested) -> Decision:

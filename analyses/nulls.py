@@ -27,10 +27,8 @@ from safetensors.torch import load_file, save
 import probekit as pk
 from probekit.analysis.design import StudyDesign
 from probekit.analysis.layer_summary import summarise_layer
-from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure, measure_layers
-from probekit.analysis.settings import Settings
-from probekit.analysis.sites import CONTROLS
+from probekit.analysis.settings import CONTROLS, DECIDING_K, Settings
 from probekit.analysis.source import ArraySource
 from probekit.evidence.null_comparison import Null, flagged, in_place, p_values
 from probekit.followups.null_comparison import nulls_of, permuted, readings
@@ -117,9 +115,9 @@ def measured(
     source = ArraySource(
         trap.weights.neurons(trap.scene.inputs), trap.scene.inputs, trap.weights, design.rows
     )
-    measure = next(measure_layers(source, [0], design.pass_plan))
+    measure = next(measure_layers(source, [0], design))
     rng = np.random.default_rng([seed, 32])
-    shuffled = [readings(source, [0], permuted(design.pass_plan, rng))[0] for _ in range(n_permutations)]
+    shuffled = [readings(source, [0], permuted(design, rng))[0] for _ in range(n_permutations)]
     return design, measure, nulls_of(measure, permutations=shuffled)
 
 
@@ -150,7 +148,7 @@ def layer_tables(n_seeds: int, n_tokens: int, twins: int, n_permutations: int) -
     for seed in range(n_seeds):
         for trap in traps(seed, n_tokens):
             design, measure, nulls = measured(trap, twins, n_permutations, seed)
-            counts = design.pass_plan.confirm.sample.n_natural
+            counts = design.confirm.sample.n_natural
             layer = measure.by_k[DECIDING_K]
             names = [f"f{c}" for c in range(N_CONCEPTS)]
             decided = summarise_layer(

@@ -23,8 +23,8 @@ from measured import RESULTS, design_for, measured, table, write_page
 
 # isort: split
 from probekit.analysis.design import StudyDesign
-from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure
+from probekit.analysis.settings import DECIDING_K
 from probekit.evidence.decide import Tested, adjusted
 from probekit.evidence.nulls import (
     Standardised,
@@ -86,7 +86,7 @@ def overlaps(plant: Plant, design: StudyDesign, measure: LayerMeasure) -> Values
     sample, weights = plant.scene.inputs[fit], plant.weights
     directions = concept_directions(sample, torch.from_numpy(plant.scene.labels).float()[fit])
     frame = InputFrame.of(sample)
-    rng = np.random.default_rng([design.pass_plan.seed, 0, 1])  # the twins that were measured
+    rng = np.random.default_rng([design.settings.seed, 0, 1])  # the twins that were measured
     twins = PcSignTwins.draw(weights, frame, len(measure.twins[DECIDING_K]), rng)
     rotated, into = directions @ frame.directions, frame.directions.T @ weights.w_in.T
 
@@ -129,7 +129,7 @@ def second_seed(plant: Plant, design: StudyDesign, seed: int) -> Values:
         pairs=plant.circuit.pairs, n_concepts=SIZE["n_concepts"], n_neurons=SIZE["n_neurons"], channel=5, influence=2,
         n_active=3, seed=seed + 5_000,
     )  # fmt: skip
-    other = replace(design, pass_plan=replace(design.pass_plan, seed=seed + 5_000, twin_ks=(DECIDING_K,)))
+    other = design.with_settings(seed=seed + 5_000, twin_ks=(DECIDING_K,))
     measure = measured(plant.scene, layer_of(circuit), other)
     return compress(
         measure.by_k[DECIDING_K].d_prime, np.stack([t.d_prime for t in measure.twins[DECIDING_K]])

@@ -37,8 +37,8 @@ from readings import plan_of, single, stream
 
 from probekit.analysis import sites
 from probekit.analysis.design import StudyDesign
-from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import measure_layers
+from probekit.analysis.settings import DECIDING_K
 from probekit.analysis.source import ArraySource
 from probekit.evidence.contrast import EPSILON, REPRESENTED_SHARE, Contrast, p_not_exceeding
 from probekit.evidence.decide import Decision, adjusted
@@ -94,13 +94,13 @@ def stand_ins(kind: str, seed: int) -> tuple[Scene, MlpWeights]:
 def alone(neurons: torch.Tensor, design: StudyDesign) -> Contrast:
     """Neurons without weights: the deciding readouts and nothing else."""
     source = ArraySource(neurons, None, None, design.rows)
-    return next(measure_layers(source, [0], design.pass_plan)).by_k[DECIDING_K]
+    return next(measure_layers(source, [0], design)).by_k[DECIDING_K]
 
 
 def pools_of(scene: Scene, weights: MlpWeights, design: StudyDesign, seed: int) -> dict[str, list[Contrast]]:
     """Many twins of each kind of one layer, through the passes of a run."""
-    many = replace(design.pass_plan, n_twins=POOL, controls=("isotropic", "shuffle"), seed=seed)
-    measure = measured(scene, weights, replace(design, pass_plan=many))
+    many = design.with_settings(twins=POOL, controls=("isotropic", "shuffle"), seed=seed)
+    measure = measured(scene, weights, many)
     pools = {"PC-sign": measure.twins[DECIDING_K]}
     pools |= {"isotropic": measure.controls["isotropic"], "channel-shuffle": measure.controls["shuffle"]}
     assert all(len(pool) == POOL for pool in pools.values())

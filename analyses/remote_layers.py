@@ -201,7 +201,7 @@ def mlp_inputs(
 
 def run(options: argparse.Namespace) -> None:
     """Measure and decide the layers of every text in the bundle."""
-    from probekit.analysis.design import design_study, pair_kinds
+    from probekit.analysis.design import LabelledTokens, plan
     from probekit.analysis.settings import Settings
     from probekit.evidence.pair_sampling import PairSampling
     from probekit.model.weights import MlpWeights
@@ -236,11 +236,11 @@ def run(options: argparse.Namespace) -> None:
         pair_sampling = PairSampling.of(
             options.choice if options.pairs_of is None else pairs_of(options.pairs_of, names)
         )
-        design = design_study(
-            columns, held["doc"], held["pos"], held["keys"], settings, pair_sampling, names, kinds, lags,
-            held["types"], by_token,
-        )  # fmt: skip
-        words = pair_kinds(kinds, lags, design.pass_plan.pairs, by_token)
+        labelled = LabelledTokens(
+            columns, held["doc"], held["pos"], held["keys"], names, kinds, lags, held["types"], by_token
+        )
+        design = plan(labelled, settings, pair_sampling)
+        words = labelled.pair_kinds(design.pairs)
         print(
             f"{name}: {counted.sum():,} tokens, {design.n_testable:,} testable pairs, {time.monotonic() - start:.0f} s"
         )
@@ -272,7 +272,7 @@ def measure_one(
     from probekit.evidence.decide import decide_twins
 
     source = ArraySource(weights.neurons(inputs), inputs, weights, design.rows)
-    measure = replace(next(measure_layers(source, [0], design.pass_plan)), layer=layer)
+    measure = replace(next(measure_layers(source, [0], design)), layer=layer)
     result = summarise_layer(
         measure, design, names=names, kinds=words, n_params=weights.n_params, bits_stored=float(weights.bits)
     )

@@ -71,7 +71,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Forward once, then every control of every layer."""
-    from probekit.analysis.design import design_study, pair_kinds
+    from probekit.analysis.design import LabelledTokens, plan
     from probekit.analysis.settings import Settings
     from probekit.evidence.pair_sampling import PairSampling
     from probekit.model.weights import MlpWeights
@@ -104,15 +104,15 @@ def main() -> None:
             controls=(),
             twin_ks=(16,),
         )
-        design = design_study(
-            columns, held["doc"], held["pos"], held["keys"], settings, PairSampling.of(pairs), names, kinds, lags,
-            held["types"], by_token,
-        )  # fmt: skip
+        labelled = LabelledTokens(
+            columns, held["doc"], held["pos"], held["keys"], names, kinds, lags, held["types"], by_token
+        )
+        design = plan(labelled, settings, PairSampling.of(pairs))
         mlp = model.layers[layer].mlp
         weights = MlpWeights.from_arrays(
             mlp.up_proj.weight, None, w_gate=mlp.gate_proj.weight, activation="silu", bits=5
         )
-        words = pair_kinds(kinds, lags, design.pass_plan.pairs, by_token)
+        words = labelled.pair_kinds(design.pairs)
         remote.measure_one(tag, layer, inputs[layer], weights, design, names, words, options.out)
         print(f"{tag}: {time.monotonic() - start:.0f} s", flush=True)
 

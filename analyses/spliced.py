@@ -21,12 +21,11 @@ import numpy as np
 import torch
 from measured import RESULTS, table, write_page
 
-from probekit.analysis.design import StudyDesign, design_study
+from probekit.analysis.design import LabelledTokens, StudyDesign, plan
 from probekit.analysis.inputs import doc_keys, inputs_of_model
-from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import calibrate_layer, measure_layers, measure_sites
-from probekit.analysis.progress import silent
-from probekit.analysis.settings import Settings
+from probekit.analysis.reading import Reading
+from probekit.analysis.settings import DECIDING_K, Settings
 from probekit.analysis.source import ArraySource
 from probekit.evidence.contrast import Contrast
 from probekit.evidence.decide import Tested, decide, decide_twins
@@ -76,7 +75,7 @@ class Stage:
     def found(self, neurons: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Which pairs of a spliced layer are computed, and which stand above their twins."""
         source = ArraySource(neurons, self.inputs, self.weights, self.design.rows)
-        site = measure_sites(source, 0, ["neurons"], self.design.pass_plan, self.calibrated)["neurons"]
+        site = measure_sites(source, 0, ["neurons"], self.design, self.calibrated)["neurons"]
         decision = decide(site.sums[DECIDING_K], self.twins, [], self.tested)
         assert decision.computed is not None
         assert decision.above_twins is not None
@@ -115,7 +114,7 @@ def stage(n_tokens: int, n_twins: int, most: float | None) -> Stage:
     n_pairs, rule = (3_000, "support") if most is not None else (240, "uniform")
     settings = Settings(max_tokens=n_tokens, max_pairs=n_pairs, twins=n_twins, controls=(), spikes=())
     analysis_inputs = inputs_of_model(
-        "nano", None, None, [LAYER], PairSampling.of(rule), settings, "cpu", silent
+        Reading("nano", None, settings, device="cpu"), None, [LAYER], PairSampling.of(rule)
     )
     labelled, tokens = analysis_inputs.labels, analysis_inputs.tokens
     assert labelled is not None
@@ -124,21 +123,22 @@ def stage(n_tokens: int, n_twins: int, most: float | None) -> Stage:
     kept = analysis_inputs.design.tested.pairs
     kept = kept if most is None else chosen(kept, correlations(columns), most)
     named = [(labelled.names[a], labelled.names[b]) for a, b in kept]
-    design = design_study(
-        columns, labelled.doc, labelled.pos, doc_keys(tokens), settings, PairSampling.of(named), labelled.names,
-        labelled.kinds, labelled.lags, by_token=labelled.by_token,
-    )  # fmt: skip
+    design = plan(LabelledTokens.of(labelled, doc_keys(tokens)), settings, PairSampling.of(named))
     blocks: list[tuple[torch.Tensor | None, torch.Tensor]] = []
     labels: list[np.ndarray] = []
-    for half in (design.pass_plan.fit, design.pass_plan.confirm):
+    for half in design.halves:
         blocks += [block[LAYER] for block in analysis_inputs.source.blocks(half.half, [LAYER])]
         labels.append(half.labels.dense() > 0)
     inputs = torch.cat([x for x, _ in blocks if x is not None])
     neurons = torch.cat([h for _, h in blocks])
     n_fit = len(labels[0])
-    design = replace(design, rows={"fit": np.arange(n_fit), "confirm": np.arange(n_fit, len(neurons))})
+    design = replace(
+        design,
+        fit=replace(design.fit, rows=np.arange(n_fit)),
+        confirm=replace(design.confirm, rows=np.arange(n_fit, len(neurons))),
+    )
     source = ArraySource(neurons, inputs, analysis_inputs.source.weights(LAYER), design.rows)
-    measure = next(measure_layers(source, [0], design.pass_plan))
+    measure = next(measure_layers(source, [0], design))
     twins = measure.twins[DECIDING_K]
     own = decide(measure.by_k[DECIDING_K], twins, [], design.tested).computed
     assert own is not None
@@ -148,7 +148,7 @@ def stage(n_tokens: int, n_twins: int, most: float | None) -> Stage:
     largest = float(
         correlations(columns)[np.ix_(np.unique(design.tested.pairs), np.unique(design.tested.pairs))].max()
     )
-    calibrated = calibrate_layer(source, 0, design.pass_plan)
+    calibrated = calibrate_layer(source, 0, design)
     weights = analysis_inputs.source.weights(LAYER)
     assert weights is not None
     return Stage(

@@ -134,7 +134,7 @@ def precision(*, quick: bool) -> Table:
 
 def _nano(n_tokens: int):
     """Moments of every layer of the bundled model on the offline corpus, its default concepts."""
-    from probekit.analysis.inputs import cached
+    from probekit.analysis.reading import cached
     from probekit.model.harvest import harvest
     from probekit.model.hooked_model import load_hooked_model
     from probekit.probes.moments import Moments

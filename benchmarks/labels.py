@@ -17,7 +17,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"  # said be
 
 import numpy as np
 
-from probekit.analysis.inputs import cached
+from probekit.analysis.reading import cached
 from probekit.model.hooked_model import load_reader
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.corpus import as_corpus

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from itertools import groupby
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -16,7 +18,32 @@ from probekit.errors import InputError, shown
 if TYPE_CHECKING:
     from probekit.text.concepts.concepts import Concepts
 
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def called_as(pattern: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Give a function the arguments of another, which it gets by name, defaults filled in.
+
+    Args:
+        pattern: whose signature it takes over, all but what is returned.
+    """
+    signature, hints = inspect.signature(pattern), get_type_hints(pattern)
+
+    def decorate(function: Callable[..., R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **options: P.kwargs) -> R:
+            bound = signature.bind(*args, **options)
+            bound.apply_defaults()
+            return function(**bound.arguments)
+
+        returned = get_type_hints(function).get("return")
+        call.__signature__ = signature.replace(return_annotation=returned)  # type: ignore[attr-defined]
+        call.__annotations__ = hints | {"return": returned}
+        return call
+
+    return decorate
 
 
 def as_layers(layers: Any) -> list[int] | None:
@@ -150,31 +177,6 @@ def _of_one_kind(kind: str, named: dict[str, Any]) -> Concepts:
         "mask": Concepts.from_vocab,
     }  # fmt: skip
     return made[kind](named)
-
-
-def check_corpus(corpus: Any) -> None:
-    """Refuse words that name no corpus, before a hub is asked for them.
-
-    Raises:
-        InputError: a text in the place of a corpus, or a folder that is not there.
-    """
-    if isinstance(corpus, Mapping | list | tuple) and not corpus:
-        raise InputError(f"corpus: got an empty {type(corpus).__name__}, wanted at least one document.")
-    if not isinstance(corpus, str | Path) or str(corpus) == "docs":
-        return
-    word = str(corpus)
-    path = None if "\0" in word or "\n" in word or len(word) > _LONGEST else Path(word)
-    if path is not None and word.strip() and (path.suffix or path.is_absolute() or path.exists()):
-        return
-    if not _HUB_NAME.fullmatch(word):
-        raise InputError(
-            f"corpus: got {shown(word)}, which is no file or folder here and no name on the hub. Pass a path, a name "
-            "such as 'owner/dataset', or the texts themselves: Corpus.from_texts([text, …])."
-        )
-
-
-_LONGEST = 1_024
-"""No path is longer; file systems refuse to look for longer names."""
 
 
 def _is_whole(value: Any) -> bool:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import probekit as pk
-from probekit.arguments import as_concepts, as_layer, as_layers, check_corpus
+from probekit.arguments import as_concepts, as_layer, as_layers
 from probekit.errors import InputError
 from probekit.followups.compare import _runs
 from probekit.text.concepts.concepts import Concepts
+from probekit.text.corpus import as_corpus, check_name
 from probekit.text.tokens import Tokens
 
 
@@ -117,13 +118,12 @@ class TestCorpus:
     @pytest.mark.parametrize("empty", [{}, [], ()])
     def test_nothing_is_no_corpus(self, empty: Any):
         with pytest.raises(InputError, match=r"corpus: got an empty .*, wanted at least one document"):
-            check_corpus(empty)
+            as_corpus(empty)
 
     def test_what_may_name_one_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.chdir(tmp_path)
         (tmp_path / "my texts").mkdir()
         for word in (
-            None,
             "docs",
             "wikitext",
             "owner/data-set_1.0",
@@ -132,8 +132,8 @@ class TestCorpus:
             "my texts",
             Path("my texts"),
         ):
-            check_corpus(word)
-        check_corpus(["a list of documents is looked at elsewhere"])
+            assert check_name(word) is word
+        assert as_corpus(["a list of documents needs no name"]).name
 
 
 class TestSeveralRuns:

@@ -41,7 +41,7 @@ DEFECTS = (
     Defect("the kept sums are not restored", "storage/checkpoint.py", "                sums[name].restore(below(name, arrays))", "                pass", SESSION),
     Defect("the concept sums are not kept", "probes/moments.py", '        for name in ("gram", "total", "sums", "n_tokens", "n_segment"):', '        for name in ("gram", "total", "n_tokens", "n_segment"):', DISK),
     Defect("the exact hits are not kept", "evidence/contrast.py", '        return {"sums": self._sums, "hits": self._hits, **kept}', '        return {"sums": self._sums, **kept}', DISK),
-    Defect("twins do not depend on the seed", "analysis/sites.py", "            rng = np.random.default_rng([pass_plan.seed, self.layer, 1])", "            rng = np.random.default_rng([0, self.layer, 1])", DISK),
+    Defect("twins do not depend on the seed", "analysis/sites.py", "            rng = np.random.default_rng([design.settings.seed, self.layer, 1])", "            rng = np.random.default_rng([0, self.layer, 1])", DISK),
     Defect("the halves do not depend on the seed", "analysis/design.py", "splitmix64(np.array([seed], np.uint64))", "splitmix64(np.array([0], np.uint64))", DISK),
     Defect("the readouts are judged on the half they were fitted on", "analysis/design.py", '        return {"fit": in_fit_doc, "confirm": ~in_fit_doc}', '        return {"fit": in_fit_doc, "confirm": in_fit_doc}', f"{ANALYSIS}/test_api.py -k 'TestRunDirectory or arrays_give'"),
     Defect("the lock locks nothing", "storage/lock.py", "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "            pass", SESSION),
@@ -81,7 +81,7 @@ DEFECTS = (
     Defect("of all tokens only the mean error is looked at", "model/proof.py", "    bad = rows[error.of_token > TOKEN_TOLERANCE]", "    bad = rows[:0]", "tests/model/test_proof.py -k 'another_text or middle'"),
     Defect("the names of a data frame's columns are dropped", "analysis/array_inputs.py", 'getattr(labels, "columns", [f"c{i}" for i in range(n_concepts)])', '[f"c{i}" for i in range(n_concepts)]', f"{ANALYSIS}/test_array_inputs.py -k Foreign"),
     Defect("a wide probe does not take out what it has chosen", "probes/select.py", "        rest -= (axis @ target) * shared\n", "", "tests/probes/test_estimator.py -k MoreFeatures"),
-    Defect("a text is asked of the hub as a name", "arguments.py", "    if not _HUB_NAME.fullmatch(word):", "    if False:", "tests/test_arguments.py -k Corpus"),
+    Defect("a text is asked of the hub as a name", "text/corpus.py", "    if not _HUB_NAME.fullmatch(word):", "    if False:", "tests/test_arguments.py -k Corpus"),
     Defect("a stopped command ends as a finished one", "cli/__init__.py", "        code = 128 + came[0] if came else stopped.code", "        code = 0", "tests/test_cli_stop.py -k InThisProcess"),
     Defect("which signal came is forgotten where compiled code raises its own", "cli/stop.py", "        came.append(signum)\n", "", "tests/test_cli_stop.py -k compiled"),
     Defect("brackets in a message are markup", "cli/terminal.py", "print(Text.assemble((lead, style), text))", "print(lead + text)", "tests/test_cli_words.py -k stands"),
@@ -112,7 +112,7 @@ DEFECTS += (
     Defect("hooks are let through", "model/user_hooks.py", "    if found:\n", "    if False:\n", f"{IDENTITY} -k Hooks"),
     Defect("a file that changes during the run is not noticed", "analysis/runner.py", "        job.contents.require_unchanged(in_memory=job.engine == \"local\")", "        pass", f"{IDENTITY} -k written_to"),
     Defect("the caller keeps the threads of the run", "analysis/threads.py", "        torch.set_num_threads(here)", "        pass", f"{ANALYSIS}/test_threads.py -k 'comes_back or worker'"),
-    Defect("two spikes become one", "analysis/api.py", "    if twice:\n", "    if False:\n", f"{IDENTITY} -k spikes"),
+    Defect("two spikes become one", "analysis/settings.py", "    if twice:\n", "    if False:\n", f"{IDENTITY} -k spikes"),
 )  # fmt: skip
 
 # reading a model: what is analysed is the model in the file

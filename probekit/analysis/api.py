@@ -19,9 +19,9 @@ from probekit.analysis.inputs import inputs_of_arrays, inputs_of_model
 from probekit.analysis.progress import watching
 from probekit.analysis.reading import Reading, of_given
 from probekit.analysis.runner import Job, execute
-from probekit.analysis.settings import Settings, as_items, as_sizes
-from probekit.arguments import as_concepts, as_layers, check_corpus
-from probekit.errors import InputError, guarded
+from probekit.analysis.settings import Settings
+from probekit.arguments import as_concepts, as_layers
+from probekit.errors import guarded
 from probekit.evidence.decide import Fdr
 from probekit.evidence.pair_sampling import PairSampling
 from probekit.evidence.spikein import AMPLITUDES
@@ -33,43 +33,6 @@ from probekit.text.tokens import SKIP_FIRST
 
 Pairs = str | Iterable[str] | Iterable[tuple[str, str]] | pd.DataFrame | None
 """A rule or kinds of pair; or pairs of names, in a list or as columns a and b of a table. None is the rule "blocks"."""
-
-
-def as_spikes(values: Any) -> tuple[Any, ...]:
-    """Sizes of the known ANDs; two that the tables would call the same would be measured as one and be counted twice.
-
-    Args:
-        values: what the user gave.
-
-    Raises:
-        InputError: they are no list, or two of them agree to the six digits that name them.
-    """
-    sizes = as_items(values, "spikes")
-    names = [f"{size:g}" if isinstance(size, int | float) else repr(size) for size in sizes]
-    twice = [size for place, size in enumerate(sizes) if names.index(names[place]) < place]
-    if twice:
-        raise InputError(
-            f"spikes: got {sizes!r}, of which {twice[0]!r} is named {names[sizes.index(twice[0])]} as another one is; "
-            "wanted sizes that differ in their first six digits. Leave one of them out."
-        )
-    return sizes
-
-
-def settings_of(*, twin_ks: Any, controls: Any, spikes: Any, **plain: Any) -> Settings:
-    """What the numbers and lists of a call to `analyze` mean.
-
-    Args:
-        twin_ks: as in `analyze`.
-        controls: as in `analyze`.
-        spikes: as in `analyze`.
-        plain: the other fields of `Settings`, which are taken as they are.
-
-    Raises:
-        InputError: one of them cannot be.
-    """
-    return Settings(
-        twin_ks=as_sizes(twin_ks), controls=as_items(controls, "controls"), spikes=as_spikes(spikes), **plain
-    )
 
 
 @guarded
@@ -161,13 +124,9 @@ def analyze(  # noqa: PLR0913
         DiskFullError: no space is left; what was finished is kept.
         ModelError: the model cannot be loaded or fails the proof of its sites.
     """
+    settings = Settings.of(locals())
     engine_ = check_engine(engine, model)
-    settings = settings_of(
-        max_tokens=max_tokens, context=context, max_pairs=max_pairs, min_support=min_support, twins=twins, q=q, seed=seed,
-        twin_ks=twin_ks, controls=controls, spikes=spikes, fdr=fdr, heldout_types=heldout_types, skip_first=skip_first,
-    )  # fmt: skip
     wanted, concepts = as_layers(layers), as_concepts(concepts)
-    check_corpus(corpus)
     pair_sampling = PairSampling.of(pairs)
     answer = None if truth is None else Truth.of(truth).as_record()
     kind = run_fingerprint.of_device(device)
@@ -189,10 +148,7 @@ def analyze(  # noqa: PLR0913
     )  # fmt: skip
     job = Job(
         record,
-        lambda report: inputs_of_model(
-            model, reading.corpus, chosen, wanted, pair_sampling, settings, device, report,
-            dtype=dtype, tokenizer=tokenizer, hooked=reading.loaded,
-        ),
+        lambda report: inputs_of_model(reading, chosen, wanted, pair_sampling, report),
         arguments, command, kind, engine_, contents, answer,
     )  # fmt: skip
     return execute(job, out, progress, force=force)
@@ -260,12 +216,15 @@ def analyze_arrays(  # noqa: PLR0913
         NonFiniteError: an activation is NaN or infinite.
         InputError: anything else that cannot be used.
     """
+    arguments = locals()
     given = ActivationData.check(neurons, labels, docs, inputs, weights, activation, names, nonfinite, types)
-    n_tokens = len(given.doc)
-    settings = settings_of(
-        max_tokens=max(n_tokens, 1), context=2, max_pairs=max_pairs, min_support=min_support, twins=twins, q=q, seed=seed,
-        twin_ks=twin_ks, controls=controls, spikes=spikes, fdr=fdr, heldout_types=types is not None, skip_first=0,
-    )  # fmt: skip
+    of_arrays = {
+        "max_tokens": max(len(given.doc), 1),
+        "context": 2,
+        "heldout_types": types is not None,
+        "skip_first": 0,
+    }
+    settings = Settings.of(arguments | of_arrays)
     pair_sampling = PairSampling.of(pairs)
     record = run_fingerprint.science(
         f"arrays@{given.digest()}", "arrays", "arrays", settings, layers=[0], pairs=pair_sampling.record()

@@ -30,7 +30,7 @@ from probekit.analysis.threads import computing_with
 from probekit.errors import ConfigError, OutOfMemoryError, ResourceError
 
 if TYPE_CHECKING:
-    from probekit.analysis.pass_plan import PassPlan
+    from probekit.analysis.design import StudyDesign
     from probekit.analysis.source import Half, Source
     from probekit.text.tokens import Tokens
 
@@ -116,7 +116,7 @@ def measure_on_ray(
     remote: RemoteSource,
     source: Source,
     layers: list[int],
-    pass_plan: PassPlan,
+    design: StudyDesign,
     device: str,
     progress: Progress | None = None,
 ) -> Iterator[LayerMeasure]:
@@ -126,7 +126,7 @@ def measure_on_ray(
         remote: how a worker opens the source.
         source: the same, in this process.
         layers: the layers to measure.
-        pass_plan: what is measured.
+        design: what is measured.
         device: where workers compute; "cuda" reserves a GPU a task.
         progress: called after every finished task.
 
@@ -143,9 +143,9 @@ def measure_on_ray(
         options["num_gpus"] = 1
     with _cluster(), _as_ours():
         n_slots = _slots(n_threads, on_gpu=on_gpu)
-        shared = ray.put((remote, pass_plan, n_threads))
+        shared = ray.put((remote, design, n_threads))
         calibrate, measure = (ray.remote(task).options(**options) for task in (_calibrated, _measured))
-        names = {layer: _names(source, layer, pass_plan) for layer in layers}
+        names = {layer: _names(source, layer, design) for layer in layers}
         shares = _shares(names, n_slots)
         drawn = {layer: calibrate.remote(shared, layer) for layer in layers}
         tasks = {
@@ -169,8 +169,8 @@ def measure_on_ray(
                 yield assemble(layer, {name: sites[name] for name in names[layer]}, overlap)
 
 
-def _names(source: Source, layer: int, pass_plan: PassPlan) -> list[str]:
-    held = Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), pass_plan=pass_plan)
+def _names(source: Source, layer: int, design: StudyDesign) -> list[str]:
+    held = Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), design=design)
     return list(held.sites)
 
 
@@ -183,10 +183,10 @@ def _shares(names: dict[int, list[str]], n_slots: int) -> dict[int, list[list[st
     }
 
 
-def _calibrated(shared: tuple[RemoteSource, PassPlan, int], layer: int) -> dict[str, np.ndarray]:
-    remote, pass_plan, n_threads = _own(shared)
+def _calibrated(shared: tuple[RemoteSource, StudyDesign, int], layer: int) -> dict[str, np.ndarray]:
+    remote, design, n_threads = _own(shared)
     with _threads(n_threads):
-        return calibrate_layer(remote.open(), layer, pass_plan)
+        return calibrate_layer(remote.open(), layer, design)
 
 
 def _own(value: Any) -> Any:
@@ -199,14 +199,14 @@ def _own(value: Any) -> Any:
 
 
 def _measured(
-    shared: tuple[RemoteSource, PassPlan, int],
+    shared: tuple[RemoteSource, StudyDesign, int],
     layer: int,
     names: list[str],
     calibrated: dict[str, np.ndarray],
 ) -> dict[str, Any]:
-    remote, pass_plan, n_threads = _own(shared)
+    remote, design, n_threads = _own(shared)
     with _threads(n_threads):
-        return measure_sites(remote.open(), layer, names, pass_plan, _own(calibrated))
+        return measure_sites(remote.open(), layer, names, design, _own(calibrated))
 
 
 @contextlib.contextmanager

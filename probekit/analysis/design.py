@@ -1,15 +1,18 @@
-"""From labels to the study design: halves by document hash, testable pairs, tested pairs, the tokens they are read on."""
+"""From labels to the study design: halves by document hash, testable pairs, tested pairs, the tokens they are read on.
+
+`plan` compiles it once; passes, decision, tables and report read it, and nothing of it is planned again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
-from probekit.analysis.pass_plan import HalfPlan, PassPlan
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import Half
 from probekit.errors import DegenerateError, InputError, near
@@ -17,30 +20,111 @@ from probekit.evidence.blocks import Block
 from probekit.evidence.contrast import N_BATCHES, ConfirmPlan
 from probekit.evidence.decide import Tested
 from probekit.evidence.pair_sampling import PairSampling
+from probekit.evidence.spikein import spiked_pairs
 from probekit.probes.pairs import (
     MIN_DOCS,
     RELAY_SAMPLE,
     SAMPLE,
     LabelColumns,
     QuadrantCounts,
+    TokenSample,
     all_pairs,
     count_quadrants,
     sample_tokens,
     splitmix64,
     testable_pairs,
 )
+from probekit.text.concepts.labels import Labels
 
 DUPLICATE_CORRELATION = 0.95
 
 
 @dataclass(frozen=True)
-class StudyDesign:
-    """The study design, with what the report says about how its pairs came about."""
+class LabelledTokens:
+    """What a study is planned on: labels of all counted tokens, and where these tokens stand."""
 
-    pass_plan: PassPlan
-    """What the passes need."""
-    tested: Tested
-    """What the decision needs."""
+    labels: LabelColumns
+    """Labels of all counted tokens."""
+    doc: Int[np.ndarray, " token"]
+    """Document of each token, non-decreasing."""
+    pos: Int[np.ndarray, " token"]
+    """Position of each token in its document."""
+    doc_key: UInt64[np.ndarray, " doc"]
+    """Hash of each document's content; equal documents fall into the same half."""
+    names: Sequence[str] = ()
+    """Of the concepts; only needed for pairs asked for by name."""
+    kinds: Sequence[str] = ()
+    """Of the concepts; none given: all are the user's."""
+    lags: Sequence[int] = ()
+    """Tokens back that each concept looks; none given: all look at the token itself."""
+    types: Int[np.ndarray, " token"] | None = None
+    """Type of each token; needed where types are held out."""
+    by_token: Sequence[bool] = ()
+    """Whether each concept is decided by the one token it looks at; none given: unknown, treated as no."""
+
+    @classmethod
+    def of(
+        cls, held: Labels, doc_key: UInt64[np.ndarray, " doc"], types: Int[np.ndarray, " token"] | None = None
+    ) -> LabelledTokens:
+        """The labels of a text.
+
+        Args:
+            held: as a set of concepts gives them.
+            doc_key: hash of each document's content.
+            types: type of each token.
+        """
+        columns = LabelColumns(held.indptr, held.tokens, held.n_tokens)
+        return cls(
+            columns, held.doc, held.pos, doc_key, held.names, held.kinds, held.lags, types, held.by_token
+        )
+
+    def pair_kinds(self, pairs: Int[np.ndarray, "pair 2"]) -> list[str]:
+        """A word for each pair.
+
+        Args:
+            pairs: of concepts.
+        """
+        n = self.labels.n_concepts
+        return pair_kinds(self.kinds or ["user"] * n, self.lags or [0] * n, pairs, self.by_token)
+
+
+@dataclass(frozen=True)
+class HalfPlan:
+    """One half of the documents: its labels, documents and sampled tokens."""
+
+    half: Half
+    """Which half."""
+    labels: LabelColumns
+    """Labels of its tokens."""
+    doc_key: UInt64[np.ndarray, " token"]
+    """Hash of each token's document."""
+    docs: Int[np.ndarray, " doc"]
+    """Its documents, in order."""
+    rows: Int[np.ndarray, " token"]
+    """Its tokens among all that are counted, in order; with held-out types only those of the half's own types."""
+    sample: TokenSample
+    """Sampled tokens of each pair."""
+    relay_sample: TokenSample | None = None
+    """Fewer of them, on which relays are removed; None where no null layer is measured."""
+
+    def of_pairs(self, chosen: Int[np.ndarray, " chosen"]) -> HalfPlan:
+        """The same half for some of the pairs."""
+        relay = None if self.relay_sample is None else self.relay_sample.take(chosen)
+        return replace(self, sample=self.sample.take(chosen), relay_sample=relay)
+
+
+@dataclass(frozen=True)
+class StudyDesign:
+    """What is measured, the same for every layer, with what the report says about how its pairs came about."""
+
+    settings: Settings
+    """Twins, controls, spikes, level and seed among them."""
+    pairs: Int[np.ndarray, "pair 2"]
+    """Tested pairs."""
+    fit: HalfPlan
+    """The half the readouts are fitted on."""
+    confirm: HalfPlan
+    """The half they are judged on."""
     n_testable: int
     """Testable pairs, before sampling."""
     excluded: dict[str, int]
@@ -55,10 +139,65 @@ class StudyDesign:
     """How they were chosen."""
     duplicate_of: Int[np.ndarray, " concept"]
     """Representative of each concept; duplicates share one."""
-    docs: dict[Half, Int[np.ndarray, " doc"]]
-    """Documents of each half, in order."""
-    rows: dict[Half, Int[np.ndarray, " token"]]
-    """Token indices of each half, in order; with held-out types only those of the half's own types."""
+
+    @property
+    def halves(self) -> tuple[HalfPlan, HalfPlan]:
+        """The fit half and the confirm half."""
+        return self.fit, self.confirm
+
+    @property
+    def docs(self) -> dict[Half, Int[np.ndarray, " doc"]]:
+        """Documents of each half."""
+        return {half.half: half.docs for half in self.halves}
+
+    @property
+    def rows(self) -> dict[Half, Int[np.ndarray, " token"]]:
+        """Tokens of each half."""
+        return {half.half: half.rows for half in self.halves}
+
+    @cached_property
+    def confirm_plan(self) -> ConfirmPlan:
+        """Batches of the confirm half."""
+        return ConfirmPlan.of(self.confirm.sample, batches_of(self.confirm.doc_key))
+
+    @cached_property
+    def tested(self) -> Tested:
+        """What the decision needs."""
+        return Tested(
+            self.pairs,
+            self.confirm.labels.n_concepts,
+            self.confirm.sample.n_natural[:, 0],
+            self.settings.q,
+            self.settings.fdr,
+        )
+
+    @cached_property
+    def spiked_at(self) -> Int[np.ndarray, " spike"]:
+        """Places of the spiked pairs, the same in every layer."""
+        return spiked_pairs(len(self.pairs), np.random.default_rng([self.settings.seed, 9]))
+
+    @cached_property
+    def spiked(self) -> StudyDesign:
+        """The design of the spiked pairs alone."""
+        return self.with_settings(spikes=()).of_pairs(self.spiked_at)
+
+    def of_pairs(self, chosen: Int[np.ndarray, " chosen"]) -> StudyDesign:
+        """The same design for some of the pairs."""
+        return replace(
+            self,
+            pairs=self.pairs[chosen],
+            fit=self.fit.of_pairs(chosen),
+            confirm=self.confirm.of_pairs(chosen),
+            inclusion=self.inclusion[chosen],
+        )
+
+    def with_settings(self, **changed: Any) -> StudyDesign:
+        """The same pairs, halves and tokens, with other twins, controls, spikes, level or seed of the twins.
+
+        Args:
+            changed: fields of `Settings`. Those that chose pairs, halves or tokens choose nothing any more.
+        """
+        return replace(self, settings=replace(self.settings, **changed))
 
 
 def is_fit(doc_key: UInt64[np.ndarray, " doc"], seed: int) -> np.ndarray:
@@ -84,68 +223,47 @@ def is_confirm_type(types: Int[np.ndarray, " token"], seed: int) -> np.ndarray:
     return (splitmix64(types.astype(np.uint64) ^ own) & np.uint64(1)) == 1
 
 
-def design_study(  # noqa: PLR0913
-    labels: LabelColumns,
-    doc: Int[np.ndarray, " token"],
-    pos: Int[np.ndarray, " token"],
-    doc_key: UInt64[np.ndarray, " doc"],
-    settings: Settings,
-    pair_sampling: PairSampling | None = None,
-    names: Sequence[str] = (),
-    kinds: Sequence[str] = (),
-    lags: Sequence[int] = (),
-    types: Int[np.ndarray, " token"] | None = None,
-    by_token: Sequence[bool] = (),
+def plan(
+    tokens: LabelledTokens, settings: Settings, pair_sampling: PairSampling | None = None
 ) -> StudyDesign:
     """Split, count, choose and sample.
 
     Args:
-        labels: labels of all counted tokens.
-        doc: document of each token, non-decreasing.
-        pos: position of each token in its document.
-        doc_key: hash of each document's content; equal documents fall into the same half.
+        tokens: what is labelled. Where types are held out, only tokens of one half of the types are used of the fit half,
+            of the confirm half only those of the other.
         settings: the science settings.
         pair_sampling: which testable pairs are tested; None for the default rule.
-        names: of the concepts; only needed for pairs asked for by name.
-        kinds: of the concepts; none given: all are the user's.
-        lags: tokens back that each concept looks; none given: all look at the token itself.
-        types: type of each token; needed where types are held out. Of the fit half only tokens of one half of the types are
-            then used, of the confirm half only those of the other.
-        by_token: whether each concept is decided by the one token it looks at; none given: unknown, treated as no.
 
     Raises:
         InputError: a pair or kind of pair asked for does not exist.
         DegenerateError: no pair is testable, or one half has no document.
     """
     pair_sampling = pair_sampling or PairSampling()
-    kinds, lags = kinds or ["user"] * labels.n_concepts, lags or [0] * labels.n_concepts
-    fit_doc = is_fit(doc_key, settings.seed)
-    masks = _halves(fit_doc[doc], settings, types)
+    labels, doc = tokens.labels, tokens.doc
+    fit_doc = is_fit(tokens.doc_key, settings.seed)
+    masks = _halves(fit_doc[doc], settings, tokens.types)
     parts = {half: labels.take(mask) for half, mask in masks.items()}
     counts: dict[Half, QuadrantCounts] = {
         half: count_quadrants(parts[half], doc[mask]) for half, mask in masks.items()
     }
-    wanted = None if pair_sampling.named is None else _indices(pair_sampling.named, names)
-    index, excluded, refused = _testable(counts, _Concepts(labels.n_concepts, names, kinds), settings, wanted)
+    wanted = None if pair_sampling.named is None else _indices(pair_sampling.named, tokens.names)
+    index, excluded, refused = _testable(counts, tokens, settings, wanted)
     concepts = all_pairs(labels.n_concepts)
-    index = index[pair_sampling.within(pair_kinds(kinds, lags, concepts[index], by_token))]
+    index = index[pair_sampling.within(tokens.pair_kinds(concepts[index]))]
     drawn = pair_sampling.draw(
-        pair_kinds(kinds, lags, concepts[index], by_token),
+        tokens.pair_kinds(concepts[index]),
         np.minimum(counts["fit"].n_tokens[index].min(1), counts["confirm"].n_tokens[index].min(1)),
         concepts[index],
         settings.max_pairs,
         np.random.default_rng([settings.seed, 7]),
     )
     pairs = concepts[index[drawn.index]]
-    plans: dict[Half, HalfPlan] = {
-        half: _half_plan(half, parts[half], pairs, doc[mask], pos[mask], doc_key)
-        for half, mask in masks.items()
-    }
-    pass_plan = _pass_plan(pairs, plans, settings)
-    n_natural = pass_plan.confirm.sample.n_natural[:, 0]
+    docs: dict[Half, np.ndarray] = {"fit": np.flatnonzero(fit_doc), "confirm": np.flatnonzero(~fit_doc)}
     return StudyDesign(
-        pass_plan=pass_plan,
-        tested=Tested(pairs, labels.n_concepts, n_natural, settings.q, settings.fdr),
+        settings=settings,
+        pairs=pairs,
+        fit=_half_plan("fit", parts["fit"], docs["fit"], masks["fit"], tokens, pairs),
+        confirm=_half_plan("confirm", parts["confirm"], docs["confirm"], masks["confirm"], tokens, pairs),
         n_testable=len(index),
         excluded=excluded,
         refused=refused,
@@ -153,8 +271,6 @@ def design_study(  # noqa: PLR0913
         block=drawn.block,
         pair_sampling=pair_sampling,
         duplicate_of=duplicates(labels),
-        docs={"fit": np.flatnonzero(fit_doc), "confirm": np.flatnonzero(~fit_doc)},
-        rows={half: np.flatnonzero(mask) for half, mask in masks.items()},
     )
 
 
@@ -170,22 +286,19 @@ def _halves(
 
 
 def _half_plan(
-    half: Half, labels: LabelColumns, pairs: np.ndarray, doc: np.ndarray, pos: np.ndarray, doc_key: np.ndarray
+    half: Half,
+    labels: LabelColumns,
+    docs: np.ndarray,
+    mask: np.ndarray,
+    tokens: LabelledTokens,
+    pairs: np.ndarray,
 ) -> HalfPlan:
     """The tokens of one half on which each pair is read, sampled by a hash of document and position."""
-    key = doc_key[doc]
-    token_hash = splitmix64(key ^ splitmix64(pos.astype(np.uint64)))
+    doc = tokens.doc[mask]
+    key = tokens.doc_key[doc]
+    token_hash = splitmix64(key ^ splitmix64(tokens.pos[mask].astype(np.uint64)))
     sampled = [sample_tokens(labels, pairs, doc, token_hash, limit=limit) for limit in (SAMPLE, RELAY_SAMPLE)]
-    return HalfPlan(half, labels, key, *sampled)
-
-
-def _pass_plan(pairs: np.ndarray, plans: dict[Half, HalfPlan], settings: Settings) -> PassPlan:
-    batch = batches_of(plans["confirm"].doc_key)
-    return PassPlan(
-        pairs=pairs, fit=plans["fit"], confirm=plans["confirm"], confirm_plan=ConfirmPlan.of(plans["confirm"].sample, batch),
-        n_twins=settings.twins, seed=settings.seed, twin_ks=settings.twin_ks,
-        controls=settings.controls, spikes=settings.spikes,
-    )  # fmt: skip
+    return HalfPlan(half, labels, key, docs, np.flatnonzero(mask), *sampled)
 
 
 def _indices(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> np.ndarray:
@@ -205,28 +318,13 @@ def _indices(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> np.ndarr
     return np.array([[place[a], place[b]] for a, b in pairs], np.int64)
 
 
-@dataclass(frozen=True)
-class _Concepts:
-    """What errors and notes call the concepts."""
-
-    n: int
-    names: Sequence[str]
-    kinds: Sequence[str]
-
-    def pair(self, place: int) -> tuple[int, int]:
-        """The two concepts of a pair."""
-        a, b = all_pairs(self.n)[place].tolist()
-        return a, b
-
-    def name(self, concept: int) -> str:
-        """Its name, or its number where it has none."""
-        return self.names[concept] if len(self.names) else f"concept {concept}"
-
-
 def _testable(
-    counts: dict[Half, QuadrantCounts], concepts: _Concepts, settings: Settings, chosen: np.ndarray | None
+    counts: dict[Half, QuadrantCounts],
+    concepts: LabelledTokens,
+    settings: Settings,
+    chosen: np.ndarray | None,
 ) -> tuple[np.ndarray, dict[str, int], tuple[str, ...]]:
-    n = concepts.n
+    n = concepts.labels.n_concepts
     found = testable_pairs(counts["fit"], counts["confirm"], min_support=settings.min_support)
     index, refused = found.index, tuple[str, ...]()
     if chosen is not None:
@@ -254,10 +352,13 @@ def _testable(
 _QUADRANTS = ("with both", "with the first alone", "with the second alone", "with neither")
 
 
-def _why_not(place: int, counts: dict[Half, QuadrantCounts], concepts: _Concepts, settings: Settings) -> str:
+def _why_not(
+    place: int, counts: dict[Half, QuadrantCounts], concepts: LabelledTokens, settings: Settings
+) -> str:
     """Which quadrant of a pair is the emptiest, and what that means where that is clear."""
-    a, b = concepts.pair(place)
-    pair = f"{concepts.name(a)!r} ∧ {concepts.name(b)!r}"
+    a, b = all_pairs(concepts.labels.n_concepts)[place].tolist()
+    name_a, name_b = (concepts.names[c] if len(concepts.names) else f"concept {c}" for c in (a, b))
+    pair = f"{name_a!r} ∧ {name_b!r}"
     tokens = {half: held.n_tokens[place] for half, held in counts.items()}
     half = min(tokens, key=lambda name: int(tokens[name].min()))
     quadrant = int(tokens[half].argmin())
@@ -266,7 +367,7 @@ def _why_not(place: int, counts: dict[Half, QuadrantCounts], concepts: _Concepts
         return f"{pair}: a quadrant whose tokens come from fewer than {MIN_DOCS} documents"
     told = f"{pair}: {n:,} tokens {_QUADRANTS[quadrant]} in the {half} half"
     never = not any(int(held[0]) for held in tokens.values())
-    if never and concepts.kinds[a] == concepts.kinds[b] == "document":
+    if never and concepts.kinds and concepts.kinds[a] == concepts.kinds[b] == "document":
         told += (
             " (a document has one value of a column, so two values of one never meet: pair each with concepts of the "
             "text, such as the defaults)"
@@ -339,12 +440,12 @@ def pair_kinds(
 
 def counts_of(design: StudyDesign) -> dict[str, Any]:
     """The `concepts` section of summary.json."""
-    n = design.tested.n_concepts
+    n = design.confirm.labels.n_concepts
     return {
         "n": n,
         "n_pairs": n * (n - 1) // 2,
         "n_testable": design.n_testable,
-        "n_tested": len(design.tested.pairs),
+        "n_tested": len(design.pairs),
         "untestable": design.excluded,
         "choice": design.pair_sampling.record() or [design.pair_sampling.rule],
         "block": None

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from probekit.analysis import run_fingerprint
-from probekit.analysis.api import Pairs, settings_of
+from probekit.analysis.api import analyze
 from probekit.analysis.backends import check_engine
 from probekit.analysis.inputs import AnalysisInputs, inputs_of_model
 from probekit.analysis.passes import CALIBRATION_TOKENS
@@ -25,15 +24,13 @@ from probekit.analysis.pilot import Pilot, clock_of, run_pilot, seconds_a_token
 from probekit.analysis.progress import watching
 from probekit.analysis.reading import Reading
 from probekit.analysis.runner import group_size, layer_bytes
-from probekit.arguments import as_concepts, as_layers, check_corpus
+from probekit.analysis.settings import Settings
+from probekit.arguments import as_concepts, as_layers, called_as
 from probekit.errors import guarded
-from probekit.evidence.decide import Fdr
 from probekit.evidence.floor import floor
 from probekit.evidence.nulls import MIN_TAIL, TAIL_SHARE
 from probekit.evidence.pair_sampling import PairSampling
-from probekit.evidence.spikein import AMPLITUDES
 from probekit.model.ambient import as_torch_starts
-from probekit.text.tokens import SKIP_FIRST
 
 STEPS = {
     "calibration": "drawing twins", "supports": "moments and selection", "readouts": "refit", "confirm": "confirmation",
@@ -187,93 +184,34 @@ def duration(seconds: int | float) -> str:
 
 @guarded
 @as_torch_starts()
-def estimate(  # noqa: PLR0913
-    model: Any,
-    corpus: Any = None,
-    *,
-    concepts: Any = None,
-    layers: int | str | Iterable[int] | None = None,
-    pairs: Pairs = None,
-    max_tokens: int = 300_000,
-    context: int = 128,
-    max_pairs: int = 2_000,
-    min_support: int = 60,
-    twins: int = 20,
-    q: float = 0.05,
-    out: str | Path | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    engine: str = "local",
-    progress: Any = None,
-    twin_ks: int | Literal["all"] | Sequence[int | Literal["all"]] = (16,),
-    controls: str | Sequence[str] = ("isotropic",),
-    spikes: float | Sequence[float] = AMPLITUDES,
-    fdr: Fdr = "bh",
-    heldout_types: bool = False,
-    skip_first: int = SKIP_FIRST,
-    force: bool = False,
-    command: str | None = None,
-    dtype: str | None = None,
-    tokenizer: Any = None,
-    truth: Any = None,
-) -> Estimate:
+@called_as(analyze)
+def estimate(**arguments: Any) -> Estimate:
     """What `analyze` with the same arguments will take on this machine, and what it could find.
 
-    The text is read, labelled and planned in full; one layer is measured on some thousand tokens. Every argument is that of
-    `analyze`.
+    The text is read, labelled and planned in full; one layer is measured on some thousand tokens. The time is that of one
+    process, whatever the engine is. Nothing is written to `out`, and what a run has finished there is not taken off.
 
     Args:
-        model: as in `analyze`.
-        corpus: as in `analyze`.
-        concepts: as in `analyze`.
-        layers: as in `analyze`.
-        pairs: as in `analyze`.
-        max_tokens: as in `analyze`.
-        context: as in `analyze`.
-        max_pairs: as in `analyze`.
-        min_support: as in `analyze`.
-        twins: as in `analyze`.
-        q: as in `analyze`.
-        out: nothing is written there, and what a run has finished there is not taken off.
-        seed: as in `analyze`.
-        device: as in `analyze`.
-        engine: as in `analyze`; the time is that of one process, whatever the engine is.
-        progress: as in `analyze`.
-        twin_ks: as in `analyze`.
-        controls: as in `analyze`.
-        spikes: as in `analyze`.
-        fdr: as in `analyze`.
-        heldout_types: as in `analyze`.
-        skip_first: as in `analyze`.
-        force: taken and of no effect.
-        command: taken and of no effect.
-        dtype: as in `analyze`.
-        tokenizer: as in `analyze`.
-        truth: taken and of no effect.
+        **arguments: those of `analyze`, with its defaults; `force`, `command` and `truth` are of no effect.
 
     Raises:
         InputError: data or configuration that `analyze` would refuse; no pair is testable.
         ModelError: the model cannot be loaded or fails the proof of its sites.
     """
     begun = time.process_time()
-    check_engine(engine, model)
-    settings = settings_of(
-        max_tokens=max_tokens, context=context, max_pairs=max_pairs, min_support=min_support, twins=twins, q=q, seed=seed,
-        twin_ks=twin_ks, controls=controls, spikes=spikes, fdr=fdr, heldout_types=heldout_types, skip_first=skip_first,
-    )  # fmt: skip
-    wanted, concepts = as_layers(layers), as_concepts(concepts)
-    check_corpus(corpus)
-    pair_sampling = PairSampling.of(pairs)
+    settings = Settings.of(arguments)
+    model, device = arguments["model"], arguments["device"]
+    check_engine(arguments["engine"], model)
+    wanted, concepts = as_layers(arguments["layers"]), as_concepts(arguments["concepts"])
+    pair_sampling = PairSampling.of(arguments["pairs"])
     clock = clock_of(run_fingerprint.of_device(device))
-    with watching(progress) as report:
+    with watching(arguments["progress"]) as report:
         reading = Reading(
-            model, corpus, settings, tokenizer=tokenizer, device=device, dtype=dtype, report=report
-        )
-        chosen = reading.concepts(concepts)
-        analysis_inputs = inputs_of_model(
-            model, reading.corpus, chosen, wanted, pair_sampling, settings, device, report,
-            dtype=dtype, tokenizer=tokenizer, hooked=reading.loaded,
+            model, arguments["corpus"], settings, tokenizer=arguments["tokenizer"], device=device, dtype=arguments["dtype"],
+            report=report,
         )  # fmt: skip
+        chosen = reading.concepts(concepts)
+        analysis_inputs = inputs_of_model(reading, chosen, wanted, pair_sampling, report)
         read = time.process_time() - begun
         measured = sorted(analysis_inputs.layers)
         report("pilot", 0, 2)
@@ -288,25 +226,25 @@ def _estimate_of(
     analysis_inputs: AnalysisInputs, pilot: Pilot, ends: Mapping[int, float], read: float
 ) -> Estimate:
     """From what was planned and measured to what is reported."""
-    design, pass_plan = analysis_inputs.design, analysis_inputs.design.pass_plan
+    design = analysis_inputs.design
     n_together = min(group_size(design, analysis_inputs), len(analysis_inputs.layers))
     steps = {"reading": read, "forward": _forward(analysis_inputs, ends, n_together)}
     for step, seconds in pilot.layer_seconds.items():
         name = STEPS[step.partition(",")[0]]
         steps[name] = steps.get(name, 0.0) + seconds * len(analysis_inputs.layers)
     at_best = floor(
-        len(pass_plan.pairs), pass_plan.n_twins, design.tested.q, fdr=design.tested.fdr,
-        d_twins=_as_many(pilot.d_twins, len(pass_plan.pairs)),
+        len(design.pairs), design.settings.twins, design.tested.q, fdr=design.tested.fdr,
+        d_twins=_as_many(pilot.d_twins, len(design.pairs)),
     )  # fmt: skip
     counted = analysis_inputs.concepts
     return Estimate(
         model=str(analysis_inputs.model["name"]), corpus=str(analysis_inputs.corpus["name"]),
         n_docs=int(analysis_inputs.corpus["n_docs"]),
-        n_tokens_fit=pass_plan.fit.labels.n_tokens, n_tokens_confirm=pass_plan.confirm.labels.n_tokens,
-        n_concepts=counted["n"], n_pairs=counted["n_pairs"], n_testable=design.n_testable, n_tested=len(pass_plan.pairs),
+        n_tokens_fit=design.fit.labels.n_tokens, n_tokens_confirm=design.confirm.labels.n_tokens,
+        n_concepts=counted["n"], n_pairs=counted["n_pairs"], n_testable=design.n_testable, n_tested=len(design.pairs),
         untestable=dict(design.excluded), layers=tuple(analysis_inputs.layers), n_together=n_together,
         n_neurons=analysis_inputs.n_neurons, device=str(analysis_inputs.model["device"]),
-        n_twins=pass_plan.n_twins, sums_bytes=int(n_together * layer_bytes(pass_plan, analysis_inputs)),
+        n_twins=design.settings.twins, sums_bytes=int(n_together * layer_bytes(design, analysis_inputs)),
         seconds=sum(steps.values()), steps=steps, **at_best,
         pilot={
             "layer": pilot.layer, "n_tokens": pilot.n_tokens, "n_pairs": pilot.n_pairs, "n_twins": pilot.n_twins,
@@ -318,8 +256,8 @@ def _estimate_of(
 
 def _forward(analysis_inputs: AnalysisInputs, ends: Mapping[int, float], n_together: int) -> float:
     """Seconds of all forwards: each group of layers reads the text for its calibration, twice to fit, once to confirm."""
-    pass_plan = analysis_inputs.design.pass_plan
-    n_fit, n_confirm = pass_plan.fit.labels.n_tokens, pass_plan.confirm.labels.n_tokens
+    design = analysis_inputs.design
+    n_fit, n_confirm = design.fit.labels.n_tokens, design.confirm.labels.n_tokens
     n_tokens = min(n_fit, CALIBRATION_TOKENS) + 2 * n_fit + n_confirm
     layers = analysis_inputs.layers
     deepest = [max(layers[i : i + n_together]) for i in range(0, len(layers), n_together)]

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from probekit.analysis.design import StudyDesign
-from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure
+from probekit.analysis.settings import DECIDING_K
 from probekit.evidence.tables import ranked
 from probekit.probes.pairs import QUADRANTS
 from probekit.text.tokens import Tokens
@@ -34,7 +34,7 @@ def examples_of(
 ) -> list[dict[str, Any]]:
     """Neurons of the strongest pairs and, where there is text, the highest-reading tokens of each quadrant."""
     shown: list[dict[str, Any]] = []
-    sample = design.pass_plan.confirm.sample
+    sample = design.confirm.sample
     for p in strongest_pairs(table).tolist():
         used = measure.readouts.neurons[p] >= 0
         order = np.argsort(-np.abs(measure.spread.contribution[p][used]), kind="stable")

@@ -13,19 +13,17 @@ import numpy as np
 from probekit.analysis import progress
 from probekit.analysis.array_inputs import ActivationData
 from probekit.analysis.backends import RemoteModel, RemoteSource
-from probekit.analysis.design import StudyDesign, complements, counts_of, design_study, pair_kinds
+from probekit.analysis.design import LabelledTokens, StudyDesign, complements, counts_of, plan
+from probekit.analysis.reading import Reading, concepts_of
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource, ModelSource, Source
-from probekit.arguments import as_concepts
 from probekit.errors import DegenerateError, InputError
 from probekit.evidence.pair_sampling import PairSampling
 from probekit.fingerprint import of_array
-from probekit.model.hooked_model import HookedModel, Reader, load_hooked_model
+from probekit.model.hooked_model import HookedModel
 from probekit.probes.pairs import LabelColumns, splitmix64
-from probekit.storage.cache import cached_texts
-from probekit.text.concepts.concepts import Concepts
 from probekit.text.concepts.labels import Labels
-from probekit.text.corpus import Corpus, as_corpus
+from probekit.text.corpus import Corpus
 from probekit.text.tokens import Tokens
 
 MIN_DOCS_TOTAL = 2
@@ -103,9 +101,9 @@ class AnalysisInputs:
 
     def fingerprint(self) -> str:
         """Digest of the tokens, labels, pairs and weights the stages are computed from."""
-        pass_plan = self.design.pass_plan
-        parts = [str(self.corpus["fingerprint"]), str(self.model), *self.names, of_array(pass_plan.pairs)]
-        for half in (pass_plan.fit, pass_plan.confirm):
+        design = self.design
+        parts = [str(self.corpus["fingerprint"]), str(self.model), *self.names, of_array(design.pairs)]
+        for half in (design.fit, design.confirm):
             parts += [
                 of_array(a) for a in (half.labels.indptr, half.labels.tokens, half.doc_key, half.sample.ptr)
             ]
@@ -117,56 +115,39 @@ class AnalysisInputs:
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=32).hexdigest()
 
 
-def cached(corpus: Corpus) -> Corpus:
-    """The same corpus with its texts in memory, which are kept in the cache folder where they are slow to gather."""
-    if corpus.cache_key is None:
-        return corpus
-    return replace(corpus.with_texts(cached_texts(corpus.cache_key, corpus.texts)), cache_key=None)
-
-
-def inputs_of_model(  # noqa: PLR0913
-    model: Any,
-    corpus: Any,
+def inputs_of_model(
+    reading: Reading,
     concepts: Any,
     layers: list[int] | None,
     pair_sampling: PairSampling,
-    settings: Settings,
-    device: str,
-    report: progress.Report,
-    *,
-    dtype: str | None = None,
-    tokenizer: Any | None = None,
-    hooked: HookedModel | None = None,
+    report: progress.Report = progress.silent,
 ) -> AnalysisInputs:
     """Load the model, read the corpus, label it and draw up the study design.
 
     Args:
-        model: as in `analyze`, as all others.
-        corpus: see there.
-        concepts: see there.
-        layers: see there.
+        reading: the model, the corpus and the settings.
+        concepts: as in `analyze`.
+        layers: as in `analyze`.
         pair_sampling: which pairs are tested.
-        settings: what is read and measured.
-        device: see there.
         report: called with the progress.
-        dtype: see there.
-        tokenizer: see there.
-        hooked: the model where it is loaded already.
 
     Raises:
         InputError: a layer, pair, corpus or concept that cannot be used.
         ModelError: the model cannot be loaded or fails the proof of its sites.
     """
-    texts = as_corpus(corpus)  # a corpus that cannot be found is refused before a model is loaded
-    if hooked is None:
-        hooked = load_hooked_model(model, device=device, dtype=dtype, tokenizer=tokenizer)
+    settings = reading.settings
+    opened, hooked = (
+        reading.opened,
+        reading.hooked,
+    )  # in this order: no model is loaded for a corpus that is not there
     chosen = _chosen_layers(hooked, layers)
-    texts = cached(texts)
-    tokens = read_tokens(texts, hooked, settings, report)
-    _require_documents(texts, tokens, settings)
+    reading.report = report
+    texts, tokens = reading.texts, reading.tokens
+    _require_documents(opened, tokens, settings)
     chosen_concepts = concepts_of(concepts, hooked.tokenizer, tokens, texts)
     labelled = chosen_concepts.label(tokens)
-    design = _plan(labelled, doc_keys(tokens), settings, pair_sampling, tokens.ids[tokens.counted])
+    held = LabelledTokens.of(labelled, doc_keys(tokens), tokens.ids[tokens.counted])
+    design = plan(held, settings, pair_sampling)
     rows = design.rows if settings.heldout_types else None
     return AnalysisInputs(
         source=ModelSource(hooked, tokens, design.docs, rows),
@@ -182,12 +163,12 @@ def inputs_of_model(  # noqa: PLR0913
         },
         concepts=counts_of(design),
         names=labelled.names,
-        kinds=pair_kinds(labelled.kinds, labelled.lags, design.pass_plan.pairs, labelled.by_token),
+        kinds=held.pair_kinds(design.pairs),
         design=design,
         notes=[
             *hooked.notes,
             *_notes_of(settings),
-            *coding_note(LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens), labelled.names),
+            *coding_note(held.labels, held.names),
             *refused_note(design),
             *text_notes(texts, tokens, hooked.tokenizer),
         ],
@@ -195,8 +176,8 @@ def inputs_of_model(  # noqa: PLR0913
         tokenizer=hooked.tokenizer,
         labels=labelled,
         descriptions=chosen_concepts.descriptions,
-        remote=RemoteModel(str(model), hooked.device.type, dtype, tokens, design.docs, rows)
-        if isinstance(model, str | Path) else None,
+        remote=RemoteModel(str(reading.model), hooked.device.type, reading.dtype, tokens, design.docs, rows)
+        if isinstance(reading.model, str | Path) else None,
     )  # fmt: skip
 
 
@@ -234,8 +215,8 @@ def _about_model(hooked: HookedModel) -> dict[str, Any]:
 def _about_tokens(tokens: Tokens, design: StudyDesign) -> dict[str, Any]:
     """What the `corpus` section of summary.json says of the tokens."""
     return {
-        "name": tokens.name, "fingerprint": tokens.fingerprint, "n_tokens_fit": design.pass_plan.fit.labels.n_tokens,
-        "n_tokens_confirm": design.pass_plan.confirm.labels.n_tokens, "n_docs": tokens.n_docs,
+        "name": tokens.name, "fingerprint": tokens.fingerprint, "n_tokens_fit": design.fit.labels.n_tokens,
+        "n_tokens_confirm": design.confirm.labels.n_tokens, "n_docs": tokens.n_docs,
     }  # fmt: skip
 
 
@@ -245,24 +226,6 @@ def _notes_of(settings: Settings) -> list[str]:
         *([NO_TWINS_NOTE] if settings.twins == 0 else []),
         *([TYPES_NOTE] if settings.heldout_types else []),
     ]
-
-
-def read_tokens(
-    corpus: Corpus, reader: HookedModel | Reader, settings: Settings, report: progress.Report
-) -> Tokens:
-    """The tokens that a run reads.
-
-    Args:
-        corpus: the text.
-        reader: how the model reads text.
-        settings: how much of it.
-        report: called with the progress.
-    """
-    return corpus.tokenize(
-        reader.tokenizer, context=min(settings.context, reader.context), max_tokens=settings.max_tokens,
-        bos_id=reader.bos_id, skip_first=settings.skip_first,
-        progress=lambda done, total: report("tokenizing", done, total),
-    )  # fmt: skip
 
 
 def reading_of(corpus: Corpus, tokens: Tokens, tokenizer: Any | None) -> dict[str, Any]:
@@ -317,24 +280,6 @@ def _spelt(tokenizer: Any | None, index: int) -> str:
     return str(index) if tokenizer is None else str(tokenizer.convert_ids_to_tokens(index))
 
 
-def concepts_of(concepts: Any, tokenizer: Any, tokens: Tokens, corpus: Corpus) -> Concepts:
-    """The set a user means: None or "default", a TOML file, or a `Concepts` itself.
-
-    Raises:
-        InputError: it is none of these, or the defaults are wanted without a tokenizer.
-    """
-    concepts = as_concepts(concepts)
-    if concepts is None or (isinstance(concepts, str) and concepts == "default"):
-        if tokenizer is None:
-            raise InputError(
-                "concepts: the defaults need a tokenizer and this model has none; pass concepts=Concepts.from_vocab(...)."
-            )
-        return Concepts.defaults(tokenizer, tokens)
-    if isinstance(concepts, str | Path):
-        return Concepts.from_toml(concepts, tokenizer, tokens, corpus)
-    return concepts.for_tokenizer(tokenizer)
-
-
 def doc_keys(tokens: Tokens) -> np.ndarray:
     """A hash of each document's token ids: equal documents fall into the same half."""
     keys = [
@@ -342,16 +287,6 @@ def doc_keys(tokens: Tokens) -> np.ndarray:
         for row, length in zip(tokens.ids, tokens.lengths, strict=True)
     ]
     return np.frombuffer(b"".join(keys), np.uint64)
-
-
-def _plan(
-    labelled: Labels, doc_key: np.ndarray, settings: Settings, pair_sampling: PairSampling, types: np.ndarray
-) -> StudyDesign:
-    columns = LabelColumns(labelled.indptr, labelled.tokens, labelled.n_tokens)
-    return design_study(
-        columns, labelled.doc, labelled.pos, doc_key, settings,
-        pair_sampling, labelled.names, labelled.kinds, labelled.lags, types, labelled.by_token,
-    )  # fmt: skip
 
 
 def inputs_of_arrays(
@@ -371,17 +306,15 @@ def inputs_of_arrays(
     n_docs = int(given.doc[-1]) + 1
     # hashed twice: the position is hashed once, and document d at position p must not meet document p at d
     keys = splitmix64(splitmix64(np.arange(n_docs, dtype=np.uint64)))
-    kinds, lags = ["user"] * len(given.names), [0] * len(given.names)
-    design = design_study(
-        columns, given.doc, given.pos, keys, settings, pair_sampling, given.names, kinds, lags, given.types
-    )
+    held = LabelledTokens(columns, given.doc, given.pos, keys, given.names, types=given.types)
+    design = plan(held, settings, pair_sampling)
     if settings.heldout_types:
         notes.append(TYPES_NOTE)
     notes += [*coding_note(columns, given.names), *refused_note(design)]
     mlp = given.weights
     n_neurons = given.neurons.shape[1]
     n_params = mlp.n_params if mlp is not None else n_neurons
-    n_fit = design.pass_plan.fit.labels.n_tokens
+    n_fit = design.fit.labels.n_tokens
     return AnalysisInputs(
         source=ArraySource(given.neurons, given.inputs, mlp, design.rows),
         layers=[0],
@@ -395,12 +328,12 @@ def inputs_of_arrays(
         },
         corpus={
             "name": "arrays", "fingerprint": given.digest(), "n_tokens_fit": n_fit,
-            "n_tokens_confirm": design.pass_plan.confirm.labels.n_tokens, "n_docs": n_docs, "context": None, "bos_id": None,
+            "n_tokens_confirm": design.confirm.labels.n_tokens, "n_docs": n_docs, "context": None, "bos_id": None,
             "policy": "every row given is counted",
         },
         concepts=counts_of(design),
         names=given.names,
-        kinds=pair_kinds(kinds, lags, design.pass_plan.pairs),
+        kinds=held.pair_kinds(design.pairs),
         design=design,
         notes=notes,
     )  # fmt: skip

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from probekit.analysis.design import StudyDesign
-from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure
+from probekit.analysis.settings import DECIDING_K
 from probekit.evidence import census
 from probekit.evidence.at_least import Calibration, group_bounds, summary_of
 from probekit.evidence.audit import audit
@@ -67,7 +67,7 @@ def summarise_layer(
     decision = decide(neurons, twins, _matched(measure), tested)
     classes = _classes(measure, design, decision)
     table = pair_table(
-        layer=measure.layer, names=names, tested=tested, n_natural=design.pass_plan.confirm.sample.n_natural, k=DECIDING_K,
+        layer=measure.layer, names=names, tested=tested, n_natural=design.confirm.sample.n_natural, k=DECIDING_K,
         readouts=measure.readouts, neurons=neurons, input_site=measure.input_site, pre=measure.pre, linear=measure.linear,
         twins=twins, best=measure.best, spread=measure.spread, decision=decision, classes=classes, kind=kinds,
         inclusion=design.inclusion, overlap=measure.overlap,
@@ -82,7 +82,7 @@ def summarise_layer(
         else census.in_all(
             decision.computed, design.inclusion, design.n_testable, tested.pairs, design.block
         ),
-        "sensitivity": sensitivity(neurons, measure.spiked, design.pass_plan.spiked_at, twins, tested),
+        "sensitivity": sensitivity(neurons, measure.spiked, design.spiked_at, twins, tested),
     }
     row |= _against_twins(measure, design, decision, kinds)
     row["groups"] = _groups(

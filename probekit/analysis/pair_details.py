@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from probekit.analysis.design import StudyDesign
-from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import LayerMeasure
+from probekit.analysis.settings import DECIDING_K
 from probekit.probes.pairs import QUADRANTS
 from probekit.results.pair import LEVELS, N_BINS, TOP
 
@@ -27,14 +27,14 @@ def detail_table(measure: LayerMeasure, design: StudyDesign, names: Sequence[str
         design: the study design, whose confirm half was sampled.
         names: of the concepts.
     """
-    sample, token = design.pass_plan.confirm.sample, design.rows["confirm"]
+    sample, token = design.confirm.sample, design.rows["confirm"]
     twins = measure.twins.get(DECIDING_K, [])
     d_twins = np.stack([twin.d_prime for twin in twins], axis=1) if twins else np.zeros((sample.n_pairs, 0))
     without = [twin.d_relay for twin in twins if twin.d_relay is not None]
     d_without = np.stack(without, axis=1) if without else np.zeros((sample.n_pairs, 0))
     token_of_entry = token[sample.token]
     rows: list[dict[str, Any]] = []
-    for p, (a, b) in enumerate(design.pass_plan.pairs.tolist()):
+    for p, (a, b) in enumerate(design.pairs.tolist()):
         bounds = sample.ptr[4 * p : 4 * p + 5]
         used = measure.readouts.neurons[p] >= 0
         row: dict[str, Any] = {

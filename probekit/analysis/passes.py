@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probekit.analysis.pass_plan import DECIDING_K, HalfPlan, PassPlan
-from probekit.analysis.sites import CONTROLS, N_FOLDS, Layer, Site, SiteSums
+from probekit.analysis.design import HalfPlan, StudyDesign
+from probekit.analysis.settings import CONTROLS, DECIDING_K
+from probekit.analysis.sites import N_FOLDS, Layer, Site, SiteSums
 from probekit.analysis.source import LayerBlock, Source
 from probekit.evidence.contrast import Contrast
 from probekit.evidence.spread import Spread
@@ -75,7 +76,7 @@ class LayerMeasure:
 def measure_layers(
     source: Source,
     layers: list[int],
-    pass_plan: PassPlan,
+    design: StudyDesign,
     progress: Progress | None = None,
     checkpoints: CheckpointStore | None = None,
 ) -> Iterator[LayerMeasure]:
@@ -84,18 +85,18 @@ def measure_layers(
     Args:
         source: their activations.
         layers: the layers, at least one.
-        pass_plan: what is measured.
+        design: what is measured.
         progress: called after every tile.
         checkpoints: where the passes save their checkpoints, so that a killed run can be resumed; None saves nothing.
     """
     checkpoints = CheckpointStore() if checkpoints is None else checkpoints
     by_layer = {
-        layer: Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), pass_plan=pass_plan)
+        layer: Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), design=design)
         for layer in layers
     }
     with torch.inference_mode():
         calibrated = _calibrate(source, by_layer, checkpoints.open("calibration"))
-        _passes(source, by_layer, pass_plan, checkpoints, progress, calibrated)
+        _passes(source, by_layer, design, checkpoints, progress, calibrated)
     for layer in layers:
         done = by_layer.pop(layer)
         yield assemble(layer, _site_results(done), done.overlap)
@@ -104,14 +105,14 @@ def measure_layers(
 def _passes(
     source: Source,
     by_layer: dict[int, Layer],
-    pass_plan: PassPlan,
+    design: StudyDesign,
     checkpoints: CheckpointStore,
     progress: Progress | None,
     calibrated: str,
 ) -> None:
-    selected = _pass_a(source, by_layer, pass_plan, checkpoints.open("supports", calibrated), progress)
-    refitted = _pass_b(source, by_layer, pass_plan, checkpoints.open("readouts", selected), progress)
-    _pass_c(source, by_layer, pass_plan, checkpoints.open("confirm", refitted), progress)
+    selected = _pass_a(source, by_layer, design, checkpoints.open("supports", calibrated), progress)
+    refitted = _pass_b(source, by_layer, design, checkpoints.open("readouts", selected), progress)
+    _pass_c(source, by_layer, design, checkpoints.open("confirm", refitted), progress)
 
 
 def _calibrate(source: Source, by_layer: dict[int, Layer], checkpoint: Pass) -> str:
@@ -180,45 +181,45 @@ def _sums(by_layer: dict[int, Layer]) -> dict[str, SiteSums]:
     return {name: sums for layer in by_layer.values() for name, sums in layer.sums().items()}
 
 
-def _parts(pass_plan: PassPlan) -> list[PassPlan]:
+def _parts(design: StudyDesign) -> list[StudyDesign]:
     """The plan, and behind it that of the spiked pairs where there are any."""
-    return [pass_plan, pass_plan.spiked] if pass_plan.spikes and len(pass_plan.spiked_at) else [pass_plan]
+    return [design, design.spiked] if design.settings.spikes and len(design.spiked_at) else [design]
 
 
-def _seen(site: Site, pass_plan: PassPlan) -> PassPlan:
-    return pass_plan.spiked if site.spiked else pass_plan
+def _seen(site: Site, design: StudyDesign) -> StudyDesign:
+    return design.spiked if site.spiked else design
 
 
 def _pass_a(
     source: Source,
     by_layer: dict[int, Layer],
-    pass_plan: PassPlan,
+    design: StudyDesign,
     checkpoint: Pass,
     progress: Progress | None,
 ) -> str:
     def load(layer: Layer, outputs: dict[str, np.ndarray]) -> None:
         for name, site in layer.sites.items():
-            site.load_selected(below(name, outputs), _seen(site, pass_plan))
+            site.load_selected(below(name, outputs), _seen(site, design))
 
     pending = _load(by_layer, checkpoint, load)
-    n_done = checkpoint.resume(_sums(pending)) if pending else pass_plan.fit.labels.n_tokens
-    for start, n_rows, tile in _tiles(source, list(pending), pass_plan.fit, "moments", progress, n_done):
-        labels = pass_plan.fit.labels.between(start, start + n_rows)
-        whole = [token_lists(labels, part.pairs) for part in _parts(pass_plan)]
-        folds = fold_of(pass_plan.fit.doc_key[start : start + n_rows], N_FOLDS)
+    n_done = checkpoint.resume(_sums(pending)) if pending else design.fit.labels.n_tokens
+    for start, n_rows, tile in _tiles(source, list(pending), design.fit, "moments", progress, n_done):
+        labels = design.fit.labels.between(start, start + n_rows)
+        whole = [token_lists(labels, part.pairs) for part in _parts(design)]
+        folds = fold_of(design.fit.doc_key[start : start + n_rows], N_FOLDS)
         dealt = [lists.by_fold(folds, N_FOLDS) for lists in whole]
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
             for name, rows, _ in pending[layer].rows(inputs, neurons, labels):
                 site = pending[layer].sites[name]
-                moments = site.open_moments(rows.shape[1], _seen(site, pass_plan))
+                moments = site.open_moments(rows.shape[1], _seen(site, design))
                 moments.add_tile(rows, (dealt if moments.n_folds > 1 else whole)[site.spiked])
         checkpoint.maybe_save(_sums(pending), start + n_rows)
     for index, layer in pending.items():
         outputs: dict[str, np.ndarray] = {}
         for name, site in layer.sites.items():
-            outputs |= under(name, site.select(_seen(site, pass_plan), f"layer {index}, {name}"))
-        checkpoint.save(index, outputs, pass_plan.fit.labels.n_tokens)
+            outputs |= under(name, site.select(_seen(site, design), f"layer {index}, {name}"))
+        checkpoint.save(index, outputs, design.fit.labels.n_tokens)
     return checkpoint.close()
 
 
@@ -235,7 +236,7 @@ def _removable(layer: Layer, neurons: np.ndarray, pre: Tensor | None) -> Rows:
 def _pass_b(
     source: Source,
     by_layer: dict[int, Layer],
-    pass_plan: PassPlan,
+    design: StudyDesign,
     checkpoint: Pass,
     progress: Progress | None,
 ) -> str:
@@ -245,13 +246,13 @@ def _pass_b(
 
     pending = _load(by_layer, checkpoint, load)
     for layer in pending.values():
-        layer.open_removed(pass_plan.fit)
-    n_done = checkpoint.resume(_sums(pending)) if pending else pass_plan.fit.labels.n_tokens
-    for start, n_rows, tile in _tiles(source, list(pending), pass_plan.fit, "refit", progress, n_done):
-        labels = pass_plan.fit.labels.between(start, start + n_rows)
-        bounds = [part.fit.sample.between(start, start + n_rows) for part in _parts(pass_plan)]
+        layer.open_removed(design.fit)
+    n_done = checkpoint.resume(_sums(pending)) if pending else design.fit.labels.n_tokens
+    for start, n_rows, tile in _tiles(source, list(pending), design.fit, "refit", progress, n_done):
+        labels = design.fit.labels.between(start, start + n_rows)
+        bounds = [part.fit.sample.between(start, start + n_rows) for part in _parts(design)]
         for layer, (inputs, neurons) in tile.items():
-            changes = pending[layer].changes(inputs, start, pass_plan.fit)
+            changes = pending[layer].changes(inputs, start, design.fit)
             for name, rows, pre in pending[layer].rows(inputs, neurons, labels, sparse_only=True):
                 site = pending[layer].sites[name]
                 if site.balanced is None:
@@ -267,29 +268,29 @@ def _pass_b(
         outputs: dict[str, np.ndarray] = {}
         for name, site in layer.sites.items():
             outputs |= under(name, site.refit())
-        checkpoint.save(index, outputs, pass_plan.fit.labels.n_tokens)
+        checkpoint.save(index, outputs, design.fit.labels.n_tokens)
     return checkpoint.close()
 
 
 def _pass_c(
     source: Source,
     by_layer: dict[int, Layer],
-    pass_plan: PassPlan,
+    design: StudyDesign,
     checkpoint: Pass,
     progress: Progress | None,
 ) -> None:
-    scratch = np.empty(len(pass_plan.confirm.sample.token), np.float32)
+    scratch = np.empty(len(design.confirm.sample.token), np.float32)
     for layer in by_layer.values():
         for site in layer.sites.values():
-            site.open_sums(_seen(site, pass_plan))
-        layer.open_removed(pass_plan.confirm)
+            site.open_sums(_seen(site, design))
+        layer.open_removed(design.confirm)
     n_done = checkpoint.resume(_sums(by_layer))
-    for start, n_rows, tile in _tiles(source, list(by_layer), pass_plan.confirm, "confirm", progress, n_done):
-        labels = pass_plan.confirm.labels.between(start, start + n_rows)
-        bounds = [part.confirm.sample.between(start, start + n_rows) for part in _parts(pass_plan)]
+    for start, n_rows, tile in _tiles(source, list(by_layer), design.confirm, "confirm", progress, n_done):
+        labels = design.confirm.labels.between(start, start + n_rows)
+        bounds = [part.confirm.sample.between(start, start + n_rows) for part in _parts(design)]
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
-            changes = by_layer[layer].changes(inputs, start, pass_plan.confirm)
+            changes = by_layer[layer].changes(inputs, start, design.confirm)
             for name, rows, pre in by_layer[layer].rows(inputs, neurons, labels):
                 site = by_layer[layer].sites[name]
                 values = _contiguous(rows)
@@ -368,26 +369,26 @@ def _deciding(sites: Mapping[str, SiteResult], kind: str) -> list[Contrast]:
 # ------------------------------------------------------------------------ one layer, some of its sites
 
 
-def calibrate_layer(source: Source, layer: int, pass_plan: PassPlan) -> Arrays:
+def calibrate_layer(source: Source, layer: int, design: StudyDesign) -> Arrays:
     """The twins and spikes of one layer, drawn as `measure_layers` draws them."""
-    one = Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), pass_plan=pass_plan)
+    one = Layer(layer, source.weights(layer), has_inputs=source.has_inputs(layer), design=design)
     with torch.inference_mode():
         sample, _ = _first_inputs(source, [layer])
         return one.calibrate(sample[layer])
 
 
 def measure_sites(
-    source: Source, layer: int, names: Sequence[str], pass_plan: PassPlan, calibrated: Arrays
+    source: Source, layer: int, names: Sequence[str], design: StudyDesign, calibrated: Arrays
 ) -> dict[str, SiteResult]:
     """The three passes for some sites of one layer. A site's sums do not depend on which others go along."""
     one = Layer(
         layer,
         source.weights(layer),
         has_inputs=source.has_inputs(layer),
-        pass_plan=pass_plan,
+        design=design,
         only=frozenset(names),
     )
     one.load_calibrated(calibrated)
     with torch.inference_mode():
-        _passes(source, {layer: one}, pass_plan, CheckpointStore(), None, "")
+        _passes(source, {layer: one}, design, CheckpointStore(), None, "")
     return _site_results(one)

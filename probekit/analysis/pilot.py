@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from probekit.analysis.design import StudyDesign, batches_of
+from probekit.analysis.design import HalfPlan, StudyDesign
 from probekit.analysis.inputs import AnalysisInputs
 from probekit.analysis.layer_summary import summarise_layer
 from probekit.analysis.pair_details import detail_table
-from probekit.analysis.pass_plan import DECIDING_K, HalfPlan, PassPlan
 from probekit.analysis.passes import CALIBRATION_TOKENS, LayerMeasure, measure_layers
+from probekit.analysis.settings import DECIDING_K
 from probekit.analysis.source import Half, LayerBlock, Source
-from probekit.evidence.contrast import ConfirmPlan
 from probekit.model.weights import MlpWeights
 from probekit.probes.pairs import RELAY_SAMPLE, SAMPLE, natural_counts, sample_tokens, splitmix64
 from probekit.probes.tiles import TILE
@@ -90,35 +89,32 @@ def run_pilot(analysis_inputs: AnalysisInputs, layer: int, clock: Clock) -> Pilo
         clock: where the time comes from.
     """
     start = clock()
-    design = analysis_inputs.design
-    whole = design.pass_plan
+    whole = analysis_inputs.design
     n_tokens, chosen = _chosen(whole)
     source = Recorded(analysis_inputs.source, layer, n_tokens)
-    few_twins = whole.n_twins if whole.n_twins < PILOT_TWINS else PILOT_TWINS // FEWER_TWINS
-    most = _small(design, chosen, min(whole.n_twins, PILOT_TWINS), n_tokens)
-    fewer_pairs = _small(
-        design, chosen[: max(1, len(chosen) // FEWER_PAIRS)], most.pass_plan.n_twins, n_tokens
-    )
-    fewer_twins = _small(design, chosen, few_twins, n_tokens)
+    few_twins = whole.settings.twins if whole.settings.twins < PILOT_TWINS else PILOT_TWINS // FEWER_TWINS
+    most = _small(whole, chosen, min(whole.settings.twins, PILOT_TWINS), n_tokens)
+    fewer_pairs = _small(whole, chosen[: max(1, len(chosen) // FEWER_PAIRS)], most.settings.twins, n_tokens)
+    fewer_twins = _small(whole, chosen, few_twins, n_tokens)
     # once for nothing: kernels are compiled or loaded, and memory is taken, the first time
-    _timed(analysis_inputs, source, _small(design, chosen[:1], few_twins, n_tokens), layer, clock)
+    _timed(analysis_inputs, source, _small(whole, chosen[:1], few_twins, n_tokens), layer, clock)
     costs, measure = _timed(analysis_inputs, source, most, layer, clock)
     with_fewer_pairs, _ = _timed(analysis_inputs, source, fewer_pairs, layer, clock)
     with_fewer_twins = costs
-    if few_twins < most.pass_plan.n_twins:
+    if few_twins < most.settings.twins:
         with_fewer_twins, _ = _timed(analysis_inputs, source, fewer_twins, layer, clock)
-    largest, smaller, full = sizes_of(most.pass_plan), sizes_of(fewer_pairs.pass_plan), sizes_of(whole)
+    largest, smaller, full = sizes_of(most), sizes_of(fewer_pairs), sizes_of(whole)
     steps = {
         step: scaled(seconds, with_fewer_pairs[step], largest[step], smaller[step], full[step])
-        * more_twins(seconds, with_fewer_twins[step], most.pass_plan.n_twins, few_twins, whole.n_twins)
+        * more_twins(seconds, with_fewer_twins[step], most.settings.twins, few_twins, whole.settings.twins)
         for step, seconds in costs.items()
     }
     twins = [twin.d_relay for twin in measure.twins.get(DECIDING_K, []) if twin.d_relay is not None]
     return Pilot(
         layer=layer,
-        n_tokens=most.pass_plan.fit.labels.n_tokens + most.pass_plan.confirm.labels.n_tokens,
+        n_tokens=most.fit.labels.n_tokens + most.confirm.labels.n_tokens,
         n_pairs=len(chosen),
-        n_twins=most.pass_plan.n_twins,
+        n_twins=most.settings.twins,
         seconds=clock() - start,
         layer_seconds=steps,
         d_twins=np.stack(twins) if twins else None,
@@ -158,27 +154,27 @@ class Size:
     """What it has to do for the pairs."""
 
 
-def sizes_of(pass_plan: PassPlan) -> dict[str, Size]:
+def sizes_of(design: StudyDesign) -> dict[str, Size]:
     """The sizes of each step: tokens and places where pairs are read, or the pairs alone at the end of a pass.
 
     Args:
-        pass_plan: of a pilot, or the whole one.
+        design: of a pilot, or the whole one.
     """
     n_pairs, n_fit, n_confirm = (
-        len(pass_plan.pairs),
-        pass_plan.fit.labels.n_tokens,
-        pass_plan.confirm.labels.n_tokens,
+        len(design.pairs),
+        design.fit.labels.n_tokens,
+        design.confirm.labels.n_tokens,
     )
     n_first = min(n_fit, CALIBRATION_TOKENS)
-    together = float(natural_counts(pass_plan.fit.labels, pass_plan.pairs)[:, 0].sum())
+    together = float(natural_counts(design.fit.labels, design.pairs)[:, 0].sum())
     end = Size(1, n_pairs)
     return {
-        "calibration, end": Size(n_first, _entries(pass_plan.fit, relay_only=True) * n_first / max(n_fit, 1)),
+        "calibration, end": Size(n_first, _entries(design.fit, relay_only=True) * n_first / max(n_fit, 1)),
         "supports, tiles": Size(n_fit, together),
         "supports, end": end,
-        "readouts, tiles": Size(n_fit, _entries(pass_plan.fit)),
+        "readouts, tiles": Size(n_fit, _entries(design.fit)),
         "readouts, end": end,
-        "confirm, tiles": Size(n_confirm, _entries(pass_plan.confirm)),
+        "confirm, tiles": Size(n_confirm, _entries(design.confirm)),
         DECISION: end,
     }
 
@@ -305,8 +301,8 @@ def _timed(
 ) -> tuple[dict[str, float], LayerMeasure]:
     """One pilot: seconds of each step, and what it measured."""
     watch = _Stopwatch(clock)
-    (measure,) = measure_layers(source, [layer], design.pass_plan, checkpoints=watch)
-    kinds = [""] * len(design.pass_plan.pairs)
+    (measure,) = measure_layers(source, [layer], design, checkpoints=watch)
+    kinds = [""] * len(design.pairs)
     summarise_layer(
         measure, design, names=analysis_inputs.names, kinds=kinds, n_params=analysis_inputs.n_params(layer),
         bits_stored=float(analysis_inputs.bits(layer)),
@@ -316,17 +312,15 @@ def _timed(
     return watch.seconds, measure
 
 
-def _chosen(pass_plan: PassPlan) -> tuple[int, Int[np.ndarray, " chosen"]]:
+def _chosen(design: StudyDesign) -> tuple[int, Int[np.ndarray, " chosen"]]:
     """Tokens of each half, and the pairs that hold most of them in their emptiest quadrant, best first.
 
     On few tokens d′ scatters between twins as it does on all of them only where the pilot has tokens enough.
     """
-    most = max(pass_plan.fit.labels.n_tokens, pass_plan.confirm.labels.n_tokens)
+    most = max(design.fit.labels.n_tokens, design.confirm.labels.n_tokens)
     n_tokens = PILOT_TOKENS
     while True:
-        emptiest = np.minimum(
-            *(_emptiest(half, pass_plan, n_tokens) for half in (pass_plan.fit, pass_plan.confirm))
-        )
+        emptiest = np.minimum(*(_emptiest(half, design, n_tokens) for half in (design.fit, design.confirm)))
         usable = int((emptiest >= ENOUGH_TOKENS).sum())
         if usable >= min(ENOUGH_PAIRS, len(emptiest)) or n_tokens >= most:
             # testable pairs have tokens enough in every quadrant once all tokens are read
@@ -334,33 +328,23 @@ def _chosen(pass_plan: PassPlan) -> tuple[int, Int[np.ndarray, " chosen"]]:
         n_tokens *= 2
 
 
-def _emptiest(half: HalfPlan, pass_plan: PassPlan, n_tokens: int) -> Int[np.ndarray, " pair"]:
+def _emptiest(half: HalfPlan, design: StudyDesign, n_tokens: int) -> Int[np.ndarray, " pair"]:
     """Tokens in the emptiest quadrant of each pair among the first tokens of a half."""
     labels = half.labels.between(0, min(half.labels.n_tokens, n_tokens))
-    return natural_counts(labels, pass_plan.pairs).min(1)
+    return natural_counts(labels, design.pairs).min(1)
 
 
 def _small(
-    design: StudyDesign, chosen: Int[np.ndarray, " chosen"], n_twins: int, n_tokens: int
+    whole: StudyDesign, chosen: Int[np.ndarray, " chosen"], n_twins: int, n_tokens: int
 ) -> StudyDesign:
     """The plan on its first tokens, with some of its pairs and twins."""
-    whole = design.pass_plan
     pairs = whole.pairs[chosen]
-    fit, confirm = (_first_tokens(half, pairs, n_tokens) for half in (whole.fit, whole.confirm))
-    batch = batches_of(confirm.doc_key)
-    pass_plan = replace(
-        whole,
+    fit, confirm = (_first_tokens(half, pairs, n_tokens) for half in whole.halves)
+    return replace(
+        whole.with_settings(twins=n_twins),
         pairs=pairs,
         fit=fit,
         confirm=confirm,
-        confirm_plan=ConfirmPlan.of(confirm.sample, batch),
-        n_twins=n_twins,
-    )
-    tested = replace(design.tested, pairs=pairs, n11=confirm.sample.n_natural[:, 0])
-    return replace(
-        design,
-        pass_plan=pass_plan,
-        tested=tested,
         n_testable=len(pairs),
         inclusion=np.ones(len(pairs)),
         block=None,
@@ -373,4 +357,5 @@ def _first_tokens(half: HalfPlan, pairs: Int[np.ndarray, "pair 2"], n_most: int)
     _, doc = np.unique(key, return_inverse=True)
     token_hash = splitmix64(key ^ splitmix64(np.arange(n_tokens, dtype=np.uint64)))
     samples = [sample_tokens(labels, pairs, doc, token_hash, limit=n) for n in (SAMPLE, RELAY_SAMPLE)]
-    return HalfPlan(half.half, labels, key, *samples)
+    rows = half.rows[:n_tokens]
+    return replace(half, labels=labels, doc_key=key, rows=rows, sample=samples[0], relay_sample=samples[1])

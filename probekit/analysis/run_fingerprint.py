@@ -8,7 +8,6 @@ of device do not: they are kept beside (`environment`) and must be the same wher
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -206,7 +205,7 @@ def science(
     record: dict[str, Any] = {
         "model": model, "corpus": corpus, "concepts": concepts, "layers": layers,
         "pairs": pairs, "dtype": dtype, "tokenizer": tokenizer,
-        "settings": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(settings).items()},
+        "settings": settings.record(),
         "probekit": VERSION,
         "code": code(),
     }  # fmt: skip
@@ -231,7 +230,7 @@ def in_words(  # noqa: PLR0913
         return None
     return {
         **{name: None if value is None else str(value) for name, value in sources.items()},
-        **{key: list(v) if isinstance(v, tuple) else v for key, v in asdict(settings).items()},
+        **settings.record(),
         "layers": layers, "pairs": pairs, "device": device, "engine": engine, "dtype": dtype,
     }  # fmt: skip
 

@@ -24,8 +24,8 @@ from probekit.analysis.examples import examples_of
 from probekit.analysis.inputs import AnalysisInputs
 from probekit.analysis.layer_summary import summarise_layer
 from probekit.analysis.pair_details import detail_table
-from probekit.analysis.pass_plan import DECIDING_K, PassPlan
 from probekit.analysis.passes import LayerMeasure, measure_layers
+from probekit.analysis.settings import DECIDING_K
 from probekit.analysis.sites import N_CONTROL, N_FOLDS
 from probekit.analysis.threads import computing_with, threads_of
 from probekit.errors import InputError, ModelError, OutOfMemoryError, lacks_memory
@@ -139,11 +139,7 @@ def _in_folder(
             if state == "other":  # only now: what cannot be used must not cost the run that was there
                 manifest.empty(folder)
                 store.write_sealed(folder / manifest.RECORD, record)
-            room = (
-                RESULT_BYTES_A_PAIR
-                * len(analysis_inputs.layers)
-                * len(analysis_inputs.design.pass_plan.pairs)
-            )
+            room = RESULT_BYTES_A_PAIR * len(analysis_inputs.layers) * len(analysis_inputs.design.pairs)
             store.require_room(folder, room, "the results of this run")
             _measure(folder, job, analysis_inputs, report, keeps=temporary is None)
             try:
@@ -190,7 +186,7 @@ def _measure(
             try:
                 group = [layer for layer in window if layer in pending]
                 measured = measure_layers(
-                    analysis_inputs.source, group, analysis_inputs.design.pass_plan, report, checkpoints
+                    analysis_inputs.source, group, analysis_inputs.design, report, checkpoints
                 )
                 _measure_group(analysis_inputs, stage, measured)
             except Exception as error:
@@ -250,7 +246,7 @@ def _on_ray(
         analysis_inputs.remote,
         analysis_inputs.source,
         layers,
-        analysis_inputs.design.pass_plan,
+        analysis_inputs.design,
         job.device,
         report,
     )
@@ -259,7 +255,7 @@ def _on_ray(
 def _measure_group(analysis_inputs: AnalysisInputs, stage: Stage, measured: Iterator[LayerMeasure]) -> None:
     """Judge the layers one by one, as they come, and keep what was found."""
     design = analysis_inputs.design
-    n_tokens = design.pass_plan.confirm.labels.n_tokens
+    n_tokens = design.confirm.labels.n_tokens
     for measure in measured:
         result = summarise_layer(
             measure, design, names=analysis_inputs.names, kinds=analysis_inputs.kinds,
@@ -280,23 +276,23 @@ def _measure_group(analysis_inputs: AnalysisInputs, stage: Stage, measured: Iter
 
 def _foreseen(analysis_inputs: AnalysisInputs, layers: list[int], size: int) -> str:
     """What a run is going to take, in words."""
-    pass_plan = analysis_inputs.design.pass_plan
+    design = analysis_inputs.design
     size = min(size, len(layers))
-    n_bytes = size * layer_bytes(pass_plan, analysis_inputs)
-    n_tokens = pass_plan.fit.labels.n_tokens + pass_plan.confirm.labels.n_tokens
+    n_bytes = size * layer_bytes(design, analysis_inputs)
+    n_tokens = design.fit.labels.n_tokens + design.confirm.labels.n_tokens
     at_once = "all at once" if size == len(layers) else f"{size} at a time"
     what = f"{len(layers)} layers, {at_once}" if len(layers) > 1 else "1 layer"
     return (
-        f"{what}: {len(pass_plan.pairs):,} pairs and {pass_plan.n_twins} twins each, {n_tokens:,} tokens; "
+        f"{what}: {len(design.pairs):,} pairs and {design.settings.twins} twins each, {n_tokens:,} tokens; "
         f"sums of some {n_bytes / 1e9:.2g} GB, besides the model and its activations"
     )
 
 
 def _too_large(analysis_inputs: AnalysisInputs, error: BaseException) -> OutOfMemoryError:
-    needed = layer_bytes(analysis_inputs.design.pass_plan, analysis_inputs)
+    needed = layer_bytes(analysis_inputs.design, analysis_inputs)
     return OutOfMemoryError(
         f"one layer of {analysis_inputs.n_neurons:,} neurons with "
-        f"{len(analysis_inputs.design.pass_plan.pairs):,} pairs needs some {needed:,} bytes for its sums and did not "
+        f"{len(analysis_inputs.design.pairs):,} pairs needs some {needed:,} bytes for its sums and did not "
         f"fit ({error or 'no memory left'}). Lower max_pairs or twins, or use a larger machine; what was finished is kept."
     )
 
@@ -308,32 +304,32 @@ def _measured_and_kept(error: BaseException) -> OutOfMemoryError:
     )
 
 
-def layer_bytes(pass_plan: PassPlan, analysis_inputs: AnalysisInputs) -> int:
+def layer_bytes(design: StudyDesign, analysis_inputs: AnalysisInputs) -> int:
     """Memory that the sums of one layer take.
 
     Args:
-        pass_plan: what is measured.
+        design: what is measured.
         analysis_inputs: of what.
     """
-    n_pairs = len(pass_plan.pairs)
+    n_pairs = len(design.pairs)
     weights = analysis_inputs.source.weights(analysis_inputs.layers[0])
-    n_controls = len(pass_plan.controls) * min(N_CONTROL, pass_plan.n_twins)
-    n_sites = 4 + pass_plan.n_twins + n_controls
+    n_controls = len(design.settings.controls) * min(N_CONTROL, design.settings.twins)
+    n_sites = 4 + design.settings.twins + n_controls
     # of neurons and inputs every fold is kept apart; the two halves of a gated layer's pre-activations make it twice as wide
     n_squares = 2 * N_FOLDS + (5 if weights is not None and weights.gated else 1) + n_controls
-    n_squares += pass_plan.n_twins * (N_FOLDS if 0 in pass_plan.twin_ks else 1)
+    n_squares += design.settings.twins * (N_FOLDS if 0 in design.settings.twin_ks else 1)
     n_concepts, n_neurons = analysis_inputs.design.tested.n_concepts, analysis_inputs.n_neurons
     moments = 8 * n_neurons * (n_neurons + n_pairs + n_concepts)
-    n_dealt = 2 + (pass_plan.n_twins if 0 in pass_plan.twin_ks else 0)
+    n_dealt = 2 + (design.settings.twins if 0 in design.settings.twin_ks else 0)
     waiting = n_dealt * bytes_waiting(N_FOLDS, n_pairs + n_concepts, n_neurons)
     waiting += (n_sites - n_dealt) * bytes_waiting(1, n_pairs + n_concepts, n_neurons)
     confirm = n_pairs * (64 * 4 * 2 * 4 + 16 * 4 * 16 * 4 + 16 * 16 * 8)
-    own = 4 * len(pass_plan.confirm.sample.token) * 5 + n_pairs * 64 * 64 * 8
+    own = 4 * len(design.confirm.sample.token) * 5 + n_pairs * 64 * 64 * 8
     # a spiked site holds as large a Gram matrix and few pairs
-    spiked = len(pass_plan.spikes) * 8 * n_neurons * (n_neurons + n_concepts + len(pass_plan.spiked_at))
+    spiked = len(design.settings.spikes) * 8 * n_neurons * (n_neurons + n_concepts + len(design.spiked_at))
     return n_squares * moments + n_sites * confirm + own + spiked + waiting
 
 
 def group_size(design: StudyDesign, analysis_inputs: AnalysisInputs) -> int:
     """Layers measured together: their moments, refits and confirm sums fit into GROUP_BYTES."""
-    return max(1, int(GROUP_BYTES // layer_bytes(design.pass_plan, analysis_inputs)))
+    return max(1, int(GROUP_BYTES // layer_bytes(design, analysis_inputs)))

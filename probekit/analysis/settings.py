@@ -1,24 +1,30 @@
-"""What a result depends on beyond its inputs, and the configuration file.
+"""What a result depends on beyond its inputs: one table, from which every other spelling follows.
 
-Its section [science] may change a result, [execution] may not.
+A field of `Settings` is a keyword of `analyze` and `estimate`, a key of the section [science] of a configuration, part of a
+run's record, and what `resume` reads back; `tests/analysis/test_settings.py` holds names and defaults against it.
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from probekit.analysis.pass_plan import DECIDING_K, KS
-from probekit.analysis.sites import CONTROLS
 from probekit.errors import ConfigError, InputError
 from probekit.evidence.decide import Fdr
 from probekit.evidence.spikein import AMPLITUDES
 from probekit.text.tokens import SKIP_FIRST
 
+KS = (1, 4, 16, 64)
+"""Sizes of the sparse readouts."""
+DECIDING_K = 16
+"""The size that decides, fixed beforehand."""
+CONTROLS = ("isotropic", "shuffle")
+"""Further kinds of twins; they decide nothing."""
 _MOST = 2**63
 """A count beyond this is a slip, and fits into no array."""
 
@@ -53,6 +59,26 @@ class Settings:
     """Whether readouts are judged on token types that they were not fitted on, as well as on other documents."""
     skip_first: int = SKIP_FIRST
     """Positions after the start mark that are read and not counted."""
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> Settings:
+        """What the numbers and lists of a call mean.
+
+        Args:
+            arguments: by name, those of `analyze`; what is no setting is passed over.
+
+        Raises:
+            InputError: one of them cannot be.
+        """
+        given: dict[str, Any] = {name: arguments[name] for name in names() if name in arguments}
+        for name, read in (("twin_ks", as_sizes), ("controls", _as_words), ("spikes", as_spikes)):
+            if name in given:
+                given[name] = read(given[name])
+        return cls(**given)
+
+    def record(self) -> dict[str, Any]:
+        """All of them, as run.json holds them."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     def __post_init__(self) -> None:
         limits: dict[str, tuple[int, int]] = {
@@ -95,6 +121,11 @@ class Settings:
             )
 
 
+def names() -> tuple[str, ...]:
+    """What the settings are called."""
+    return tuple(field.name for field in fields(Settings))
+
+
 def _in_digits(value: Any) -> str:
     # Python refuses to spell out integers of more than some thousand digits
     return (
@@ -134,6 +165,30 @@ def as_sizes(values: Any) -> tuple[Any, ...]:
     return tuple(0 if isinstance(k, str) and k == "all" else k for k in as_items(values, "twin_ks"))
 
 
+def _as_words(values: Any) -> tuple[Any, ...]:
+    return as_items(values, "controls")
+
+
+def as_spikes(values: Any) -> tuple[Any, ...]:
+    """Sizes of the known ANDs; two that the tables would call the same would be measured as one and be counted twice.
+
+    Args:
+        values: what the user gave.
+
+    Raises:
+        InputError: they are no list, or two of them agree to the six digits that name them.
+    """
+    sizes = as_items(values, "spikes")
+    names = [f"{size:g}" if isinstance(size, int | float) else repr(size) for size in sizes]
+    twice = [size for place, size in enumerate(sizes) if names.index(names[place]) < place]
+    if twice:
+        raise InputError(
+            f"spikes: got {sizes!r}, of which {twice[0]!r} is named {names[sizes.index(twice[0])]} as another one is; "
+            "wanted sizes that differ in their first six digits. Leave one of them out."
+        )
+    return sizes
+
+
 def read_config(path: Path | None) -> dict[str, Any]:
     """Options of a TOML file, checked; an empty dict for no file.
 
@@ -142,42 +197,29 @@ def read_config(path: Path | None) -> dict[str, Any]:
     """
     if path is None:
         return {}
-    from pydantic import BaseModel, ConfigDict, ValidationError
+    from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
     class Strict(BaseModel):
         model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    class Science(Strict):
-        max_tokens: int | None = None
-        context: int | None = None
-        max_pairs: int | None = None
-        min_support: int | None = None
-        twins: int | None = None
-        q: float | None = None
-        seed: int | None = None
-        twin_ks: list[int | Literal["all"]] | None = None
-        controls: list[str] | None = None
-        spikes: list[float] | None = None
-        fdr: str | None = None
-        heldout_types: bool | None = None
-        skip_first: int | None = None
+    def section(keys: dict[str, Any]) -> Any:
+        # every key may be left out
+        held: dict[str, Any] = {name: (kind | None, None) for name, kind in keys.items()}
+        return create_model("Section", __base__=Strict, **held)
 
-    class Execution(Strict):
-        device: str | None = None
-        engine: str | None = None
-
-    class File(Strict):
-        science: Science = Science()
-        execution: Execution = Execution()
-
+    science = section({name: _in_file(kind) for name, kind in get_type_hints(Settings).items()})
+    execution = section({"device": str, "engine": str})
+    file: Any = create_model(
+        "File", __base__=Strict, science=(science, science()), execution=(execution, execution())
+    )
     try:
-        held = File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        held = file.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"--config {path}: could not be read ({error.strerror}).") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        known = ", ".join((*Science.model_fields, *Execution.model_fields))
+        known = ", ".join((*science.model_fields, *execution.model_fields))
         raise ConfigError(
             f"--config {path}: {where}: {first['msg'].lower()} (got {_shown(first.get('input'))}). "
             f"[science] and [execution] know {known}."
@@ -188,6 +230,14 @@ def read_config(path: Path | None) -> dict[str, Any]:
     return {
         key: value for section in sections for key, value in section.model_dump().items() if value is not None
     }
+
+
+def _in_file(kind: Any) -> Any:
+    """The type that a setting has in a file, where a tuple is a list; which word or size is possible `Settings` says."""
+    if get_origin(kind) is not tuple:
+        return str if get_origin(kind) is Literal else kind
+    item = get_args(kind)[0]
+    return list[int | Literal["all"]] if item is int else list[item]
 
 
 def _shown(value: Any) -> str:

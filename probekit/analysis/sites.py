@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probekit.analysis.pass_plan import DECIDING_K, KS, HalfPlan, PassPlan
+from probekit.analysis.design import HalfPlan, StudyDesign
+from probekit.analysis.settings import DECIDING_K, KS
 from probekit.errors import NonFiniteError
 from probekit.evidence.contrast import ConfirmSums, Contrast, NeuronSums
 from probekit.evidence.spikein import Spikes
@@ -39,8 +40,6 @@ from probekit.storage.named_arrays import Arrays, below, under
 
 N_FOLDS = 3
 """Document folds that choose the strength of the dense readouts."""
-CONTROLS = ("isotropic", "shuffle")
-"""Further kinds of twins; they decide nothing."""
 N_CONTROL = 4
 """Twins of each further kind: enough for a mean and a range."""
 
@@ -78,16 +77,14 @@ class Site:
 
     # -------------------------------------------------------------------------- pass A
 
-    def open_moments(self, n_columns: int, pass_plan: PassPlan) -> Moments:
+    def open_moments(self, n_columns: int, design: StudyDesign) -> Moments:
         """The sums of pass A, made when they are first needed."""
         if self.moments is None:
             folds = N_FOLDS if self.dense else 1
-            self.moments = Moments(
-                n_columns, pass_plan.fit.labels.n_concepts, pairs=pass_plan.pairs, n_folds=folds
-            )
+            self.moments = Moments(n_columns, design.fit.labels.n_concepts, pairs=design.pairs, n_folds=folds)
         return self.moments
 
-    def select(self, pass_plan: PassPlan, where: str) -> Arrays:
+    def select(self, design: StudyDesign, where: str) -> Arrays:
         """End pass A; returns its results.
 
         Raises:
@@ -108,15 +105,15 @@ class Site:
             fit = dense_readouts(self.moments)
             outputs |= {"dense/weights": fit.weights, "dense/offset": fit.offset, "dense/ridge": fit.ridge}
         self.moments = None  # the Gram matrix is the largest thing a site holds
-        self.load_selected(outputs, pass_plan)
+        self.load_selected(outputs, design)
         return outputs
 
-    def load_selected(self, outputs: Mapping[str, np.ndarray], pass_plan: PassPlan) -> None:
+    def load_selected(self, outputs: Mapping[str, np.ndarray], design: StudyDesign) -> None:
         """Load the outputs of pass A."""
         self.shift = outputs["shift"]
         if self.ks:
             self.balanced = BalancedMoments(
-                outputs["support"], torch.from_numpy(self.shift), pass_plan.fit.sample
+                outputs["support"], torch.from_numpy(self.shift), design.fit.sample
             )
         if self.dense:
             self.dense_fit = DenseReadouts(
@@ -191,15 +188,15 @@ class Site:
 
     # -------------------------------------------------------------------------- pass C
 
-    def open_sums(self, pass_plan: PassPlan) -> None:
+    def open_sums(self, design: StudyDesign) -> None:
         """The sums of pass C."""
         for k, readouts in self.readouts.items():
-            self.sums[k] = ConfirmSums(pass_plan.confirm_plan, readouts, keeps_values=self.keeps_values)
+            self.sums[k] = ConfirmSums(design.confirm_plan, readouts, keeps_values=self.keeps_values)
         if self.best is not None:
-            self.best_sums = ConfirmSums(pass_plan.confirm_plan, self.best, keeps_values=False)
-            self.neuron_sums = NeuronSums(pass_plan.confirm_plan, self.readouts[DECIDING_K].neurons)
+            self.best_sums = ConfirmSums(design.confirm_plan, self.best, keeps_values=False)
+            self.neuron_sums = NeuronSums(design.confirm_plan, self.readouts[DECIDING_K].neurons)
         if self.dense_fit is not None:
-            self.sums[0] = ConfirmSums(pass_plan.confirm_plan, self.dense_fit, keeps_values=self.keeps_values)
+            self.sums[0] = ConfirmSums(design.confirm_plan, self.dense_fit, keeps_values=self.keeps_values)
 
     def add_confirm(
         self, rows: np.ndarray, start: int, low: np.ndarray, high: np.ndarray, scratch: np.ndarray
@@ -255,11 +252,11 @@ class Site:
             for stream in self._streams().values()
         )
 
-    def restore(self, state: Mapping[str, np.ndarray], pass_plan: PassPlan) -> None:
+    def restore(self, state: Mapping[str, np.ndarray], design: StudyDesign) -> None:
         """Go on from a state kept earlier."""
         kept = below("moments", state)
         if kept:
-            self.open_moments(kept["gram"].shape[1], pass_plan)
+            self.open_moments(kept["gram"].shape[1], design)
         for name, stream in self._streams().items():
             stream.restore(below(name, state))
 
@@ -270,7 +267,7 @@ class SiteSums:
 
     site: Site
     """The site."""
-    pass_plan: PassPlan
+    design: StudyDesign
     """The plan of its layer."""
 
     def n_bytes(self) -> int:
@@ -283,7 +280,7 @@ class SiteSums:
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from sums that were kept."""
-        self.site.restore(state, self.pass_plan.spiked if self.site.spiked else self.pass_plan)
+        self.site.restore(state, self.design.spiked if self.site.spiked else self.design)
 
 
 class Layer:
@@ -293,7 +290,7 @@ class Layer:
         layer: its index.
         weights: the weights that act at its neurons, if known.
         has_inputs: whether its inputs are delivered.
-        pass_plan: what is measured.
+        design: what is measured.
         only: names of the sites to go through; None takes all.
     """
 
@@ -303,12 +300,12 @@ class Layer:
         weights: MlpWeights | None,
         *,
         has_inputs: bool,
-        pass_plan: PassPlan,
+        design: StudyDesign,
         only: Container[str] | None = None,
     ) -> None:
         self.layer = layer
         self.weights = weights
-        self.pass_plan = pass_plan
+        self.design = design
         self.pc_twins: PcSignTwins | None = None
         self.isotropic: dict[str, MlpWeights] = {}
         self.shuffled: dict[str, ChannelShuffle] = {}
@@ -316,7 +313,7 @@ class Layer:
         self.overlap: np.ndarray | None = None
         self.linear: LinearLayer | None = None
         self.removals: tuple[Removal, ...] = ()
-        sites = _sites(weights, pass_plan, has_inputs=has_inputs)
+        sites = _sites(weights, design, has_inputs=has_inputs)
         self.sites = {name: site for name, site in sites.items() if only is None or name in only}
 
     def calibrate(self, sample: Tensor | None) -> Arrays:
@@ -324,39 +321,37 @@ class Layer:
         outputs: Arrays = {}
         if sample is None or self.weights is None:
             return outputs
-        weights, pass_plan = self.weights, self.pass_plan
+        weights, design = self.weights, self.design
         if "linear" in self.sites:
             line = linearised(weights, sample)
             outputs |= {"linear/weight": _as_numpy(line.weight), "linear/bias": _as_numpy(line.bias)}
-        if pass_plan.n_twins:
+        if design.settings.twins:
             frame = InputFrame.of(sample)
-            rng = np.random.default_rng([pass_plan.seed, self.layer, 1])
-            twins = PcSignTwins.draw(weights, frame, pass_plan.n_twins, rng)
+            rng = np.random.default_rng([design.settings.seed, self.layer, 1])
+            twins = PcSignTwins.draw(weights, frame, design.settings.twins, rng)
             outputs |= {"frame/mean": _as_numpy(frame.mean), "frame/directions": _as_numpy(frame.directions)}
             outputs |= {"frame/variance": _as_numpy(frame.variance), "signs": _as_numpy(twins.signs)}
-            if pass_plan.fit.relay_sample is not None:
-                rng = np.random.default_rng([pass_plan.seed, self.layer, 5])
+            if design.fit.relay_sample is not None:
+                rng = np.random.default_rng([design.settings.seed, self.layer, 5])
                 rotated = (sample - frame.mean) @ frame.directions
-                outputs["relay/directions"] = interaction_directions(rotated, pass_plan.fit.relay_sample, rng)
+                outputs["relay/directions"] = interaction_directions(rotated, design.fit.relay_sample, rng)
                 signs = PcSignTwins.draw(weights, frame, SCRAMBLES, rng).signs
                 outputs["relay/signs"] = _as_numpy(signs)
         for r in range(self._n_controls("isotropic")):
-            rng = np.random.default_rng([pass_plan.seed, self.layer, 2, r])
+            rng = np.random.default_rng([design.settings.seed, self.layer, 2, r])
             outputs |= under(f"isotropic:{r}", _weight_arrays(isotropic_twin(weights, sample, rng)))
-        directions = concept_directions(
-            sample, self._dense_labels(pass_plan.fit.labels.between(0, len(sample)))
-        )
+        directions = concept_directions(sample, self._dense_labels(design.fit.labels.between(0, len(sample))))
         # the gate decides what a gated neuron reads
         reads = directions @ weights.weight[: weights.n_neurons].T
-        outputs["overlap"] = channel_overlap(_as_numpy(reads).astype(float), pass_plan.pairs)
+        outputs["overlap"] = channel_overlap(_as_numpy(reads).astype(float), design.pairs)
         if self._n_controls("shuffle"):
             for r in range(self._n_controls("shuffle")):
-                rng = np.random.default_rng([pass_plan.seed, self.layer, 3, r])
+                rng = np.random.default_rng([design.settings.seed, self.layer, 3, r])
                 outputs[f"shuffle:{r}/moves"] = _as_numpy(channel_shuffle(weights, directions, rng).moves)
         if any(site.spiked for site in self.sites.values()):
             unit = _as_numpy(weights.neurons(sample).std(0))
-            rng = np.random.default_rng([pass_plan.seed, self.layer, 4])
-            outputs["spikes/pattern"] = Spikes.draw(pass_plan.spiked.pairs, unit, rng).pattern
+            rng = np.random.default_rng([design.settings.seed, self.layer, 4])
+            outputs["spikes/pattern"] = Spikes.draw(design.spiked.pairs, unit, rng).pattern
         self.load_calibrated(outputs)
         return outputs
 
@@ -384,9 +379,9 @@ class Layer:
             self.pc_twins = PcSignTwins(weights, frame, there("signs"))
         if "relay/directions" in outputs:
             removal = Removal(np.array(outputs["relay/directions"]), np.array(outputs["relay/signs"]))
-            self.removals = (removal, removal.take(self.pass_plan.spiked_at))
+            self.removals = (removal, removal.take(self.design.spiked_at))
         if "spikes/pattern" in outputs:
-            self.spikes = Spikes(self.pass_plan.spiked.pairs, outputs["spikes/pattern"])
+            self.spikes = Spikes(self.design.spiked.pairs, outputs["spikes/pattern"])
         for name in self.sites:
             if name.startswith("shuffle:"):
                 self.shuffled[name] = ChannelShuffle(weights, there(f"{name}/moves"))
@@ -412,7 +407,7 @@ class Layer:
                 continue
             kind, _, index = name.partition(":")
             sign = signs[int(index)] if kind == "twin" else np.ones_like(signs[0])
-            part = half.of_pairs(self.pass_plan.spiked_at) if site.spiked else half
+            part = half.of_pairs(self.design.spiked_at) if site.spiked else half
             support = site.deciding_support()
             reads = self.removals[site.spiked].reads(weight, sign, support, 1 + self.weights.gated)
             site.open_removed(reads, part)
@@ -428,7 +423,7 @@ class Layer:
         change = self.removals[0].change(rotated, start, stop, half.relay_sample)
         if not any(site.spiked for site in self.sites.values()):
             return (change,)
-        spiked = half.of_pairs(self.pass_plan.spiked_at).relay_sample
+        spiked = half.of_pairs(self.design.spiked_at).relay_sample
         assert spiked is not None
         return change, self.removals[1].change(rotated, start, stop, spiked)
 
@@ -489,23 +484,23 @@ class Layer:
         if self.spikes is not None and spiked:
             a, b = torch.from_numpy(self.spikes.pairs.T.astype(np.int64)).to(held.device)
             added = (held[:, a] * held[:, b]) @ _tensor(self.spikes.pattern).to(held.device)
-            for amplitude in self.pass_plan.spikes:
+            for amplitude in self.design.settings.spikes:
                 name = f"spike:{amplitude:g}"
                 if name in self.sites:
                     yield name, neurons + amplitude * added, pre
 
     def sums(self) -> dict[str, SiteSums]:
         """The running sums of every site, named LAYER/SITE."""
-        return {f"{self.layer}/{name}": SiteSums(site, self.pass_plan) for name, site in self.sites.items()}
+        return {f"{self.layer}/{name}": SiteSums(site, self.design) for name, site in self.sites.items()}
 
 
-def _sites(weights: MlpWeights | None, pass_plan: PassPlan, *, has_inputs: bool) -> dict[str, Site]:
+def _sites(weights: MlpWeights | None, design: StudyDesign, *, has_inputs: bool) -> dict[str, Site]:
     """All sites of a layer, in their order."""
     relay = (
         has_inputs
         and weights is not None
-        and pass_plan.n_twins > 0
-        and pass_plan.fit.relay_sample is not None
+        and design.settings.twins > 0
+        and design.fit.relay_sample is not None
     )
     sites: dict[str, Site] = {"neurons": Site(KS, dense=True, spread=True, keeps_values=True, relay=relay)}
     if has_inputs:
@@ -516,14 +511,14 @@ def _sites(weights: MlpWeights | None, pass_plan: PassPlan, *, has_inputs: bool)
     if weights.gated:
         # in a plain layer the linearised neurons are the pre-activations up to scale: the same sparse readouts
         sites["linear"] = Site((DECIDING_K,))
-    sparse = tuple(sorted({k for k in pass_plan.twin_ks if k} | {DECIDING_K}))
-    for r in range(pass_plan.n_twins):
-        sites[f"twin:{r}"] = Site(sparse, dense=0 in pass_plan.twin_ks, spread=True, relay=relay)
-    for kind in pass_plan.controls:
-        for r in range(min(N_CONTROL, pass_plan.n_twins)):
+    sparse = tuple(sorted({k for k in design.settings.twin_ks if k} | {DECIDING_K}))
+    for r in range(design.settings.twins):
+        sites[f"twin:{r}"] = Site(sparse, dense=0 in design.settings.twin_ks, spread=True, relay=relay)
+    for kind in design.settings.controls:
+        for r in range(min(N_CONTROL, design.settings.twins)):
             sites[f"{kind}:{r}"] = Site((DECIDING_K,))
-    if pass_plan.n_twins and len(pass_plan.spiked_at):
-        for amplitude in pass_plan.spikes:
+    if design.settings.twins and len(design.spiked_at):
+        for amplitude in design.settings.spikes:
             sites[f"spike:{amplitude:g}"] = Site((DECIDING_K,), spiked=True, relay=relay)
     return sites
 

@@ -153,14 +153,12 @@ def analyze(  # noqa: PLR0913
     Examples: probekit analyze gpt2 --corpus docs --layers 0-3 --twins 20 --out runs/gpt2;
     probekit analyze EleutherAI/pythia-70m@step3000 --corpus rows.jsonl --pairs stratified
     """
+    asked = locals()
     if offline:
         go_offline()
-    from probekit.analysis.settings import read_config
+    from probekit.analysis.settings import names, read_config
 
-    given = {
-        "max_tokens": max_tokens, "context": context, "max_pairs": max_pairs, "min_support": min_support,
-        "twins": twins, "q": q, "seed": seed, "skip_first": skip_first, "device": device, "engine": engine,
-    }  # fmt: skip
+    given = {name: asked.get(name) for name in (*names(), "device", "engine")}
     options = read_config(config) | {key: value for key, value in given.items() if value is not None}
     folder = out if out is not None else Path("runs") / Path(model).name
     options |= {

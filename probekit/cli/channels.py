@@ -41,7 +41,7 @@ def channels(  # noqa: PLR0913
 
     Example: probekit channels nano --layer 0 --most 60
     """
-    from probekit.analysis.inputs import cached, concepts_of
+    from probekit.analysis.reading import cached, concepts_of
     from probekit.model.directions import measured_directions, token_directions
     from probekit.model.hooked_model import load_hooked_model
     from probekit.text.corpus import as_corpus

@@ -37,12 +37,10 @@ def continue_run(folder: Path, progress: Any) -> Run:
 
 def _known(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Only what `analyze` takes and a record may say: neither where to write nor to replace anything."""
-    allowed = {
-        "model", "corpus", "concepts", "layers", "pairs", "max_tokens", "context", "max_pairs", "min_support", "twins",
-        "q", "seed", "twin_ks", "device", "engine", "dtype",
-        "controls", "spikes", "fdr", "heldout_types", "skip_first",
-    }  # fmt: skip
-    unknown = sorted(set(arguments) - allowed)
+    from probekit.analysis.settings import names
+
+    inputs = {"model", "corpus", "concepts", "layers", "pairs", "device", "engine", "dtype"}
+    unknown = sorted(set(arguments) - inputs - set(names()))
     if unknown or not isinstance(arguments.get("model"), str):
         raise StoreError(
             f"{folder}: run.json holds no call that can be repeated ({', '.join(unknown) or 'no model'})."

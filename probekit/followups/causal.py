@@ -20,8 +20,9 @@ import pandas as pd
 
 from probekit.analysis import run_fingerprint
 from probekit.analysis.design import is_fit
-from probekit.analysis.inputs import concepts_of, doc_keys
+from probekit.analysis.inputs import doc_keys
 from probekit.analysis.progress import watching
+from probekit.analysis.reading import concepts_of
 from probekit.arguments import as_layers
 from probekit.errors import DegenerateError, InputError, StoreError, guarded
 from probekit.evidence.causal import p_against, quadrant_change, quadrant_of

@@ -18,7 +18,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from probekit.analysis.api import analyze
-from probekit.analysis.inputs import cached
+from probekit.analysis.reading import cached
 from probekit.errors import ConfigError, guarded
 from probekit.evidence.truth import Truth
 from probekit.model.compress import check_format, compressed

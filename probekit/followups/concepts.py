@@ -6,12 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from probekit.arguments import check_corpus
 from probekit.errors import guarded
 from probekit.model.ambient import as_torch_starts
 from probekit.results.concept_table import concept_table
 from probekit.results.text_snapshot import TextSnapshot
-from probekit.text.corpus import as_corpus
 from probekit.text.tokens import SKIP_FIRST
 
 
@@ -43,16 +41,10 @@ def list_concepts(
         InputError: the corpus or the concepts cannot be used.
         ModelError: the model has no tokenizer.
     """
-    from probekit.analysis.inputs import cached, concepts_of
-    from probekit.model.hooked_model import load_reader
+    from probekit.analysis.reading import Reading, concepts_of
+    from probekit.analysis.settings import Settings
 
-    check_corpus(corpus)
-    named = as_corpus(corpus)
-    reader = load_reader(model)
-    texts = cached(named)
-    tokens = texts.tokenize(
-        reader.tokenizer, context=min(context, reader.context), max_tokens=max_tokens, bos_id=reader.bos_id,
-        skip_first=skip_first,
-    )  # fmt: skip
-    chosen = concepts_of(concepts, reader.tokenizer, tokens, texts)
-    return concept_table(chosen.label(tokens), chosen.descriptions, TextSnapshot.of(tokens, reader.tokenizer))
+    reading = Reading(model, corpus, Settings(max_tokens=max_tokens, context=context, skip_first=skip_first))
+    tokenizer, tokens = reading.reader.tokenizer, reading.tokens
+    chosen = concepts_of(concepts, tokenizer, tokens, reading.texts)
+    return concept_table(chosen.label(tokens), chosen.descriptions, TextSnapshot.of(tokens, tokenizer))

@@ -14,17 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probekit.analysis.design import StudyDesign
+from probekit.analysis.design import HalfPlan, StudyDesign
 from probekit.analysis.inputs import inputs_of_model
-from probekit.analysis.pass_plan import DECIDING_K, HalfPlan, PassPlan
 from probekit.analysis.passes import LayerMeasure, measure_layers
 from probekit.analysis.progress import watching
-from probekit.analysis.settings import Settings
-from probekit.analysis.sites import CONTROLS
+from probekit.analysis.reading import Reading
+from probekit.analysis.settings import CONTROLS, DECIDING_K, Settings
 from probekit.analysis.source import ModelSource, Source
-from probekit.arguments import as_layers, check_corpus
+from probekit.arguments import as_layers
 from probekit.errors import InputError, guarded
-from probekit.evidence.contrast import N_BATCHES, ConfirmPlan, Contrast
+from probekit.evidence.contrast import Contrast
 from probekit.evidence.null_comparison import Null, flagged, in_place, nothing_read, p_values
 from probekit.evidence.pair_sampling import PairSampling
 from probekit.model.ambient import as_torch_starts
@@ -35,29 +34,21 @@ from probekit.probes.workers import start_workers
 from probekit.text.tokens import SKIP_FIRST
 
 
-def permuted(pass_plan: PassPlan, rng: np.random.Generator) -> PassPlan:
+def permuted(design: StudyDesign, rng: np.random.Generator) -> StudyDesign:
     """The plan with B permuted within A and within not-A, for each pair by itself: every quadrant keeps its size.
 
     Each pair gets a concept of its own in B's place, so that all pairs go through the same code at once. Halves are kept
     apart. Documents are not: a concept that comes in clusters is spread out.
 
     Args:
-        pass_plan: the plan of the run; its twins and spikes are left out.
+        design: the plan of the run; its twins and spikes are left out.
         rng: of the permutations.
     """
-    n_concepts = pass_plan.fit.labels.n_concepts
-    pairs = np.stack([pass_plan.pairs[:, 0], n_concepts + np.arange(len(pass_plan.pairs))], axis=1).astype(
-        np.int32
-    )
-    fit, confirm = (
-        _permuted_half(half, pass_plan.pairs, pairs, rng) for half in (pass_plan.fit, pass_plan.confirm)
-    )
-    # as in the plan of the study: shifted bits, the low ones chose the half
-    batch = (splitmix64(confirm.doc_key >> np.uint64(1)) % np.uint64(N_BATCHES)).astype(np.int64)
-    plan = ConfirmPlan.of(confirm.sample, batch)
-    return replace(
-        pass_plan, pairs=pairs, fit=fit, confirm=confirm, confirm_plan=plan, n_twins=0, controls=(), spikes=()
-    )
+    n_concepts = design.fit.labels.n_concepts
+    pairs = np.stack([design.pairs[:, 0], n_concepts + np.arange(len(design.pairs))], axis=1).astype(np.int32)
+    fit, confirm = (_permuted_half(half, design.pairs, pairs, rng) for half in (design.fit, design.confirm))
+    bare = design.with_settings(twins=0, controls=(), spikes=())
+    return replace(bare, pairs=pairs, fit=fit, confirm=confirm)
 
 
 def _permuted_half(
@@ -78,12 +69,13 @@ def _permuted_half(
     token_hash = splitmix64(half.doc_key ^ splitmix64(everywhere.astype(np.uint64)))
     # documents by their keys: equal neighbours are one document
     doc = np.cumsum(np.concatenate([[False], half.doc_key[1:] != half.doc_key[:-1]]))
-    return HalfPlan(half.half, labels, half.doc_key, sample_tokens(labels, renamed, doc, token_hash))
+    sample = sample_tokens(labels, renamed, doc, token_hash)
+    return replace(half, labels=labels, sample=sample, relay_sample=None)
 
 
-def readings(source: Source, layers: list[int], pass_plan: PassPlan) -> dict[int, Contrast]:
+def readings(source: Source, layers: list[int], design: StudyDesign) -> dict[int, Contrast]:
     """The deciding readouts of some layers under a plan without twins."""
-    bare = replace(pass_plan, n_twins=0, controls=(), spikes=())
+    bare = design.with_settings(twins=0, controls=(), spikes=())
     return {measure.layer: measure.by_k[DECIDING_K] for measure in measure_layers(source, layers, bare)}
 
 
@@ -185,7 +177,6 @@ def against_nulls(  # noqa: PLR0913
         InputError: data or configuration cannot be used; a checkpoint has other layers than the model.
         ModelError: a model cannot be loaded.
     """
-    check_corpus(corpus)
     for name, value in {"permutations": permutations, "untrained": untrained}.items():
         if value and value < 3:
             raise InputError(f"{name}: got {value}, wanted 0, or at least 3 to standardise by.")
@@ -195,20 +186,21 @@ def against_nulls(  # noqa: PLR0913
         skip_first=skip_first,
     )  # fmt: skip
     with watching(progress) as report:
+        reading = Reading(model, corpus, settings, device=device)
         analysis_inputs = inputs_of_model(
-            model, corpus, concepts, as_layers(layers), PairSampling.of(pairs), settings, device, report
+            reading, concepts, as_layers(layers), PairSampling.of(pairs), report
         )
-        pass_plan, chosen = analysis_inputs.design.pass_plan, analysis_inputs.layers
-        measures = list(measure_layers(analysis_inputs.source, chosen, pass_plan, report))
+        design, chosen = analysis_inputs.design, analysis_inputs.layers
+        measures = list(measure_layers(analysis_inputs.source, chosen, design, report))
         rng = np.random.default_rng([seed, 21])
         shuffled = [
-            readings(analysis_inputs.source, chosen, permuted(pass_plan, rng)) for _ in range(permutations)
+            readings(analysis_inputs.source, chosen, permuted(design, rng)) for _ in range(permutations)
         ]
         drawn = [random_model(model, seed=seed + r) for r in range(untrained)]
-        fresh = [readings(_source(hooked, analysis_inputs), chosen, pass_plan) for hooked in drawn]
+        fresh = [readings(_source(hooked, analysis_inputs), chosen, design) for hooked in drawn]
         before = {
             str(name).rsplit("/", 1)[-1]: readings(
-                _source(load_hooked_model(name, device=device), analysis_inputs), chosen, pass_plan
+                _source(load_hooked_model(name, device=device), analysis_inputs), chosen, design
             )
             for name in checkpoints
         }
@@ -236,7 +228,7 @@ def _source(hooked: Any, analysis_inputs: Any) -> ModelSource:
 
 def rows_of(measure: LayerMeasure, design: StudyDesign, nulls: Sequence[Null]) -> list[dict[str, Any]]:
     """One row a null of one layer."""
-    tested, counts = design.tested, design.pass_plan.confirm.sample.n_natural
+    tested, counts = design.tested, design.confirm.sample.n_natural
     layer = measure.by_k[DECIDING_K]
     rows: list[dict[str, Any]] = []
     for null in nulls:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from probekit.analysis.inputs import cached
 from probekit.analysis.progress import watching
+from probekit.analysis.reading import cached
 from probekit.errors import ConfigError, InputError, guarded
 from probekit.evidence import word_grid as evidence
 from probekit.evidence.word_grid import DECIDING, LEVEL, SITES, Cells, LinearPart

@@ -78,7 +78,7 @@ def _ask_for(typing_context, array, index):
     signature = types.void(array, types.intp)
 
     @no_type_check
-    def generate(context, builder, _, arguments):
+    def generate(context, builder, _, arguments):  # pragma: no cover - run by numba, once
         byte, number = ir.IntType(8), ir.IntType(32)
         held = context.make_array(array)(context, builder, arguments[0])
         first = builder.bitcast(builder.gep(held.data, [arguments[1]]), byte.as_pointer())
@@ -99,7 +99,7 @@ def _add_list(typing_context, strip, tokens, first, last, sums, segment):
     signature = types.void(strip, tokens, types.intp, types.intp, sums, types.intp)
 
     @no_type_check
-    def generate(context, builder, _, arguments):
+    def generate(context, builder, _, arguments):  # pragma: no cover - run by numba, once
         rows, entries, begin, end, totals, place = arguments
         rows, entries, totals = (
             context.make_array(kind)(context, builder, value).data

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from probekit.analysis.design import StudyDesign, design_study
+from probekit.analysis.design import LabelledTokens, StudyDesign
+from probekit.analysis.design import plan as compiled
 from probekit.analysis.layer_summary import LayerResult, summarise_layer
 from probekit.analysis.passes import CALIBRATION_TOKENS, LayerMeasure, measure_layers
 from probekit.analysis.settings import Settings
@@ -155,7 +156,7 @@ def plan(scene: Scene, settings: Settings) -> StudyDesign:
     """The study design of a scene."""
     doc_key = splitmix64(np.arange(scene.doc[-1] + 1).astype(np.uint64))
     pos = np.arange(len(scene.doc)) % DOC_LEN
-    return design_study(LabelColumns.from_dense(scene.labels), scene.doc, pos, doc_key, settings)
+    return compiled(LabelledTokens(LabelColumns.from_dense(scene.labels), scene.doc, pos, doc_key), settings)
 
 
 def run_layer(
@@ -169,20 +170,19 @@ def run_layer(
 ) -> Judged:
     """Measure and judge one layer on a scene; `design` saves the planning where several layers share the scene."""
     settings = Settings(twins=twins, seed=seed, max_pairs=10_000, min_support=min_support, spikes=())
-    pass_plan = plan(scene, settings) if design is None else design
-    pass_plan = replace(pass_plan, pass_plan=replace(pass_plan.pass_plan, n_twins=twins, seed=seed))
-    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, pass_plan.rows)
-    measure = next(measure_layers(source, [0], pass_plan.pass_plan))
-    n_concepts, n_pairs = scene.labels.shape[1], len(pass_plan.tested.pairs)
+    design = plan(scene, settings) if design is None else design.with_settings(twins=twins, seed=seed)
+    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, design.rows)
+    measure = next(measure_layers(source, [0], design))
+    n_concepts, n_pairs = scene.labels.shape[1], len(design.tested.pairs)
     result = summarise_layer(
         measure,
-        pass_plan,
+        design,
         names=[f"f{c}" for c in range(n_concepts)],
         kinds=["all"] * n_pairs,
         n_params=weights.n_params,
         bits_stored=32.0,
     )
-    return Judged(pass_plan, measure, result)
+    return Judged(design, measure, result)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from probekit.errors import (
     guarded,
     require_order,
     require_unmasked,
+    shown,
 )
 from probekit.fingerprint import of_array, of_parts
 from probekit.text import readers
@@ -418,14 +419,24 @@ def as_corpus(value: Any) -> Corpus:
 
     Args:
         value: what the user gave.
+
+    Raises:
+        InputError: it is empty, or cannot be read.
     """
     if isinstance(value, Corpus):
         return value
     if value is None or (isinstance(value, str) and value == "docs"):
         return Corpus.docs()
-    if not isinstance(value, str | Path):
-        texts = isinstance(value, list | tuple) and (not value or isinstance(value[0], str))
-        return Corpus.from_texts(value) if texts else Corpus.from_dataset(value)
+    if isinstance(value, str | Path):
+        return _named(value)
+    if isinstance(value, Mapping | list | tuple) and not value:
+        raise InputError(f"corpus: got an empty {type(value).__name__}, wanted at least one document.")
+    if not isinstance(value, list | tuple) or not isinstance(value[0], str):
+        return Corpus.from_dataset(value)
+    return Corpus.from_texts(value)
+
+
+def _named(value: str | Path) -> Corpus:
     path = Path(value)
     try:
         is_file = path.is_file()
@@ -434,3 +445,26 @@ def as_corpus(value: Any) -> Corpus:
     if is_file or path.is_absolute() or (readers.names_a_file(path) and not path.is_dir()):
         return Corpus.from_dataset(str(value)) if path.is_dir() else Corpus.from_file(path)
     return Corpus.from_dataset(str(value))
+
+
+def check_name(corpus: str | Path) -> str | Path:
+    """The same path or name, refused where it can be neither, before a hub is asked for it.
+
+    Raises:
+        InputError: a text in the place of a corpus, or a folder that is not there.
+    """
+    word = str(corpus)
+    path = None if "\0" in word or "\n" in word or len(word) > _LONGEST else Path(word)
+    if path is not None and word.strip() and (path.suffix or path.is_absolute() or path.exists()):
+        return corpus
+    if not _HUB_NAME.fullmatch(word):
+        raise InputError(
+            f"corpus: got {shown(word)}, which is no file or folder here and no name on the hub. Pass a path, a name "
+            "such as 'owner/dataset', or the texts themselves: Corpus.from_texts([text, …])."
+        )
+    return corpus
+
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_LONGEST = 1_024
+"""No path is longer; file systems refuse to look for longer names."""

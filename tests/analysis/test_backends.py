@@ -56,23 +56,21 @@ def test_sites_measured_apart_are_the_sites_measured_together() -> None:
     """The theorem the engine stands on: whoever else goes along, a site's bits are the same."""
     scene = make_scene(0, n_tokens=6_000, n_concepts=8, n_active=2)
     weights = random_layer(0, 48, 8)
-    pass_plan = plan(
-        scene, Settings(twins=4, min_support=20, controls=("isotropic", "shuffle"), spikes=(1.0,))
-    )
-    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, pass_plan.rows)
-    whole = next(measure_layers(source, [0], pass_plan.pass_plan))
-    drawn = calibrate_layer(source, 0, pass_plan.pass_plan)
-    names = backends._names(source, 0, pass_plan.pass_plan)
+    design = plan(scene, Settings(twins=4, min_support=20, controls=("isotropic", "shuffle"), spikes=(1.0,)))
+    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, design.rows)
+    whole = next(measure_layers(source, [0], design))
+    drawn = calibrate_layer(source, 0, design)
+    names = backends._names(source, 0, design)
     assert {"neurons", "input", "pre", "twin:3", "isotropic:0", "shuffle:2", "spike:1"} <= set(names)
     apart: dict[str, Any] = {}
     for share in backends._shares({0: names}, 5)[0]:
         assert len(share) < len(names)
-        apart |= measure_sites(source, 0, share, pass_plan.pass_plan, drawn)
+        apart |= measure_sites(source, 0, share, design, drawn)
     put_together = assemble(0, {name: apart[name] for name in names}, drawn["overlap"])
     assert require_same(whole, put_together) > 100
     # positive control: other twins are told apart
     other = dict(drawn, signs=-drawn["signs"][::-1])
-    swapped = measure_sites(source, 0, ["twin:0"], pass_plan.pass_plan, other)["twin:0"]
+    swapped = measure_sites(source, 0, ["twin:0"], design, other)["twin:0"]
     with pytest.raises(AssertionError):
         require_same(apart["twin:0"], swapped)
 
@@ -81,11 +79,9 @@ def test_nothing_of_a_tile_is_used_after_it(monkeypatch: pytest.MonkeyPatch) -> 
     """A tile's memory is used again: whoever kept a view of it would read the next one."""
     scene = make_scene(2, n_tokens=10_000, n_concepts=8, n_active=2)
     weights = random_layer(2, 24, 8)
-    pass_plan = plan(
-        scene, Settings(twins=4, min_support=20, controls=("isotropic", "shuffle"), spikes=(1.0,))
-    )
-    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, pass_plan.rows)
-    whole = next(measure_layers(source, [0], pass_plan.pass_plan))
+    design = plan(scene, Settings(twins=4, min_support=20, controls=("isotropic", "shuffle"), spikes=(1.0,)))
+    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, design.rows)
+    whole = next(measure_layers(source, [0], design))
     too_early = False
 
     def spoil(tile: tuple[torch.Tensor, ...]) -> None:
@@ -100,22 +96,20 @@ def test_nothing_of_a_tile_is_used_after_it(monkeypatch: pytest.MonkeyPatch) -> 
             spoil(tile)
 
     monkeypatch.setattr(passes, "retile", poisoned)
-    assert require_same(whole, next(measure_layers(source, [0], pass_plan.pass_plan))) > 100
+    assert require_same(whole, next(measure_layers(source, [0], design))) > 100
     # the control: what is read after its memory is gone is seen
     too_early = True
     with pytest.raises(NonFiniteError, match=r"layer 0, neurons: .* values are NaN or infinite"):
-        next(measure_layers(source, [0], pass_plan.pass_plan))
+        next(measure_layers(source, [0], design))
 
 
 def test_where_arrays_lie_in_memory_does_not_matter() -> None:
     """What a retried task gets lies elsewhere; the last bits of a product may follow the place of its factors."""
     scene = make_scene(1, n_tokens=3_000, n_concepts=24, n_active=3)
     weights = random_layer(1, 72, 24)
-    pass_plan = plan(
-        scene, Settings(twins=4, min_support=10, controls=("isotropic", "shuffle"), spikes=(1.0,))
-    )
-    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, pass_plan.rows)
-    drawn = calibrate_layer(source, 0, pass_plan.pass_plan)
+    design = plan(scene, Settings(twins=4, min_support=10, controls=("isotropic", "shuffle"), spikes=(1.0,)))
+    source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, design.rows)
+    drawn = calibrate_layer(source, 0, design)
     names = ["twin:0", "twin:2", "isotropic:1", "shuffle:0", "spike:1"]
     found = []
     for shift in (0, 4, 16, 20, 48):
@@ -126,7 +120,7 @@ def test_where_arrays_lie_in_memory_does_not_matter() -> None:
             moved[name] = room[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
             moved[name][...] = values
             assert moved[name].ctypes.data % 64 == shift
-        found.append(measure_sites(source, 0, names, pass_plan.pass_plan, moved))
+        found.append(measure_sites(source, 0, names, design, moved))
     for other in found[1:]:
         assert require_same(found[0], other) > 10
 

@@ -13,7 +13,7 @@ import torch
 
 from probekit.analysis import run_fingerprint
 from probekit.analysis.inputs import AnalysisInputs, inputs_of_model
-from probekit.analysis.progress import silent
+from probekit.analysis.reading import Reading
 from probekit.analysis.settings import Settings, read_config
 from probekit.errors import InputError
 from probekit.evidence.pair_sampling import PairSampling
@@ -52,7 +52,7 @@ def inputs_of(hooked: HookedModel, corpus: Any, **settings: Any) -> AnalysisInpu
     chosen = Settings(
         **{"max_tokens": 3_000, "context": 40, "twins": 0, "min_support": 4, "max_pairs": 10, **settings}
     )
-    return inputs_of_model(hooked.bridge, corpus, None, [1], PairSampling(), chosen, "cpu", silent)
+    return inputs_of_model(Reading(hooked.bridge, corpus, chosen, device="cpu"), None, [1], PairSampling())
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from probekit.analysis import passes, run_fingerprint, runner
 from probekit.analysis.array_inputs import ActivationData
+from probekit.analysis.design import HalfPlan
 from probekit.analysis.inputs import AnalysisInputs, inputs_of_arrays
-from probekit.analysis.pass_plan import HalfPlan
 from probekit.analysis.runner import Job, execute
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource, Half, LayerBlock, Source

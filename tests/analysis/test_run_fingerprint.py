@@ -961,7 +961,7 @@ class TestWhole:
 
 
 def test_spikes_that_would_become_one_are_refused() -> None:
-    from probekit.analysis.api import as_spikes
+    from probekit.analysis.settings import as_spikes
 
     with pytest.raises(InputError, match=r"of which 1\.0000002 is named 1 as another one is"):
         as_spikes((1.0000001, 1.0000002))

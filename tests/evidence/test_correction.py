@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from probekit.errors import InputError, ShapeError
-from probekit.evidence.correction import Effect, exponents, responses
+from probekit.evidence.correction import LEAST_P, MOST_P, Effect, exponents, responses
 from probekit.theory.circuits import correction, dense_uand
 from probekit.theory.circuits.circuit import Circuit
 
@@ -89,3 +89,16 @@ def test_what_cannot_be_used() -> None:
         exponents(np.ones((1, 3, 2)), np.array([1.0, 2.0]), 1.5)
     # nothing happens: nothing is known
     assert np.isnan(exponents(responses(lambda step: 0.0, feature_pairs(1), RADII), RADII)).all()
+
+
+def test_an_exponent_has_limits_and_a_radius_an_interval() -> None:
+    radii = np.array([0.01, 0.1, 1.0, 10.0])
+    early, late, at_once = np.array([0.0, 1, 1, 1]), np.array([0.0, 0, 0, 1]), np.ones(4)
+    found = exponents(
+        np.stack(
+            [np.stack(rays) for rays in ((late, late, early), (early, early, late), (early, early, at_once))]
+        ),
+        radii,
+    )
+    assert found[:2].tolist() == [LEAST_P, MOST_P]
+    assert np.isnan(found[2]), "below the first radius nothing is known"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,3 +123,11 @@ def test_shares_are_as_equal_as_the_strata_allow(sizes: list[int], n_most: int) 
 def test_one_number_in_an_array_is_no_choice() -> None:
     with pytest.raises(InputError, match="pairs: got a ndarray, wanted a rule, kinds of pair or a list"):
         PairSampling.of(np.array(3))
+
+
+def test_a_table_of_pairs_is_read_by_its_columns_and_a_sampling_is_taken_as_it_is():
+    named = PairSampling.of(pd.DataFrame({"q": [0.1, 0.2, 0.3], "b": ["y", "z", "y"], "a": ["x", "x", "x"]}))
+    assert named.named == (("x", "y"), ("x", "z")), "each pair once, in the order of the table"
+    assert PairSampling.of(named) is named
+    with pytest.raises(InputError, match="pairs: got a table with columns left, right, wanted a and b"):
+        PairSampling.of(pd.DataFrame({"left": ["x"], "right": ["y"]}))

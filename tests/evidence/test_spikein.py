@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from readings import made_up
 
 from probekit.analysis.layer_summary import summarise_layer
 from probekit.analysis.passes import measure_layers
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource
-from probekit.evidence.spikein import CHANNEL, MOST_SPIKES, Spikes, spiked_pairs
+from probekit.evidence import decide
+from probekit.evidence.spikein import (
+    CHANNEL,
+    MAX_STRATA,
+    MOST_SPIKES,
+    PAIRS_PER_STRATUM,
+    Spikes,
+    sensitivity,
+    spiked_pairs,
+    spliced,
+    support_strata,
+)
 from probekit.testing.synthetic import make_scene, plan, random_layer
 
 N_CONCEPTS, N_NEURONS = 24, 96
@@ -43,14 +53,14 @@ def test_recall_rises_with_the_amplitude_and_is_nothing_without() -> None:
     amplitudes = (0.02, 0.5, 4.0)
     design = plan(scene, Settings(twins=8, seed=0, min_support=40, spikes=amplitudes))
     source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, design.rows)
-    measure = next(measure_layers(source, [0], design.pass_plan))
+    measure = next(measure_layers(source, [0], design))
     assert sorted(measure.spiked) == list(amplitudes)
     names, kinds = [f"f{c}" for c in range(N_CONCEPTS)], ["all"] * len(design.tested.pairs)
     row = summarise_layer(
         measure, design, names=names, kinds=kinds, n_params=weights.n_params, bits_stored=32.0
     ).row
     found = row["sensitivity"]
-    assert found["n_spiked"] == len(design.pass_plan.spiked_at) == len(design.tested.pairs) // 10
+    assert found["n_spiked"] == len(design.spiked_at) == len(design.tested.pairs) // 10
     curve = [step["above_twins"]["recall"] for step in found["curve"]]
     assert [step["amplitude"] for step in found["curve"]] == [0.0, *amplitudes]
     # a random layer holds no AND above its twins; 0.02 sd on five neurons is no AND either; 4 sd cannot be missed
@@ -66,11 +76,46 @@ def test_recall_rises_with_the_amplitude_and_is_nothing_without() -> None:
     large = measure.spiked[4.0]
     assert np.median(large.kappa) == pytest.approx(1.0, abs=0.05)
     # without spikes the layer's own decision is the same: what is added decides nothing
-    plain = replace(design, pass_plan=replace(design.pass_plan, spikes=()))
-    again = next(measure_layers(source, [0], plain.pass_plan))
+    plain = design.with_settings(spikes=())
+    again = next(measure_layers(source, [0], plain))
     np.testing.assert_array_equal(again.by_k[16].d_prime, measure.by_k[16].d_prime)
     silent = summarise_layer(
         again, plain, names=names, kinds=kinds, n_params=weights.n_params, bits_stored=32.0
     ).row
     assert silent["sensitivity"] is None
     assert silent["n_above_twins"] == row["n_above_twins"]
+
+
+def test_the_curve_counts_the_spiked_pairs_and_says_where_it_crosses() -> None:
+    """Forty pairs at the twins' level, ten of them raised: none by nothing, half by 1, all by 2."""
+    rng = np.random.default_rng(3)
+    at = np.arange(10)
+    layer = made_up(0.1 * rng.standard_normal(40))
+    twins = [made_up(0.1 * rng.standard_normal(40)) for _ in range(20)]
+    tested = decide.Tested(np.array([(0, b) for b in range(1, 41)]), 41, np.arange(100, 140), 0.05)
+    raised = {1.0: np.where(at < 5, 60.0, 0.0), 2.0: np.full(10, 60.0)}
+    found = sensitivity(layer, {size: made_up(d) for size, d in raised.items()}, at, twins, tested)
+    assert found is not None
+    assert found["n_spiked"] == 10
+    assert [row["above_twins"]["recall"] for row in found["curve"]] == [0.0, 0.5, 1.0]
+    assert found["above_twins_at"] == {"0.5": 1.0, "0.9": pytest.approx(1.8)}
+    low, high = (found["curve"][1]["above_twins"][bound] for bound in ("low", "high"))
+    assert low < 0.5 < high
+    # what is spliced in stands in its places, and nowhere else
+    whole = spliced(layer, made_up(raised[2.0]), at)
+    assert (whole.d_prime[:10] == 60).all()
+    assert np.array_equal(whole.d_prime[10:], layer.d_prime[10:])
+    assert whole.eps95 is None
+    # a curve that never gets there, and a layer without twins or spikes
+    short = sensitivity(layer, {1.0: made_up(raised[1.0])}, at, twins, tested)
+    assert short is not None
+    assert short["above_twins_at"]["0.9"] is None
+    assert sensitivity(layer, {}, at, twins, tested) is None
+    assert sensitivity(layer, {1.0: made_up(raised[1.0])}, at, [], tested) is None
+
+
+def test_strata_are_cut_by_rank() -> None:
+    n11 = np.random.default_rng(0).permutation(4 * PAIRS_PER_STRATUM)
+    assert np.bincount(support_strata(n11)).tolist() == [PAIRS_PER_STRATUM] * MAX_STRATA
+    assert n11[support_strata(n11) == 0].max() < n11[support_strata(n11) == 1].min()
+    assert set(support_strata(n11[:100])) == {0}

@@ -36,22 +36,21 @@ def columns(labels: LabelColumns, concept: int) -> np.ndarray:
 
 def test_permuted_labels_keep_every_quadrant_and_the_first_concept(design: Any) -> None:
     _, whole = design
-    pass_plan = whole.pass_plan
-    other = permuted(pass_plan, np.random.default_rng(0))
-    m = pass_plan.fit.labels.n_concepts
+    other = permuted(whole, np.random.default_rng(0))
+    m = whole.fit.labels.n_concepts
     moved = 0
-    for half, new in ((pass_plan.fit, other.fit), (pass_plan.confirm, other.confirm)):
+    for half, new in ((whole.fit, other.fit), (whole.confirm, other.confirm)):
         assert np.array_equal(new.sample.n_natural, half.sample.n_natural)
         assert np.array_equal(new.sample.n_sampled, half.sample.n_sampled)
-        for p, (a, b) in enumerate(pass_plan.pairs.tolist()):
+        for p, (a, b) in enumerate(whole.pairs.tolist()):
             assert tuple(other.pairs[p]) == (a, m + p)
             assert np.array_equal(columns(new.labels, a), columns(half.labels, a))
             fresh = columns(new.labels, m + p)
             assert (np.diff(fresh) > 0).all()
             moved += len(np.setdiff1d(fresh, columns(half.labels, b)))
     assert moved > 0
-    assert other.n_twins == 0
-    again = permuted(pass_plan, np.random.default_rng(0))
+    assert other.settings.twins == 0
+    again = permuted(whole, np.random.default_rng(0))
     assert np.array_equal(again.fit.labels.tokens, other.fit.labels.tokens)
 
 
@@ -60,9 +59,9 @@ def test_what_a_permutation_says_and_does_not(design: Any) -> None:
     plant, whole = design
     weights = random_layer(3, 48, 12)
     source = ArraySource(weights.neurons(plant.scene.inputs), plant.scene.inputs, weights, whole.rows)
-    measure = next(measure_layers(source, [0], whole.pass_plan))
+    measure = next(measure_layers(source, [0], whole))
     rng = np.random.default_rng(1)
-    shuffled = [readings(source, [0], permuted(whole.pass_plan, rng))[0] for _ in range(5)]
+    shuffled = [readings(source, [0], permuted(whole, rng))[0] for _ in range(5)]
     # permuted labels are those of no function of the input: their interaction is noise
     assert np.median([np.abs(held.d_prime).mean() for held in shuffled]) < 0.15
     assert np.median(measure.by_k[16].d_prime) > 1.0

@@ -20,7 +20,6 @@ RULES = {"C901", "PLR0913", "PLR0915"}
 
 PUBLIC = {
     "analysis/api.py": {"analyze", "analyze_arrays"},
-    "analysis/estimate.py": {"estimate"},
     "followups/causal.py": {"causal"},
     "followups/compression.py": {"compression_curve"},
     "followups/null_comparison.py": {"against_nulls"},
@@ -49,8 +48,6 @@ KERNELS = {
 """Compiled code: arrays come one by one, and a loop that is cut up may lose its vector form."""
 OVER = {
     "analysis/array_inputs.py": {"check"},
-    "analysis/design.py": {"design_study"},
-    "analysis/inputs.py": {"inputs_of_model"},
     "analysis/run_fingerprint.py": {"in_words"},
     "evidence/tables.py": {"pair_table"},
     "fingerprint.py": {"_words"},

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from probekit.analysis.design import is_fit
-from probekit.analysis.pass_plan import HalfPlan, PassPlan
+from probekit.analysis.design import HalfPlan, StudyDesign, is_fit
+from probekit.analysis.settings import Settings
 from probekit.analysis.sites import Layer, Site
 from probekit.evidence.contrast import ConfirmPlan, ConfirmSums, NeuronSums
+from probekit.evidence.pair_sampling import PairSampling
 from probekit.model.weights import MlpWeights
 from probekit.probes.lists import token_lists
 from probekit.probes.moments import Moments
@@ -92,10 +93,14 @@ def test_sums_taken_up_again_are_the_sums_that_would_have_been(name: str):
 
 def layer(seed: int) -> Layer:
     columns = LabelColumns.from_dense(LABELS)
-    half = HalfPlan("fit", columns, splitmix64(DOC.astype(np.uint64)), SAMPLE)
-    pass_plan = PassPlan(all_pairs(M), half, half, PLAN, n_twins=4, seed=seed)
+    half = HalfPlan("fit", columns, splitmix64(DOC.astype(np.uint64)), np.unique(DOC), np.arange(N), SAMPLE)
+    pairs = all_pairs(M)
+    design = StudyDesign(
+        Settings(twins=4, seed=seed, spikes=()), pairs, half, half, len(pairs), {}, (), np.ones(len(pairs)), None,
+        PairSampling(), np.arange(M),
+    )  # fmt: skip
     weights = MlpWeights(torch.ones(WIDTH, 7), torch.zeros(WIDTH))
-    return Layer(2, weights, has_inputs=True, pass_plan=pass_plan)
+    return Layer(2, weights, has_inputs=True, design=design)
 
 
 def test_bytes_are_known_without_asking_an_accelerator(monkeypatch: pytest.MonkeyPatch):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import probekit as pk
-from probekit.analysis.design import design_study
+from probekit.analysis.design import LabelledTokens, plan
 from probekit.analysis.inputs import refused_note
 from probekit.analysis.settings import Settings
 from probekit.arguments import as_concepts
@@ -251,11 +251,12 @@ class TestWhyNoPair:
             [doc % 2 == 0, doc % 2 == 1, rng.random(len(doc)) < 0.4, np.ones(len(doc), bool)], axis=1
         )
         names = ("doc:lang=en", "doc:lang=fr", "word", "all")
-        design = design_study(
-            LabelColumns.from_dense(labels), doc, pos, splitmix64(np.arange(n_docs, dtype=np.uint64)), Settings(),
-            PairSampling.of([names[:2], names[1:3], names[2:]]), names, ("document", "document", "token", "token"),
+        tokens = LabelledTokens(
+            LabelColumns.from_dense(labels), doc, pos, splitmix64(np.arange(n_docs, dtype=np.uint64)), names,
+            ("document", "document", "token", "token"),
         )  # fmt: skip
-        assert design.pass_plan.pairs.tolist() == [[1, 2]]
+        design = plan(tokens, Settings(), PairSampling.of([names[:2], names[1:3], names[2:]]))
+        assert design.pairs.tolist() == [[1, 2]]
         same, always = design.refused
         assert same.startswith("'doc:lang=en' ∧ 'doc:lang=fr': 0 tokens with ")
         assert same.endswith("pair each with concepts of the text, such as the defaults)")
