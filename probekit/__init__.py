@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from probekit.analysis.estimate import Estimate as Estimate
     from probekit.analysis.estimate import estimate as estimate
     from probekit.errors import ProbekitError as ProbekitError
+    from probekit.followups.audit import Audit as Audit
+    from probekit.followups.audit import audit as audit
     from probekit.followups.causal import causal as causal
     from probekit.followups.compare import compare as compare
     from probekit.followups.compression import CompressionCurve as CompressionCurve
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from probekit.followups.null_comparison import against_nulls as against_nulls
     from probekit.followups.word_grid import WordGrid as WordGrid
     from probekit.followups.word_grid import word_grid as word_grid
+    from probekit.followups.writes import Writes as Writes
+    from probekit.followups.writes import writes as writes
     from probekit.model.latents import latents as latents
     from probekit.model.planted import Planted as Planted
     from probekit.model.planted import plant as plant
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOME = {
+    "Audit": "probekit.followups.audit",
     "CompressionCurve": "probekit.followups.compression",
     "Concepts": "probekit.text.concepts.concepts",
     "Corpus": "probekit.text.corpus",
@@ -58,9 +63,11 @@ _HOME = {
     "Run": "probekit.results.run",
     "SparseProbe": "probekit.probes.estimator",
     "WordGrid": "probekit.followups.word_grid",
+    "Writes": "probekit.followups.writes",
     "against_nulls": "probekit.followups.null_comparison",
     "analyze": "probekit.analysis.api",
     "analyze_arrays": "probekit.analysis.api",
+    "audit": "probekit.followups.audit",
     "causal": "probekit.followups.causal",
     "channels": "probekit.theory.channels.decode",
     "difference": "probekit.followups.difference",
@@ -74,6 +81,7 @@ _HOME = {
     "runs": "probekit.results.listing",
     "select_readouts": "probekit.probes.select",
     "word_grid": "probekit.followups.word_grid",
+    "writes": "probekit.followups.writes",
 }
 _MODULES = {"bounds": "probekit.theory.bounds", "circuits": "probekit.theory.circuits"}
 

@@ -17,7 +17,7 @@ UsageError = typer.BadParameter.__mro__[1]  # typer carries its own copy of clic
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 HEAVY = re.compile(
-    r"pk\.(analyze|estimate|compression_curve|word_grid)\(|probekit (analyze|demo|grid|compress)"
+    r"pk\.(analyze|audit|estimate|compression_curve|word_grid)\(|probekit (analyze|audit|demo|grid|compress)"
 )
 """A page with one of these runs a model: slow."""
 
@@ -191,3 +191,9 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path):
 def test_the_strongest_pairs_are_not_sorted_by_q(page: Path):
     """Where nothing is found all q are 1, and what comes first is the alphabet."""
     assert 'sort_values("q")' not in page.read_text(encoding="utf-8")
+
+
+def test_every_finding_is_in_the_docs():
+    """The page of findings names every script, and no other."""
+    named = re.findall(r"`([\w-]+\.sh)`", (ROOT / "docs" / "findings.md").read_text(encoding="utf-8"))
+    assert sorted(named) == sorted(path.name for path in (ROOT / "findings").glob("*.sh"))

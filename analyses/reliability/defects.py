@@ -64,7 +64,7 @@ DEFECTS = (
     Defect("κ with a wrong sign", "probes/pairs.py", "SIGNS = np.array([1.0, -1.0, -1.0, 1.0])", "SIGNS = np.array([1.0, -1.0, 1.0, -1.0])", "tests/probes/test_refit.py"),
     Defect("p-values of b / B", "evidence/nulls.py", "    p = (reached + 1) / (len(null) + 1)", "    p = reached / len(null)", "tests/evidence/test_nulls.py"),
     Defect("the exact test on 58 documents", "evidence/contrast.py", "MIN_DOCS_EXACT = 59", "MIN_DOCS_EXACT = 58", "tests/evidence/test_contrast.py"),
-    Defect("finds predict their neighbours", "evidence/mixed.py", "            calm = np.where(left_out, calm - away, pulled)", "            calm = values", "tests/evidence/test_mixed.py"),
+    Defect("finds predict their neighbours", "evidence/mixed.py", "            calm = np.where(kept, values, fit.prediction)", "            calm = values", "tests/evidence/test_mixed.py"),
     Defect("twins without signs", "model/twins.py", "            pre = (rotated * sign) @ into_frame + bias", "            pre = rotated @ into_frame + bias", "tests/model/test_twins.py"),
     Defect("quadrants weigh as they come", "probes/refit.py", "        self._weight = (0.25 / np.maximum(sample.n_sampled, 1)).astype(np.float32)", "        self._weight = np.full(sample.n_sampled.shape, 1 / max(1, len(sample.token)), np.float32)", "tests/probes/test_refit.py"),
     Defect("parts come as their folder lists them", "storage/shards.py", "        return sorted(int(match.group(1)) for match in found if match)", "        return [int(match.group(1)) for match in found if match]", f"{FAULTS}/test_grid.py -k listed"),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from probekit.cli.analysis import analyze, demo, report, resume, verify
+from probekit.cli.audit import audit
 from probekit.cli.capacity import capacity
 from probekit.cli.channels import channels
 from probekit.cli.circuits import app as circuits_app
@@ -68,6 +69,7 @@ for _command in (
     capacity,
     channels,
     compress,
+    audit,
     doctor,
 ):
     app.command()(_command)

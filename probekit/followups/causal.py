@@ -117,16 +117,14 @@ def causal(  # noqa: PLR0913
             f"{held.path}: a run on arrays keeps no text and no model; analyse the model itself."
         )
     science = held.record["science"]
-    _require_same("model", run_fingerprint.of_model(model), held)
-    chosen = _chosen(held, pairs, n_pairs, as_layers(layers))
+    require_same("model", run_fingerprint.of_model(model), held)
+    chosen = chosen_pairs(held, pairs, n_pairs, as_layers(layers))
     # of an object the tensors say it; "as stored" is what loading does by itself
     told = str(science.get("dtype"))
     hooked = load_hooked_model(model, device=device, dtype=told if told in DTYPES else None)
     tokens = text.tokens
-    given = concepts.settled(lambda: tokens) if isinstance(concepts, Concepts) else concepts
-    _require_same("concepts", run_fingerprint.of_concepts(given), held)
-    labels = concepts_of(given, hooked.tokenizer, tokens, as_corpus(None)).label(tokens)
-    halves = _halves(tokens, int(science["settings"]["seed"]), max_tokens)
+    labels = labels_of(held, concepts, hooked, tokens)
+    halves = halves_of(tokens, int(science["settings"]["seed"]), max_tokens)
     scale = _scale(hooked, tokens, halves["fit"], labels, chosen)
     edits = [
         edit
@@ -136,8 +134,30 @@ def causal(  # noqa: PLR0913
     return _measured(hooked, tokens, halves["confirm"], labels, chosen, edits, n_random, what, progress)
 
 
-def _require_same(what: str, now: str, run: Run) -> None:
+def labels_of(run: Run, concepts: Any, hooked: HookedModel, tokens: Tokens) -> Labels:
+    """Where the concepts of a run hold on its tokens.
+
+    Args:
+        run: the run.
+        concepts: as the user gave them.
+        hooked: the model, loaded.
+        tokens: of the run.
+
+    Raises:
+        InputError: they are not those of the run.
+    """
+    given = concepts.settled(lambda: tokens) if isinstance(concepts, Concepts) else concepts
+    require_same("concepts", run_fingerprint.of_concepts(given), run)
+    return concepts_of(given, hooked.tokenizer, tokens, as_corpus(None)).label(tokens)
+
+
+def require_same(what: str, now: str, run: Run) -> None:
     """Refuse a model or concepts that are not what the run was made of, whatever they are called.
+
+    Args:
+        what: "model" or "concepts".
+        now: fingerprint of what was given.
+        run: the run.
 
     Raises:
         InputError: they are others.
@@ -162,9 +182,20 @@ def _check(what: Any, **counts: Any) -> None:
             raise InputError(f"{name}: got {value!r}, wanted a whole number ≥ 1.")
 
 
-def _chosen(
+def chosen_pairs(
     run: Run, pairs: Sequence[tuple[str, str]] | None, n_pairs: int, layers: Sequence[int] | None
 ) -> pd.DataFrame:
+    """The pairs that a follow-up looks at: those named, in all layers, or the strongest of each layer.
+
+    Args:
+        run: the run.
+        pairs: by name; None for the strongest.
+        n_pairs: how many of each layer.
+        layers: of the run; None for all.
+
+    Raises:
+        InputError: a pair was not tested.
+    """
     table = run.pairs() if layers is None else pd.concat([run.pairs(int(layer)) for layer in layers])
     if pairs is not None:
         wanted = {frozenset(pair) for pair in pairs}
@@ -180,8 +211,14 @@ def _chosen(
     return strongest.sort_values("layer", kind="stable").reset_index(drop=True)
 
 
-def _halves(tokens: Tokens, seed: int, max_tokens: int) -> dict[str, np.ndarray]:
-    """Whole documents of each half, in order, until there are tokens enough."""
+def halves_of(tokens: Tokens, seed: int, max_tokens: int) -> dict[str, np.ndarray]:
+    """Whole documents of each half ("fit", "confirm"), in order, until there are tokens enough.
+
+    Args:
+        tokens: of the run.
+        seed: of the run.
+        max_tokens: of each half.
+    """
     fit = is_fit(doc_keys(tokens), seed)
     halves: dict[str, np.ndarray] = {}
     for half, mask in (("fit", fit), ("confirm", ~fit)):
@@ -196,7 +233,7 @@ def _scale(
 ) -> list[NeuronScale]:
     """How the neurons move over the fit half, and with A, B and A∧B, for each pair."""
     rows = [
-        (int(layer), _where(labels, str(a)), _where(labels, str(b)))
+        (int(layer), where_holds(labels, str(a)), where_holds(labels, str(b)))
         for layer, a, b in zip(chosen["layer"], chosen["a"], chosen["b"], strict=True)
     ]
     return neuron_scales(hooked, tokens, docs, rows)
@@ -228,7 +265,7 @@ def _measured(  # noqa: PLR0913
     draws: list[dict[str, Any]] = []
     each = 1 + 2 * n_random
     for p, row in enumerate(chosen.to_dict("records")):
-        holds = [np.isin(at, _where(labels, str(row[side]))) for side in ("a", "b")]
+        holds = [np.isin(at, where_holds(labels, str(row[side]))) for side in ("a", "b")]
         quadrant = quadrant_of(*holds)
         named = {name: row[name] for name in ("layer", "a", "b", "computed")}
         mine = slice(p * each, (p + 1) * each)
@@ -242,7 +279,16 @@ def _measured(  # noqa: PLR0913
     return CausalCheck(pd.DataFrame(rows), pd.DataFrame(draws), settings)
 
 
-def _where(labels: Labels, name: str) -> np.ndarray:
+def where_holds(labels: Labels, name: str) -> np.ndarray:
+    """Counted tokens at which a concept of the run holds.
+
+    Args:
+        labels: of the run.
+        name: of the concept.
+
+    Raises:
+        InputError: it is none of them.
+    """
     if name not in labels.names:
         raise InputError(
             f"concepts: the run has {name!r}, which is none of the {labels.n_concepts} given; pass the concepts of the run."

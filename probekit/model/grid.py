@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from probekit.errors import InputError, ModelError, NonFiniteError, OutOfMemoryError, lacks_memory
 from probekit.model.hooked_model import HookedModel
 from probekit.model.plain import PlainModel
-from probekit.model.sites import INPUT_SITE, _matrix
+from probekit.model.sites import INPUT_SITE, _bias, _matrix
 from probekit.model.twins import InputFrame, PcSignTwins
 from probekit.model.weights import MlpWeights
 
@@ -85,6 +85,12 @@ def bytes_per_layer(grids: Iterable[Grid], d_model: int) -> int:
 def output_weights(hooked: HookedModel, layer: int) -> Float[Tensor, "neuron input"]:
     """What each neuron of a layer writes, float32 on the CPU."""
     return _matrix(hooked.bridge.blocks[layer].mlp, layer, "W_out").float().cpu()
+
+
+def output_constant(hooked: HookedModel, layer: int) -> Float[Tensor, " input"] | None:
+    """What a layer's output holds whatever its neurons are, float32 on the CPU; None where it has no bias."""
+    bias = _bias(hooked.bridge.blocks[layer].mlp, "out")
+    return None if bias is None else bias.float().cpu()
 
 
 def read_grid(
