@@ -27,6 +27,7 @@ from probekit.analysis.inputs import inputs_of_model
 from probekit.analysis.layer_summary import summarise_layer
 from probekit.analysis.passes import CALIBRATION_TOKENS, measure_layers
 from probekit.analysis.progress import watching
+from probekit.analysis.reading import Reading
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource
 from probekit.evidence.pair_sampling import PairSampling
@@ -34,7 +35,6 @@ from probekit.evidence.tables import ranked
 from probekit.followups.audit import rows_of_claims, rows_of_pairs
 from probekit.followups.null_claims import Audited, RecipeClaim, read_inputs
 from probekit.model.claims import ClaimedByRecipe, ClaimedDirections, Works
-from probekit.model.hooked_model import load_hooked_model
 from probekit.model.twins import InputFrame, PcSignTwins
 from probekit.model.weights import MlpWeights
 
@@ -110,19 +110,10 @@ def audited(name: str, quick: bool, in_place: int | None) -> tuple[str, Audited,
         max_tokens=8_000 if quick else 12_000, max_pairs=60 if quick else 120, min_support=40,
         twins=8 if quick else 12, controls=(), spikes=(),
     )  # fmt: skip
-    hooked = load_hooked_model(model())
     with watching(False) as report:
-        held = inputs_of_model(
-            model(),
-            "docs",
-            None,
-            [layer],
-            PairSampling.of("stratified"),
-            settings,
-            "cpu",
-            report,
-            hooked=hooked,
-        )
+        reading = Reading(model(), "docs", settings, device="cpu")
+        held = inputs_of_model(reading, None, [layer], PairSampling.of("stratified"), report)
+    hooked = reading.hooked
     inputs = read_inputs(held.source, layer)
     weights = hooked.mlp(layer)
     if in_place is not None:
@@ -131,7 +122,7 @@ def audited(name: str, quick: bool, in_place: int | None) -> tuple[str, Audited,
     for half, rows in held.design.rows.items():
         whole[torch.from_numpy(rows)] = inputs[half]
     source = ArraySource(weights.neurons(whole), whole, weights, held.design.rows)
-    measure = next(measure_layers(source, [0], held.design.pass_plan))
+    measure = next(measure_layers(source, [0], held.design))
     found = summarise_layer(
         measure, held.design, names=held.names, kinds=held.kinds, n_params=1, bits_stored=32.0
     ).pairs

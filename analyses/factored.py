@@ -164,7 +164,7 @@ def ranked(found: Factored, targets: np.ndarray) -> tuple[float, float]:
 
 def real(model: str, shown: str, layers: tuple[int, ...], most: int) -> Iterator[dict[str, Any]]:
     """Layers of a model in two dictionaries, both halves of gated ones."""
-    from probekit.analysis.inputs import cached
+    from probekit.analysis.reading import cached
     from probekit.model.directions import measured_directions, token_directions
     from probekit.model.hooked_model import load_hooked_model
     from probekit.text.concepts.concepts import Concepts

@@ -116,8 +116,7 @@ def of_twins(n_pools: int) -> Iterator[Null]:
         design = design_for(scene, twins=0, seed=index)
         rng = np.random.default_rng([index, 5])
         for kind, pool in pools_of(scene, weights, design, index).items():
-            # the linear sites play no part in these p-values
-            decisions[kind] += twins_in_place(pool, [pool[0]], design.tested, n_twins=N_TWINS, rng=rng)
+            decisions[kind] += twins_in_place(pool, design.tested, n_twins=N_TWINS, rng=rng)
     for kind, held in decisions.items():
         yield from p_values(held, f"{kind} twin in the layer's place")
 

@@ -34,12 +34,11 @@ from torch import Tensor
 from probekit.analysis.design import StudyDesign
 from probekit.analysis.inputs import AnalysisInputs, inputs_of_model
 from probekit.analysis.layer_summary import summarise_layer
-from probekit.analysis.pass_plan import DECIDING_K
 from probekit.analysis.passes import CALIBRATION_TOKENS, LayerMeasure, measure_layers
 from probekit.analysis.progress import watching
-from probekit.analysis.settings import Settings
+from probekit.analysis.reading import Reading
+from probekit.analysis.settings import DECIDING_K, Settings
 from probekit.analysis.source import Half
-from probekit.arguments import check_corpus
 from probekit.errors import ConfigError, InputError, ModelError, guarded
 from probekit.evidence.claims import VERDICTS, Passes, interval, matched_p, unmatched_p
 from probekit.evidence.decide import adjusted
@@ -49,7 +48,7 @@ from probekit.model.ambient import as_torch_starts
 from probekit.model.claims import ClaimedLatents, Claims, Works, claimed_directions, place_of_site
 from probekit.model.dictionaries import read_dictionary
 from probekit.model.grid import output_constant, output_weights
-from probekit.model.hooked_model import HookedModel, load_hooked_model
+from probekit.model.hooked_model import HookedModel
 from probekit.model.latents import Encoder, site_activations
 from probekit.model.twins import InputFrame, PcSignTwins
 from probekit.probes.workers import start_workers
@@ -190,7 +189,6 @@ def audit(  # noqa: PLR0913
         ShapeError: a direction that is as wide as neither neurons nor output.
         ModelError: the model cannot be loaded, or adds more to the residual stream than the layer's output.
     """
-    check_corpus(corpus)
     if twins < MIN_NULLS:
         raise ConfigError(f"twins: got {twins}, wanted at least {MIN_NULLS} null layers to audit against.")
     claimed_pairs = _as_pairs(claim)
@@ -198,15 +196,15 @@ def audit(  # noqa: PLR0913
         max_tokens, context, max_pairs, min_support, twins, q, seed, controls=(), spikes=(),
     )  # fmt: skip
     start_workers()
-    hooked = load_hooked_model(model, device=device, tokenizer=tokenizer)
+    reading = Reading(model, corpus, settings, tokenizer=tokenizer, device=device)
+    hooked = reading.hooked
     hooked.check_layer(layer)
     claims = None if claimed_pairs is not None else _claims(claim, hooked, layer, space, latents, site, names)
     with watching(progress) as report:
         held = inputs_of_model(
-            model, corpus, concepts, [layer], PairSampling.of(claimed_pairs if claims is None else pairs), settings,
-            device, report, hooked=hooked,
-        )  # fmt: skip
-        measure = next(measure_layers(held.source, [layer], held.design.pass_plan, report))
+            reading, concepts, [layer], PairSampling.of(claimed_pairs if claims is None else pairs), report
+        )
+        measure = next(measure_layers(held.source, [layer], held.design, report))
         table = _pair_results(measure, held.design, held.names, held.kinds)
         if claims is None:
             rows = rows_of_pairs(table, measure, q)

@@ -112,7 +112,7 @@ class Bench:
             nulls: its null layers.
             rng: of the scrambles.
         """
-        plan = audited.design.pass_plan
+        plan = audited.design
         assert plan.fit.relay_sample is not None
         rotated = (audited.inputs["fit"][:CALIBRATION_TOKENS] - frame.mean) @ frame.directions
         halves: dict[Half, Quadrants] = {
@@ -150,7 +150,7 @@ class Bench:
 
     def _removed(self, claims: Claims, pairs: np.ndarray, null: int | None) -> np.ndarray:
         """d′ of each claim on some tokens of each quadrant of its pair, what lies along the pair's directions scrambled."""
-        sample = self.audited.design.pass_plan.confirm.relay_sample
+        sample = self.audited.design.confirm.relay_sample
         assert sample is not None
         works, frame, around = self.audited.works, self.frame, self.audited.around("confirm")
         sign = torch.ones(len(frame.mean)) if null is None else self.nulls.signs[null]
@@ -175,7 +175,7 @@ class Bench:
 
     def errors(self, reading: Reading) -> np.ndarray:
         """Standard error of each d′, by documents."""
-        half, quadrants = self.audited.design.pass_plan.confirm, self.quadrants["confirm"]
+        half, quadrants = self.audited.design.confirm, self.quadrants["confirm"]
         _, doc = np.unique(half.doc_key, return_inverse=True)
         values = reading.values["confirm"]
         return np.array(

@@ -33,7 +33,7 @@ def audited(scene: Scene, weights: MlpWeights) -> tuple[Audited, Any]:
     """A scene's layer with the analysis' decision on its pairs."""
     design = plan(scene, Settings(twins=N_NULLS, max_pairs=120, min_support=25, spikes=(), controls=()))
     source = ArraySource(weights.neurons(scene.inputs), scene.inputs, weights, design.rows)
-    measure = next(measure_layers(source, [0], design.pass_plan))
+    measure = next(measure_layers(source, [0], design))
     names = [f"f{c}" for c in range(scene.labels.shape[1])]
     kinds = ["all"] * len(design.tested.pairs)
     table = summarise_layer(measure, design, names=names, kinds=kinds, n_params=1, bits_stored=32.0).pairs
