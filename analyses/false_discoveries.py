@@ -2,6 +2,7 @@
 
     python analyses/false_discoveries.py                  # 210 layers, some 8 minutes of one core
     python analyses/false_discoveries.py --layers 12 --out -
+    python analyses/false_discoveries.py --layers 42 --tokens 40000 --out analyses/results/false_discoveries-40000.md
 
 Kinds of layer, in turn: planted 2-ANDs with weak, middling and strong background, on basis-aligned and on superposed
 inputs; the two traps (a random layer that avoids the loud directions of its inputs, readers of single concepts); a PC-sign
@@ -184,7 +185,7 @@ def page(n_layers: int, size: Size) -> Iterator[str]:
     """The whole page."""
     yield "# Realised share of false discoveries\n"
     yield (
-        f"`python analyses/false_discoveries.py --layers {n_layers}`: {size.n_neurons} neurons, {size.n_concepts} "
+        f"`python analyses/false_discoveries.py --layers {n_layers} --tokens {size.n_tokens}`: {size.n_neurons} neurons, {size.n_concepts} "
         f"concepts, 3 on at a token, {size.n_pairs} planted pairs (channel 5, influence ≤ 2), {size.n_tokens:,} tokens in "
         f"documents of 50, {size.n_twins} PC-sign twins, k = 16, q = {Q}. The share of a layer is V/max(V + S, 1), V null "
         "and S designated pairs flagged; the standard error is that of its mean over layers. Pairs that share a channel "
@@ -207,9 +208,10 @@ def main() -> None:
     """Run the study and write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--layers", type=int, default=210, help="planted layers, traps and twins in all")
+    parser.add_argument("--tokens", type=int, default=Size.n_tokens, help="tokens of a layer")
     parser.add_argument("--out", default=str(RESULTS / "false_discoveries.md"), help="- prints only")
     options = parser.parse_args()
-    write_page(page(options.layers, Size()), options.out)
+    write_page(page(options.layers, Size(n_tokens=options.tokens)), options.out)
 
 
 if __name__ == "__main__":
