@@ -185,10 +185,11 @@ def page(n_layers: int, size: Size) -> Iterator[str]:
     """The whole page."""
     yield "# Realised share of false discoveries\n"
     yield (
-        f"`python analyses/false_discoveries.py --layers {n_layers} --tokens {size.n_tokens}`: {size.n_neurons} neurons, {size.n_concepts} "
-        f"concepts, 3 on at a token, {size.n_pairs} planted pairs (channel 5, influence ≤ 2), {size.n_tokens:,} tokens in "
-        f"documents of 50, {size.n_twins} PC-sign twins, k = 16, q = {Q}. The share of a layer is V/max(V + S, 1), V null "
-        "and S designated pairs flagged; the standard error is that of its mean over layers. Pairs that share a channel "
+        f"`python analyses/false_discoveries.py --layers {n_layers} --tokens {size.n_tokens}`: {size.n_neurons} neurons, "
+        f"{size.n_concepts} concepts, 3 on at a token, {size.n_pairs} planted pairs (channel 5, influence ≤ 2), "
+        f"{size.n_tokens:,} tokens in documents of 50, {size.n_twins} PC-sign twins, k = 16, q = {Q}. The share "
+        "of a layer is V/max(V + S, 1), V null and S designated pairs flagged; the standard error is that "
+        "of its mean over layers. Pairs that share a channel "
         "neuron by accident are read together there; they count as neither.\n"
     )
     found = list(pass_plan(n_layers, size))
