@@ -27,7 +27,7 @@ def audit(  # noqa: PLR0913
     directions: Annotated[
         Path | None,
         typer.Option(
-            help="A .safetensors file: every tensor in it [width] or [claim, width], of neurons or output."
+            help="A .safetensors file of directions of neurons or output: a tensor of one, or one a row."
         ),
     ] = None,
     dictionary: Annotated[
@@ -58,7 +58,7 @@ def audit(  # noqa: PLR0913
 ) -> None:
     """Hold claimed pairs, directions or latents of a layer against its null layers: made here, relayed, or neither.
 
-    Example: probekit audit nano --layer 1 --pair "token:' the' & class:punctuation" --out audit.html
+    Example: probekit audit nano --layer 1 --pair "cur:word-start & prev:full-stop" --out audit.html
     """
     if offline:
         go_offline()
