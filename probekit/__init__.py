@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from probekit.errors import ProbekitError as ProbekitError
     from probekit.followups.audit import Audit as Audit
     from probekit.followups.audit import audit as audit
+    from probekit.followups.benchmark import Benchmark as Benchmark
+    from probekit.followups.benchmark import benchmark as benchmark
     from probekit.followups.causal import causal as causal
     from probekit.followups.compare import compare as compare
     from probekit.followups.compression import CompressionCurve as CompressionCurve
@@ -48,11 +50,14 @@ if TYPE_CHECKING:
     from probekit.theory import bounds as bounds
     from probekit.theory import circuits as circuits
     from probekit.theory.channels.decode import channels as channels
+    from probekit.theory.worlds import World as World
+    from probekit.theory.worlds import worlds as worlds
 
 __version__ = VERSION
 
 _HOME = {
     "Audit": "probekit.followups.audit",
+    "Benchmark": "probekit.followups.benchmark",
     "CompressionCurve": "probekit.followups.compression",
     "Concepts": "probekit.text.concepts.concepts",
     "Corpus": "probekit.text.corpus",
@@ -62,12 +67,14 @@ _HOME = {
     "ProbekitError": "probekit.errors",
     "Run": "probekit.results.run",
     "SparseProbe": "probekit.probes.estimator",
+    "World": "probekit.theory.worlds",
     "WordGrid": "probekit.followups.word_grid",
     "Writes": "probekit.followups.writes",
     "against_nulls": "probekit.followups.null_comparison",
     "analyze": "probekit.analysis.api",
     "analyze_arrays": "probekit.analysis.api",
     "audit": "probekit.followups.audit",
+    "benchmark": "probekit.followups.benchmark",
     "causal": "probekit.followups.causal",
     "channels": "probekit.theory.channels.decode",
     "difference": "probekit.followups.difference",
@@ -81,6 +88,7 @@ _HOME = {
     "runs": "probekit.results.listing",
     "select_readouts": "probekit.probes.select",
     "word_grid": "probekit.followups.word_grid",
+    "worlds": "probekit.theory.worlds",
     "writes": "probekit.followups.writes",
 }
 _MODULES = {"bounds": "probekit.theory.bounds", "circuits": "probekit.theory.circuits"}

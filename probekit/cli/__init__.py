@@ -10,6 +10,7 @@ import typer
 
 from probekit.cli.analysis import analyze, demo, report, resume, verify
 from probekit.cli.audit import audit
+from probekit.cli.benchmark import benchmark
 from probekit.cli.capacity import capacity
 from probekit.cli.channels import channels
 from probekit.cli.circuits import app as circuits_app
@@ -70,6 +71,7 @@ for _command in (
     channels,
     compress,
     audit,
+    benchmark,
     doctor,
 ):
     app.command()(_command)

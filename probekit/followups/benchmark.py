@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int
 from probekit.errors import InputError, ProbekitError, ShapeError, guarded, shown
 from probekit.evidence.decide import adjusted
 from probekit.followups.detectors import Detector, load_detector
-from probekit.theory.checks import Number, as_count, as_fraction, as_probability
+from probekit.theory.checks import as_count, as_fraction, as_probability
 from probekit.theory.worlds import CLASSES, NOT_COMPUTED, World, worlds
 
 COLUMNS = {
@@ -75,7 +75,7 @@ def benchmark(
     max_pairs: int = 120,
     q: float | int = 0.05,
     seed: int = 0,
-    **world: Number | bool,
+    **world: Any,
 ) -> Benchmark:
     """False discovery rate and power of a detector of computed pairs, at each correlation and load.
 
@@ -138,7 +138,7 @@ def scored(detector: Detector, world: World, *, max_pairs: int, q: float, seed: 
         q: level.
         seed: passed on to a detector that names it.
     """
-    pairs = tested_pairs(world, max_pairs)
+    pairs = given_pairs(world, max_pairs)
     found = _decisions(detector, world, pairs, q, seed)
     classes = np.array(world.class_of(pairs))
     row: dict[str, Any] = {"n_pairs": len(pairs)}
@@ -151,7 +151,7 @@ def scored(detector: Detector, world: World, *, max_pairs: int, q: float, seed: 
     return row
 
 
-def tested_pairs(world: World, max_pairs: int) -> Int[np.ndarray, "pair 2"]:
+def given_pairs(world: World, max_pairs: int) -> Int[np.ndarray, "pair 2"]:
     """All computed pairs, and as many others with enough tokens as there is room for, drawn at random, in order."""
     held = world.testable(MIN_SUPPORT)
     listed = {tuple(pair) for pair in world.computed.tolist()}

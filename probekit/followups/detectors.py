@@ -35,6 +35,7 @@ from probekit.evidence.pair_sampling import PairSampling
 Detector = Callable[..., Any]
 """(neurons, labels, doc, inputs, pairs) → Float[pair] of p-values or Bool[pair]."""
 Rows = Float[np.ndarray, "token neuron"]
+Inputs = Float[np.ndarray, "token input"]
 PairRows = Int[np.ndarray, "pair 2"]
 
 N_TWINS, MIN_SUPPORT = 12, 20
@@ -47,7 +48,7 @@ def by_probekit(
     neurons: Rows,
     labels: Bool[np.ndarray, "token concept"],
     doc: Int[np.ndarray, " token"],
-    inputs: Rows,
+    inputs: Inputs,
     pairs: PairRows,
     *,
     weights: tuple[Any, ...],
@@ -78,7 +79,7 @@ def by_sparse_probe(
     neurons: Rows,
     labels: Bool[np.ndarray, "token concept"],
     doc: Int[np.ndarray, " token"],
-    inputs: Rows,
+    inputs: Inputs,
     pairs: PairRows,
     *,
     seed: int = 0,
@@ -101,7 +102,7 @@ def by_mean_difference(
     neurons: Rows,
     labels: Bool[np.ndarray, "token concept"],
     doc: Int[np.ndarray, " token"],
-    inputs: Rows,
+    inputs: Inputs,
     pairs: PairRows,
     *,
     seed: int = 0,

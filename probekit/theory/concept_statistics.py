@@ -79,7 +79,7 @@ class Statistics:
     def parents(self) -> Int[np.ndarray, " concept"]:
         """Parent of each hierarchical concept, −1 for all others and for the root of a tree (its most frequent one)."""
         parent = np.full(len(self.rate), -1)
-        for group in np.unique(self.group[self.kind == HIERARCHICAL]):
+        for group in np.unique(self.group[self.kind == HIERARCHICAL]).tolist():
             members = self.by_rate(group)
             parent[members[1:]] = members[(np.arange(1, len(members)) - 1) // 2]
         return parent
@@ -103,7 +103,7 @@ class Statistics:
         labels = np.zeros((len(doc), len(self.rate)), np.bool_)
         parent = self.parents()
         for kind in range(len(KINDS)):
-            for group in np.unique(self.group[self.kind == kind]):
+            for group in np.unique(self.group[self.kind == kind]).tolist():
                 members = self.by_rate(group)
                 rate = self.rate[members]
                 if kind == EXCLUSIVE:

@@ -55,6 +55,9 @@ MOST_CANDIDATES = 5_000
 """Pairs whose documents are counted, drawn at random where more have the tokens."""
 
 PairRows = Int[np.ndarray, "pair 2"]
+Computed = Int[np.ndarray, "computed_pair 2"]
+Relayed = Int[np.ndarray, "relayed_pair 2"]
+ReadTogether = Int[np.ndarray, "read_pair 2"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +78,11 @@ class World:
     """Unit code of each concept."""
     statistics: Statistics
     """What was asked of the labels: rates, kinds, groups."""
-    computed: PairRows
+    computed: Computed
     """Pairs that the layer was made to compute, low concept first; of a universal layer none is listed: it computes all."""
-    relayed: PairRows
+    relayed: Relayed
     """Pairs whose AND was put into the input."""
-    read_together: PairRows
+    read_together: ReadTogether
     """Pairs that some computing neuron reads without having been made for them."""
     universal: bool
     """Whether the layer computes a little of every AND."""
@@ -147,7 +150,7 @@ class World:
         wanted = self.min_support if min_support is None else as_count("min_support", min_support)
         return _testable(np.random.default_rng([len(self.doc), 147]), self.labels, self.doc, wanted)
 
-    def _kin(self, low: np.ndarray, high: np.ndarray, pairs: PairRows) -> Bool[np.ndarray, " pair"]:
+    def _kin(self, low: np.ndarray, high: np.ndarray, pairs: PairRows) -> Bool[np.ndarray, " row"]:
         """Pairs between the groups of the concepts of given pairs."""
         group = self.statistics.group
         # a concept that hangs together with no other is a group of its own
@@ -175,7 +178,7 @@ def worlds(  # noqa: PLR0913
     n_relayed: Number = 8,
     universal: bool = False,
     noise: Number = 0.1,
-    min_support: Number = 100,
+    min_support: Number = 80,
     seed: int = 0,
 ) -> Iterator[World]:
     """Synthetic worlds whose answer is known, one after the other.
@@ -280,7 +283,7 @@ class _Asked:
 
     def _planted(
         self, rng: np.random.Generator, statistics: Statistics, labels: np.ndarray, doc: np.ndarray
-    ) -> tuple[PairRows, PairRows]:
+    ) -> tuple[Computed, Relayed]:
         """Pairs to compute and pairs to put into the input, each concept in as few of them as can be."""
         pairs = _testable(rng, labels, doc, self.min_support)
         group, hangs = statistics.group, statistics.hangs_together()
@@ -297,8 +300,8 @@ class _Asked:
         return chosen[:n_computed], chosen[n_computed:]
 
     def _layer(
-        self, rng: np.random.Generator, computed: PairRows, codes: np.ndarray, along: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, PairRows]:
+        self, rng: np.random.Generator, computed: Computed, codes: np.ndarray, along: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, ReadTogether]:
         """Weights, biases, and the pairs read together by accident."""
         order = rng.permutation(self.n_neurons)
         half, quarter = self.n_neurons // 2, self.n_neurons // 4
@@ -334,7 +337,7 @@ def _unit(rng: np.random.Generator, n_inputs: int, n: int) -> Float[np.ndarray, 
     return codes / np.linalg.norm(codes, axis=0)
 
 
-def _among(low: np.ndarray, high: np.ndarray, pairs: PairRows, n: int) -> Bool[np.ndarray, " pair"]:
+def _among(low: np.ndarray, high: np.ndarray, pairs: PairRows, n: int) -> Bool[np.ndarray, " row"]:
     """Which (low, high) are rows of `pairs`."""
     return np.isin(low.astype(np.int64) * n + high, pairs[:, 0].astype(np.int64) * n + pairs[:, 1])
 
@@ -357,7 +360,7 @@ def _testable(
     return pairs[np.lexsort(pairs.T[::-1])]
 
 
-def _spread_out(pairs: PairRows, wanted: int, n_concepts: int) -> PairRows:
+def _spread_out(pairs: PairRows, wanted: int, n_concepts: int) -> Int[np.ndarray, "chosen 2"]:
     """The first pairs of which no concept is in more than one, then in more than two, …"""
     taken, left, chosen = np.zeros(n_concepts, int), list(map(tuple, pairs.tolist())), list[tuple[int, int]]()
     most = 1
@@ -373,7 +376,7 @@ def _spread_out(pairs: PairRows, wanted: int, n_concepts: int) -> PairRows:
     return np.array(chosen, np.int64).reshape(-1, 2)
 
 
-def _read_together(reading: Float[np.ndarray, "neuron concept"], computed: PairRows) -> PairRows:
+def _read_together(reading: Float[np.ndarray, "neuron concept"], computed: Computed) -> ReadTogether:
     """Pairs, computed ones left out, that some neuron reads by at least half a code each."""
     n_concepts = reading.shape[1]
     found: set[int] = set()

@@ -29,6 +29,7 @@ PUBLIC = {
     "model/planted.py": {"plant"},
     "cli/analysis.py": {"analyze"},
     "cli/audit.py": {"audit"},
+    "cli/benchmark.py": {"benchmark"},
     "cli/capacity.py": {"capacity"},
     "cli/channels.py": {"channels"},
     "cli/compress.py": {"compress"},
@@ -38,6 +39,7 @@ PUBLIC = {
     "theory/circuits/two_and.py": {"two_and"},
     "theory/channels/decode.py": {"channels"},
     "theory/gap.py": {"gap"},
+    "theory/worlds.py": {"worlds"},
 }
 """Entry points whose parameters are what a user may say."""
 KERNELS = {

@@ -83,6 +83,13 @@ GOOD: list[tuple[Callable[..., Any], dict[str, Any]]] = [
         {"n_concepts": 16, "gates": [GATES], "n_neurons": 64, "d_model": 64, "correct": False, "seed": 0},
     ),
     (pk.circuits.correction, {"n_concepts": 8, "n_neurons": 96, "d_model": 64, "ramp": 0.25, "seed": 0}),
+    (
+        pk.worlds,
+        {
+            "n_worlds": 1, "n_concepts": 8, "n_neurons": 20, "d_model": 8, "n_tokens": 100, "zipf": 1.0, "load": 0.1,
+            "correlation": 0.5, "universal": False, "seed": 0,
+        },
+    ),
     (_moments, {"n_neurons": 3, "n_concepts": 2, "pairs": [(0, 1)]}),
     (
         _update,
