@@ -97,7 +97,9 @@ def page(lines: list[dict[str, Any]]) -> Iterator[str]:
         f"**probekit: at {kept} of {len(ours)} settings the false discovery rate is at most q + 3 s.e.; over all "
         f"{len(everywhere)} worlds it is {share.mean():.3f} ± {share.sem():.3f}.**\n"
     )
-    yield from table(COLUMNS, (row(name, one) for name, part in parts.items() for one in part.to_dict("records")))
+    yield from table(
+        COLUMNS, (row(name, one) for name, part in parts.items() for one in part.to_dict("records"))
+    )
 
 
 def row(name: str, one: dict[Any, Any]) -> list[str]:
@@ -114,8 +116,12 @@ def main() -> None:
     """Draw the worlds and write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--worlds", type=int, default=N_WORLDS, help="worlds at each setting")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no world after so many minutes")
-    parser.add_argument("--out", default=str(RESULTS / "worlds.md"), help="page; - prints it and keeps nothing")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="begin no world after so many minutes"
+    )
+    parser.add_argument(
+        "--out", default=str(RESULTS / "worlds.md"), help="page; - prints it and keeps nothing"
+    )
     options = parser.parse_args()
     path = Path("-") if options.out == "-" else Path(options.out).with_suffix(".draws.jsonl")
     write_page(page(list(drawn(path, options.worlds, options.minutes))), options.out)

@@ -24,7 +24,9 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
 
 def test_a_detector_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mine.py"
-    file.write_text("import numpy as np\ndef yes(neurons, labels, doc, inputs, pairs):\n    return np.ones(len(pairs), bool)\n")
+    file.write_text(
+        "import numpy as np\ndef yes(neurons, labels, doc, inputs, pairs):\n    return np.ones(len(pairs), bool)\n"
+    )
     code, out, _ = run(capsys, "benchmark", f"{file}:yes", *SMALL)
     assert code == 0
     assert "false discovery rate" in out
@@ -41,7 +43,10 @@ def test_a_detector_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ("words", "message"),
     [
         (("nowhere.py:f",), "ConfigError: detector: got 'nowhere.py:f', but there is no file nowhere.py."),
-        (("probekit", "--load", "x"), "ConfigError: --load: got 'x', wanted numbers with commas between them."),
+        (
+            ("probekit", "--load", "x"),
+            "ConfigError: --load: got 'x', wanted numbers with commas between them.",
+        ),
         (("probekit", "--correlation", ""), "InputError: correlations: got [], wanted a list of numbers."),
     ],
 )

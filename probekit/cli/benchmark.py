@@ -23,7 +23,9 @@ def benchmark(  # noqa: PLR0913
     correlation: Annotated[
         str, typer.Option(help="Of the worlds' concepts within a correlated group, such as 0,0.5.")
     ] = "0,0.5,0.8",
-    load: Annotated[str, typer.Option(help="ANDs computed for each neuron, such as 0.02,0.1.")] = "0.02,0.05,0.1",
+    load: Annotated[
+        str, typer.Option(help="ANDs computed for each neuron, such as 0.02,0.1.")
+    ] = "0.02,0.05,0.1",
     worlds: Annotated[int, typer.Option(help="Worlds at each setting.")] = 5,
     n_concepts: Annotated[int, typer.Option(help="Concepts of a world.")] = 48,
     n_neurons: Annotated[int, typer.Option(help="Its neurons.")] = 192,
@@ -68,7 +70,15 @@ def _print(found: Benchmark) -> None:
         title=Text(f"{found.summary['detector']} on worlds whose answer is known", "table.title"),
         title_justify="left",
     )
-    for name in ("correlation", "load", "worlds", "false discovery rate", "power", "null found", "relayed found"):
+    for name in (
+        "correlation",
+        "load",
+        "worlds",
+        "false discovery rate",
+        "power",
+        "null found",
+        "relayed found",
+    ):
         shown.add_column(name, justify="right")
     for row in found.table.to_dict("records"):
         shown.add_row(

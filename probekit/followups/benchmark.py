@@ -53,8 +53,8 @@ class Benchmark:
     def __repr__(self) -> str:
         worst = self.table["fdr"].max()
         return (
-            f"Benchmark({self.summary['detector']}: {len(self.worlds)} worlds at {len(self.table)} settings, false discovery "
-            f"rate up to {worst:.3f} at q = {self.summary['q']:g})"
+            f"Benchmark({self.summary['detector']}: {len(self.worlds)} worlds at {len(self.table)} settings, "
+            f"false discovery rate up to {worst:.3f} at q = {self.summary['q']:g})"
         )
 
     def _repr_html_(self) -> str:
@@ -121,7 +121,9 @@ def benchmark(
             for number, one in enumerate(drawn)
         ]
     by_world = pd.DataFrame(rows)
-    named = detector if isinstance(detector, str) else getattr(function, "__qualname__", type(function).__name__)
+    named = (
+        detector if isinstance(detector, str) else getattr(function, "__qualname__", type(function).__name__)
+    )
     summary = {
         "detector": named, "q": level, "n_worlds": int(n_worlds), "max_pairs": most, "seed": int(seed), "world": dict(world),
     }  # fmt: skip
@@ -219,14 +221,14 @@ def _decisions(
     values = np.asarray(returned)
     if values.shape != (len(pairs),):
         raise ShapeError(
-            f"detector: it returned an array of shape {values.shape}, wanted ({len(pairs)},): one p-value or one boolean for "
-            "each pair."
+            f"detector: it returned an array of shape {values.shape}, wanted ({len(pairs)},): one p-value or one "
+            "boolean for each pair."
         )
     if values.dtype == np.bool_:
         return values
     if values.dtype.kind != "f" or not ((values >= 0) & (values <= 1)).all():
         raise InputError(
-            f"detector: it returned {values.dtype} with values beyond [0, 1], or no p-values; wanted p-values or booleans. Return "
-            "1.0 for a pair that cannot be tested."
+            f"detector: it returned {values.dtype} with values beyond [0, 1], or no p-values; wanted p-values or "
+            "booleans. Return 1.0 for a pair that cannot be tested."
         )
     return adjusted(values.astype(np.float64)) <= q

@@ -39,6 +39,7 @@ Inputs = Float[np.ndarray, "token input"]
 PairRows = Int[np.ndarray, "pair 2"]
 
 N_TWINS, MIN_SUPPORT = 12, 20
+"""Of `by_probekit`: null layers, and tokens that a quadrant must hold in each half."""
 K_SPARSE = 16
 MOST_TOKENS = 400
 """Tokens of each class and half that a probe sees, at most."""
@@ -54,13 +55,12 @@ def by_probekit(
     weights: tuple[Any, ...],
     q: float = 0.05,
     seed: int = 0,
-    twins: int = N_TWINS,
 ) -> Bool[np.ndarray, " pair"]:
     """The column *computed* of `analyze_arrays`, without its page; a pair that cannot be tested is not computed."""
     given = ActivationData.check(neurons, labels, doc, inputs, weights, "relu", None, "refuse", None)
     settings = Settings(
         max_tokens=len(doc), context=2, skip_first=0, heldout_types=False, max_pairs=max(len(pairs), 1), q=q, seed=seed,
-        min_support=MIN_SUPPORT, twins=twins, controls=(), spikes=(),
+        min_support=MIN_SUPPORT, twins=N_TWINS, controls=(), spikes=(),
     )  # fmt: skip
     asked = PairSampling.of([(f"c{a}", f"c{b}") for a, b in pairs])
     held = inputs_of_arrays(given, asked, settings)
@@ -147,7 +147,9 @@ def load_detector(name: str) -> Detector:
     if not callable(found):
         others = [key for key, value in vars(module).items() if inspect.isfunction(value)]
         there = f"it has {', '.join(others[:5])}" if others else "it has no function"
-        raise ConfigError(f"detector: {where} has no function {function!r}; {there}. Name one after the colon.")
+        raise ConfigError(
+            f"detector: {where} has no function {function!r}; {there}. Name one after the colon."
+        )
     return found
 
 
@@ -197,7 +199,9 @@ def _p_values(
         if min(len(train), len(test)) < 4:  # nothing to fit, or nothing to test
             continue
         predicted = fit(x[train], both[train])(x[test])
-        p[row] = stats.binomtest(int((predicted == both[test]).sum()), len(test), alternative="greater").pvalue
+        p[row] = stats.binomtest(
+            int((predicted == both[test]).sum()), len(test), alternative="greater"
+        ).pvalue
     return p
 
 

@@ -93,7 +93,9 @@ class Statistics:
         """Concepts whose labels depend on others of their group."""
         return (self.kind > FREE) & ((self.kind != CORRELATED) | (self.correlation > 0))
 
-    def draw(self, rng: np.random.Generator, doc: Int[np.ndarray, " token"]) -> Bool[np.ndarray, "token concept"]:
+    def draw(
+        self, rng: np.random.Generator, doc: Int[np.ndarray, " token"]
+    ) -> Bool[np.ndarray, "token concept"]:
         """Labels, group by group.
 
         Args:

@@ -34,7 +34,7 @@ from probekit.errors import InputError, guarded
 from probekit.theory.checks import Number, as_count, as_fraction, as_positive, as_probability
 from probekit.theory.circuits.two_and import two_and
 from probekit.theory.circuits.uand import sparse_uand
-from probekit.theory.concept_statistics import EXCLUSIVE, KINDS, Statistics
+from probekit.theory.concept_statistics import KINDS, Statistics
 
 PairClass = Literal["computed", "kin of computed", "relayed", "kin of relayed", "null"]
 CLASSES: tuple[PairClass, ...] = ("computed", "kin of computed", "relayed", "kin of relayed", "null")
@@ -156,7 +156,9 @@ class World:
         # a concept that hangs together with no other is a group of its own
         single = np.where(self.statistics.hangs_together(), group, group.max() + 1 + np.arange(len(group)))
         n_groups = int(single.max()) + 1
-        return _among(*np.sort(single[np.stack([low, high])], axis=0), np.sort(single[pairs], axis=1), n_groups)
+        return _among(
+            *np.sort(single[np.stack([low, high])], axis=0), np.sort(single[pairs], axis=1), n_groups
+        )
 
 
 @guarded
@@ -214,7 +216,9 @@ def worlds(  # noqa: PLR0913
     size = as_count("group_size", group_size, at_least=3)
     top = as_probability("top_rate", top_rate)
     if top * size > 1:
-        raise InputError(f"top_rate: got {top}, wanted at most 1 / group_size = {1 / size:g}. Lower top_rate.")
+        raise InputError(
+            f"top_rate: got {top}, wanted at most 1 / group_size = {1 / size:g}. Lower top_rate."
+        )
     asked = _Asked(
         n_concepts=as_count("n_concepts", n_concepts, at_least=4),
         n_neurons=as_count("n_neurons", n_neurons, at_least=4 * CHANNEL),
@@ -293,8 +297,8 @@ class _Asked:
         wanted = n_computed + self.n_relayed
         if len(pairs) < wanted:
             raise InputError(
-                f"load, n_relayed: {wanted} ANDs are to be planted, and {len(pairs)} pairs have {self.min_support} tokens in "
-                "each quadrant. Lower load, n_relayed, min_support or zipf, or raise n_tokens."
+                f"load, n_relayed: {wanted} ANDs are to be planted, and {len(pairs)} pairs have {self.min_support} "
+                "tokens in each quadrant. Lower load, n_relayed, min_support or zipf, or raise n_tokens."
             )
         chosen = rng.permutation(_spread_out(pairs, wanted, self.n_concepts))
         return chosen[:n_computed], chosen[n_computed:]
@@ -328,7 +332,9 @@ class _Asked:
         used = circuit.w_in.any(axis=1)  # the others stay random
         at = order[:half][used]
         w_in[at], b_in[at] = circuit.w_in[used] @ codes.T, circuit.b_in[used]
-        together = np.empty((0, 2), np.int64) if self.universal else _read_together(w_in[at] @ codes, computed)
+        together = (
+            np.empty((0, 2), np.int64) if self.universal else _read_together(w_in[at] @ codes, computed)
+        )
         return w_in, b_in, together
 
 
@@ -342,9 +348,7 @@ def _among(low: np.ndarray, high: np.ndarray, pairs: PairRows, n: int) -> Bool[n
     return np.isin(low.astype(np.int64) * n + high, pairs[:, 0].astype(np.int64) * n + pairs[:, 1])
 
 
-def _testable(
-    rng: np.random.Generator, labels: np.ndarray, doc: np.ndarray, min_support: int
-) -> PairRows:
+def _testable(rng: np.random.Generator, labels: np.ndarray, doc: np.ndarray, min_support: int) -> PairRows:
     """Pairs with enough tokens in each quadrant and enough documents with both, in order."""
     held = sparse.csc_matrix(labels, dtype=np.int32)
     together = sparse.triu(held.T @ held, k=1).tocoo()

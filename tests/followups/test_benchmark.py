@@ -1,4 +1,4 @@
-"""The benchmark's rates are those of detectors whose rates are known: one that always says yes, one that knows, one that guesses."""
+"""The benchmark gives the rates of detectors whose rates are known: one says yes to all, one knows, one guesses."""
 
 from __future__ import annotations
 
@@ -98,7 +98,11 @@ def test_every_column_has_a_meaning() -> None:
 @pytest.mark.parametrize(
     ("returned", "error", "message"),
     [
-        (lambda n: np.ones(n + 1, bool), ShapeError, r"detector: it returned an array of shape \(\d+,\), wanted"),
+        (
+            lambda n: np.ones(n + 1, bool),
+            ShapeError,
+            r"detector: it returned an array of shape \(\d+,\), wanted",
+        ),
         (lambda n: np.full(n, np.nan), InputError, r"wanted p-values or booleans. Return 1.0 for a pair"),
         (lambda n: np.full(n, 2.0), InputError, r"values beyond \[0, 1\]"),
         (lambda n: np.ones(n, int), InputError, r"detector: it returned int64"),

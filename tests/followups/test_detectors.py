@@ -9,7 +9,13 @@ import pytest
 
 import probekit as pk
 from probekit.errors import ConfigError
-from probekit.followups.detectors import BUILT_IN, by_mean_difference, by_probekit, by_sparse_probe, load_detector
+from probekit.followups.detectors import (
+    BUILT_IN,
+    by_mean_difference,
+    by_probekit,
+    by_sparse_probe,
+    load_detector,
+)
 from probekit.theory.worlds import World
 
 EASY = {"n_tokens": 8_000, "n_neurons": 128, "min_support": 70, "n_relayed": 4, "noise": 0.05, "grouped": 0.0}
@@ -32,6 +38,7 @@ def test_probekit_finds_the_planted_pairs_and_no_others(world: World, pairs: np.
     assert not found[np.isin(classes, ["null", "relayed"])].any()
 
 
+@pytest.mark.sweep
 def test_it_decides_as_analyze_arrays_does(world: World, pairs: np.ndarray) -> None:
     chosen = np.concatenate([world.computed, pairs[:30]])
     chosen = np.unique(chosen, axis=0)
@@ -75,7 +82,10 @@ def test_detectors_are_loaded_by_name_file_and_module(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nobody", r"detector: got 'nobody', wanted probekit, sparse-probe, mean-difference, module:function or"),
+        (
+            "nobody",
+            r"detector: got 'nobody', wanted probekit, sparse-probe, mean-difference, module:function or",
+        ),
         ("nowhere.py:f", r"there is no file nowhere.py. Check the path"),
         ("no_such_module:f", r"no_such_module could not be imported \(ModuleNotFoundError"),
         ("probekit.version:f", r"probekit.version has no function 'f'; it has no function"),

@@ -86,8 +86,16 @@ GOOD: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (
         pk.worlds,
         {
-            "n_worlds": 1, "n_concepts": 8, "n_neurons": 20, "d_model": 8, "n_tokens": 100, "zipf": 1.0, "load": 0.1,
-            "correlation": 0.5, "universal": False, "seed": 0,
+            "n_worlds": 1,
+            "n_concepts": 8,
+            "n_neurons": 20,
+            "d_model": 8,
+            "n_tokens": 100,
+            "zipf": 1.0,
+            "load": 0.1,
+            "correlation": 0.5,
+            "universal": False,
+            "seed": 0,
         },
     ),
     (_moments, {"n_neurons": 3, "n_concepts": 2, "pairs": [(0, 1)]}),
