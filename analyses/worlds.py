@@ -75,18 +75,19 @@ def page(lines: list[dict[str, Any]]) -> Iterator[str]:
     seconds = by_world.groupby("detector")["seconds"].mean()
     cost = ", ".join(f"{name} {seconds[name]:.1f} s" for name in BUILT_IN)
     yield (
-        f"`python analyses/worlds.py`: {n_worlds} worlds, {by_world['n_pairs'].mean():.0f} pairs each in the mean, q = {Q}; "
-        f"probekit with {N_TWINS} PC-sign twins. One core a world: {cost}. Sizes are the defaults of `pk.worlds`: 48 concepts in "
-        "64 dimensions (superposed), Zipf exponent ½ from a rate of ¼, three quarters of the concepts in correlated, "
-        "hierarchical and exclusive groups of four, bursts within documents, 192 ReLU neurons, 12,000 tokens. Eight ANDs lie "
-        "in the input of every world.\n"
+        f"`python analyses/worlds.py`: {n_worlds} worlds, {by_world['n_pairs'].mean():.0f} pairs each in the mean, q = "
+        f"{Q}; probekit with {N_TWINS} PC-sign twins. One core a world: {cost}. Sizes are the defaults of `pk.worlds`: 48 "
+        "concepts in 64 dimensions (superposed), Zipf exponent ½ from a rate of ¼, three quarters of the concepts in "
+        "correlated, hierarchical and exclusive groups of four, bursts within documents, 192 ReLU neurons, 12,000 tokens. "
+        "Eight ANDs lie in the input of every world.\n"
     )
     yield (
-        "*Load*: ANDs computed for each neuron. *False discovery rate*: mean of V/max(V + S, 1) over the worlds, V finds among "
-        "null and relayed pairs and kin of relayed ones, S among computed ones; kin of computed pairs count neither way. The "
-        "probes are balanced between A∧B and all other tokens and are tested against guessing on held-out documents "
-        "(binomial, Benjamini–Hochberg): what is asked is whether A∧B can be *read*, and it nearly always can, since A and B "
-        "can. They have no null layer, and that is what the comparison shows; as probes they do what they are made for.\n"
+        "*Load*: ANDs computed for each neuron. *False discovery rate*: mean of V/max(V + S, 1) over the worlds, V finds "
+        "among null and relayed pairs and kin of relayed ones, S among computed ones; kin of computed pairs count neither "
+        "way. The probes are balanced between A∧B and all other tokens and are tested against guessing on held-out "
+        "documents (binomial, Benjamini–Hochberg): what is asked is whether A∧B can be *read*, and it nearly always can, "
+        "since A and B can. They have no null layer, and that is what the comparison shows; as probes they do what they "
+        "are made for.\n"
     )
     parts = {name: table_of(by_world[by_world["detector"] == name]) for name in BUILT_IN}
     ours = parts["probekit"]

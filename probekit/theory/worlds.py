@@ -156,9 +156,8 @@ class World:
         # a concept that hangs together with no other is a group of its own
         single = np.where(self.statistics.hangs_together(), group, group.max() + 1 + np.arange(len(group)))
         n_groups = int(single.max()) + 1
-        return _among(
-            *np.sort(single[np.stack([low, high])], axis=0), np.sort(single[pairs], axis=1), n_groups
-        )
+        one, other = np.sort(single[np.stack([low, high])], axis=0)
+        return _among(one, other, np.sort(single[pairs], axis=1), n_groups)
 
 
 @guarded
