@@ -67,7 +67,7 @@ def made(path: Path, names: list[str], rho: float, load: float, number: int) -> 
         yield line
 
 
-def page(lines: list[dict[str, Any]]) -> Iterator[str]:
+def page(lines: list[dict[str, Any]], n_wanted: int) -> Iterator[str]:
     """The whole page."""
     by_world = pd.DataFrame(lines)
     n_worlds = by_world.groupby(["correlation", "load", "world"]).ngroups
@@ -75,8 +75,8 @@ def page(lines: list[dict[str, Any]]) -> Iterator[str]:
     seconds = by_world.groupby("detector")["seconds"].mean()
     cost = ", ".join(f"{name} {seconds[name]:.1f} s" for name in BUILT_IN)
     yield (
-        f"`python analyses/worlds.py`: {n_worlds} worlds, {by_world['n_pairs'].mean():.0f} pairs each in the mean, q = "
-        f"{Q}; probekit with {N_TWINS} PC-sign twins. One core a world: {cost}. Sizes are the defaults of `pk.worlds`: 48 "
+        f"`python analyses/worlds.py`: {n_worlds} worlds of {n_wanted} to be drawn, {by_world['n_pairs'].mean():.0f} pairs "
+        f"each in the mean, q = {Q}; probekit with {N_TWINS} PC-sign twins. One core a world: {cost}. Sizes are the defaults of `pk.worlds`: 48 "
         "concepts in 64 dimensions (superposed), Zipf exponent ½ from a rate of ¼, three quarters of the concepts in "
         "correlated, hierarchical and exclusive groups of four, bursts within documents, 192 ReLU neurons, 12,000 tokens. "
         "Eight ANDs lie in the input of every world.\n"
@@ -125,7 +125,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     path = Path("-") if options.out == "-" else Path(options.out).with_suffix(".draws.jsonl")
-    write_page(page(list(drawn(path, options.worlds, options.minutes))), options.out)
+    lines = list(drawn(path, options.worlds, options.minutes))
+    write_page(page(lines, options.worlds * len(CORRELATIONS) * len(LOADS)), options.out)
 
 
 if __name__ == "__main__":
