@@ -77,7 +77,8 @@ def page(lines: list[dict[str, Any]], n_wanted: int) -> Iterator[str]:
     yield (
         f"`python analyses/worlds.py`: {n_worlds} worlds of {n_wanted} to be drawn, "
         f"{by_world['n_pairs'].mean():.0f} pairs "
-        f"each in the mean, q = {Q}; probekit with {N_TWINS} PC-sign twins. One core a world: {cost}. Sizes are the defaults of `pk.worlds`: 48 "
+        f"each in the mean, q = {Q}; probekit with {N_TWINS} PC-sign twins. One core a world: {cost}. "
+        "Sizes are the defaults of `pk.worlds`: 48 "
         "concepts in 64 dimensions (superposed), Zipf exponent ½ from a rate of ¼, three quarters of the concepts in "
         "correlated, hierarchical and exclusive groups of four, bursts within documents, 192 ReLU neurons, 12,000 tokens. "
         "Eight ANDs lie in the input of every world.\n"
