@@ -21,6 +21,7 @@ from probekit.cli.listing import compare, runs
 from probekit.cli.look import concepts, pair
 from probekit.cli.stop import Stoppable, Stopped, listening
 from probekit.cli.terminal import say
+from probekit.cli.writes import writes
 from probekit.errors import ProbekitError
 from probekit.version import VERSION
 
@@ -70,6 +71,7 @@ for _command in (
     channels,
     compress,
     audit,
+    writes,
     doctor,
 ):
     app.command()(_command)
