@@ -10,10 +10,10 @@ import pytest
 
 import probekit as pk
 from probekit import cli
-from probekit.errors import InputError
+from probekit.errors import InputError, StoreError
 
 PAIR = ("cur:word-start", "prev:full-stop")
-SMALL = {"max_tokens": 4_000, "min_support": 10, "twins": 4}
+SMALL = {"max_tokens": 20_000, "min_support": 20, "twins": 4}
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -32,6 +32,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_run_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, said = run(capsys, "writes", "nano", *PAIR, "--run", str(tmp_path / "nowhere"))
+    assert code == StoreError.exit_code
+    assert "nowhere" in said
+    assert out == ""
+
+
+@pytest.mark.slow
 def test_it_says_what_pk_writes_says(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
     wanted = pk.writes(
         finished, "nano", pairs=[PAIR], layers=1, top=3, n_random=16, max_tokens=2_000
@@ -66,6 +74,7 @@ def test_it_says_what_pk_writes_says(capsys: pytest.CaptureFixture[str], finishe
     assert "Tokens whose logits the readout raises most" in " ".join(out.split())
 
 
+@pytest.mark.slow
 def test_a_pair_that_the_run_did_not_test_is_refused(
     capsys: pytest.CaptureFixture[str], finished: Path
 ) -> None:

@@ -140,6 +140,7 @@ def test_neurons_are_those_of_each_document_alone(name: str, folder_of: Callable
         assert not torch.allclose(block.sites[1][1], torch.cat([c[1][1:-1] for c in raw]), **CLOSE)
 
 
+@pytest.mark.slow
 def test_an_encoder_is_analysed_to_its_report(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
     model = str(folder_of("bert"))
     masks = {f"m{i}": np.random.default_rng(i).random(N_VOCAB) < 0.4 for i in range(3)}
