@@ -72,7 +72,7 @@ DEFECTS = (
     Defect("a file of settings nested too deep is taken for a defect", "analysis/settings.py", "    except (ValueError, RecursionError) as error:", "    except tomllib.TOMLDecodeError as error:", f"{FAULTS}/test_fuzz.py -k Found"),
     Defect("a sidecar need not say what it describes", "storage/shards.py", '        Digest.from_dict(record.get("file"), path)\n', "", f"{FAULTS}/test_fuzz.py -k Found"),
     Defect("a foreign error keeps its name", "errors.py", "            mapped = _misuse(entry, args, options, error) or as_ours(error)", "            mapped = error", "tests/test_errors.py"),
-    Defect("a model that differs is read past its bridge", "model/plain.py", "            if not error <= _FAR * torch", "            if not error <= 1e9 * torch", "tests/model/test_plain.py"),
+    Defect("a model that differs is read past its bridge", "model/plain.py", "            if not error <= FAR * torch", "            if not error <= 1e9 * torch", "tests/model/test_plain.py"),
     Defect("an argument of the wrong type is called a defect", "errors.py", "        if name in hints and not _fits(value, hints[name]):", "        if False:", "tests/meta/test_wrong_types.py"),
     Defect("a lack of memory is content that cannot be told", "fingerprint.py", "        if lacks_memory(error):", "        if False:", "tests/test_fingerprint.py"),
     # arrays, foreign input, shell
@@ -122,7 +122,7 @@ DEFECTS += (
     Defect("the caller's own model is bridged", "model/hooked_model.py", "        sharing_copy(given, name), name, UNPACK", "        given, name, UNPACK", "tests/model/test_untouched.py -k 'loading_touches'"),
     Defect("a RoPE scaling of a GGUF file is lost", "model/gguf_config.py", '    elif kind == "linear" and factor != 1:', '    elif kind == "linear" and factor > 1e9:', f"{GGUF} -k leaves_out"),
     Defect("a key of a GGUF file that nobody used is let through", "model/gguf_config.py", "        if left:\n            told", "        if False:\n            told", f"{GGUF} -k refused_by_name"),
-    Defect("a bridge that is not the model is let through", "model/plain.py", "        if not error <= _FAR * eps", "        if not error <= 1e9 * eps", "tests/model/test_untouched.py -k TheBridge"),
+    Defect("a bridge that is not the model is let through", "model/plain.py", "        if not error <= FAR * eps", "        if not error <= 1e9 * eps", "tests/model/test_untouched.py -k TheBridge"),
 )  # fmt: skip
 
 # Text that is not the text.

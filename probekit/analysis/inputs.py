@@ -248,7 +248,14 @@ def reading_of(corpus: Corpus, tokens: Tokens, tokenizer: Any | None) -> dict[st
     special = (
         "special tokens wherever they stand" if tokenizer is not None else "(no tokenizer, no special tokens)"
     )
-    policy = "one document a row, start mark first if there is one, right-padded; never counted: start mark, "
+    first, last = (
+        ("start mark", "")
+        if tokens.end_id is None
+        else ("marks at both ends", ", an encoder's end mark last")
+    )
+    policy = (
+        f"one document a row, start mark first if there is one{last}, right-padded; never counted: {first}, "
+    )
     return {**held, "policy": f"{policy}{skipped}{special}, padding"}
 
 

@@ -90,7 +90,7 @@ class Reading:
         reader, settings = self.reader, self.settings
         return self.texts.tokenize(
             reader.tokenizer, context=min(settings.context, reader.context), max_tokens=settings.max_tokens,
-            bos_id=reader.bos_id, skip_first=settings.skip_first,
+            bos_id=reader.bos_id, end_id=reader.end_id, skip_first=settings.skip_first,
             progress=lambda done, total: self.report("tokenizing", done, total),
         )  # fmt: skip
 

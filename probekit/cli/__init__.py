@@ -22,6 +22,7 @@ from probekit.cli.listing import compare, runs
 from probekit.cli.look import concepts, pair
 from probekit.cli.stop import Stoppable, Stopped, listening
 from probekit.cli.terminal import say
+from probekit.cli.writes import writes
 from probekit.errors import ProbekitError
 from probekit.version import VERSION
 
@@ -72,6 +73,7 @@ for _command in (
     compress,
     audit,
     benchmark,
+    writes,
     doctor,
 ):
     app.command()(_command)

@@ -53,7 +53,11 @@ def channels(  # noqa: PLR0913
     hooked.check_layer(layer)
     texts = cached(as_corpus(corpus))
     tokens = texts.tokenize(
-        hooked.tokenizer, context=min(context, hooked.context), max_tokens=max_tokens, bos_id=hooked.bos_id
+        hooked.tokenizer,
+        context=min(context, hooked.context),
+        max_tokens=max_tokens,
+        bos_id=hooked.bos_id,
+        end_id=hooked.end_id,
     )
     if directions == "tokens":
         counts = Counter(tokens.ids[tokens.counted].tolist())

@@ -160,6 +160,7 @@ def compression_curve(  # noqa: PLR0913
     texts = cached(as_corpus(corpus)) if corpus is not None else Corpus.docs()
     hooked = load_hooked_model(model, device=device, dtype=dtype, tokenizer=tokenizer)
     hooked.check_layer(layer)
+    hooked.require_decoder("the compression curve")
     answer = None if truth is None else Truth.of(truth)
     rows: list[dict[str, Any]] = []
     whole: _Measured | None = None

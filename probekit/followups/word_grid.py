@@ -183,6 +183,7 @@ def word_grid(  # noqa: PLR0913
     _check_numbers(n_words, twins, permutations, relay, contexts, max_tokens)
     texts = as_corpus(corpus) if corpus is not None else Corpus.docs("train")
     hooked = load_hooked_model(model, device=device, dtype=dtype, tokenizer=tokenizer)
+    hooked.require_decoder("the word grid")
     if hooked.tokenizer is None:
         raise InputError(
             f"{hooked.name} has no tokenizer, and words are chosen by how it splits them; pass tokenizer= with the "

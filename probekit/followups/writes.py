@@ -142,6 +142,7 @@ def writes(  # noqa: PLR0913
     chosen = chosen_pairs(held, pairs, n_pairs, as_layers(layers))
     told = str(held.record["science"].get("dtype"))
     hooked = load_hooked_model(model, device=device, dtype=told if told in DTYPES else None)
+    hooked.require_decoder("what a pair writes on the next token")
     labels = labels_of(held, concepts, hooked, text.tokens)
     docs = halves_of(text.tokens, int(held.record["science"]["settings"]["seed"]), max_tokens)
     rng = np.random.default_rng([seed, 41])

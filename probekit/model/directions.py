@@ -53,8 +53,11 @@ def token_directions(hooked: HookedModel, ids: Sequence[int], layer: int) -> Dir
     if len(ids) < 2:
         raise InputError(f"tokens: got {len(ids)}, wanted two or more.")
     first = [] if hooked.bos_id is None else [hooked.bos_id]
-    rows = np.array([[*first, token] for token in ids], dtype=np.int32)
-    tokens = Tokens(rows, np.full(len(rows), rows.shape[1]), hooked.bos_id, "single tokens")
+    last = [] if hooked.end_id is None else [hooked.end_id]
+    rows = np.array([[*first, token, *last] for token in ids], dtype=np.int32)
+    tokens = Tokens(
+        rows, np.full(len(rows), rows.shape[1]), hooked.bos_id, "single tokens", end_id=hooked.end_id
+    )
     inputs = _inputs(hooked, tokens, layer)
     if len(inputs) != len(ids):
         raise InputError(

@@ -1,9 +1,9 @@
 """Run a model over documents and deliver, block by block, the MLP inputs and neurons of the wanted layers.
 
 Every forward pass has one fixed shape and stops inside the last wanted layer, before its output projection:
-later layers and the unembedding are never computed. Rows are padded on the right, which no earlier position
-can see. Only counted tokens are delivered (`probekit.text.tokens` says which those are; the model reads the others all the
-same), document by document, in float32.
+later layers and the unembedding are never computed. Rows are padded on the right, which no earlier position of a decoder
+can see and which is masked for an encoder. Only counted tokens are delivered (`probekit.text.tokens` says which those
+are; the model reads the others all the same), document by document, in float32.
 Axes: token doc pos input neuron.
 """
 
@@ -179,7 +179,7 @@ def _forward(
     valid = torch.from_numpy(valid_ids).to(hooked.device)
     try:
         with torch.inference_mode():
-            captured = _captured(hooked, valid, layers, names)
+            captured = _captured(hooked, valid, layers, names, torch.from_numpy(ids >= 0))
         kept = torch.from_numpy(positions).to(hooked.device)
         # Outside inference mode, so that what is delivered are ordinary tensors that may be changed in place.
         delivered: dict[str, Tensor] = {}
@@ -203,9 +203,11 @@ def _forward(
     }
 
 
-def _captured(hooked: HookedModel, ids: Tensor, layers: list[int], names: list[str]) -> dict[str, Tensor]:
+def _captured(
+    hooked: HookedModel, ids: Tensor, layers: list[int], names: list[str], text: Tensor
+) -> dict[str, Tensor]:
     if hooked.plain is not None:
-        return hooked.plain.capture(ids, layers)
+        return hooked.plain.capture(ids, layers, text.to(ids.device))
     from transformer_lens.model_bridge.exceptions import StopAtLayerException
 
     captured: dict[str, Tensor] = {}

@@ -2,6 +2,7 @@
 
 A hooked model wraps a TransformerLens bridge, never in compatibility mode: neuron activations do not depend on weight
 processing, but MLP inputs and weights do, so one convention is kept for all models.
+Encoders are read without a bridge (`probekit.model.encoders`).
 BOS: `bos_id` is the tokenizer's own `bos_token_id` if it has one (GPT-2 50256, Pythia 0, Llama 1, nano 0),
 else None (Qwen2); what the architecture's defaults say is not asked.
 """
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -24,6 +26,7 @@ import torch
 from probekit.errors import ConfigError, InputError, ModelError, OutOfMemoryError, ProbekitError, lacks_memory
 from probekit.model import checkpoint
 from probekit.model.ambient import as_torch_starts
+from probekit.model.encoders import Encoder, context_of, layout_of, marks_of, note_of, prove_encoder
 from probekit.model.folder import (
     CUSTOM_CODE,
     find_folder,
@@ -35,7 +38,7 @@ from probekit.model.folder import (
 from probekit.model.gguf import GgufFile
 from probekit.model.gguf_model import UNPACK, file_of, read_model
 from probekit.model.plain import PlainModel, Unbridged, norms_as_the_model, sharing_copy
-from probekit.model.sites import prove_sites, read_weights, require_sites
+from probekit.model.sites import prove_decoder, read_weights, require_sites
 from probekit.model.user_hooks import require_unhooked
 from probekit.model.weights import MlpWeights
 
@@ -47,7 +50,7 @@ class HookedModel:
     name: str
     """What the user called it: a hub name, a folder's name, or the bridge's own."""
     bridge: Any
-    """The TransformerBridge, in evaluation mode."""
+    """The TransformerBridge, in evaluation mode; of an encoder a `probekit.model.encoders.Encoder`."""
     tokenizer: Any | None
     """A Hugging Face tokenizer; None for a bridge that has none."""
     n_layers: int
@@ -65,7 +68,7 @@ class HookedModel:
     gated: bool
     """Whether neurons are act(gate) · linear."""
     bos_id: int | None
-    """The token to put first in every document; None for none."""
+    """The token to put first in every document; None for none. Of an encoder its [CLS]."""
     device: torch.device
     """Where the model computes."""
     dtype: torch.dtype
@@ -80,6 +83,8 @@ class HookedModel:
     """How the file holds the weights, in words; empty for plain floats."""
     notes: tuple[str, ...] = ()
     """What was done to read the model, where that is more than loading it."""
+    end_id: int | None = None
+    """The token to put behind every document; None but for encoders ([SEP])."""
 
     def mlp(self, layer: int) -> MlpWeights:
         """The weights that act at one layer's neurons, float32.
@@ -89,6 +94,18 @@ class HookedModel:
         """
         self.check_layer(layer)
         return read_weights(self.bridge, layer, self.activation, self.bits_at(layer))
+
+    def require_decoder(self, wanted_by: str) -> None:
+        """Refuse an encoder, which predicts no next token.
+
+        Raises:
+            ModelError: the model is one.
+        """
+        if isinstance(self.bridge, Encoder):
+            raise ModelError(
+                f"{self.name}: an encoder sees the whole row and predicts no next token, which {wanted_by} asks for; "
+                "wanted a decoder. Choose another model."
+            )
 
     def bits_at(self, layer: int) -> int | float:
         """Bits a weight has that acts at one layer's neurons, where the model is stored."""
@@ -211,6 +228,11 @@ def _load_object(given: Any, tokenizer: Any | None, device: torch.device | None)
     ).eval()
     if device is not None:
         model.to(device)
+    if layout_of(model.config) is not None:
+        model.requires_grad_(False)
+        return _hooked_encoder(
+            model.base_model, Path(name).name if Path(name).exists() else name, tokenizer, None
+        )
     if not model.config.architectures:  # made from a configuration, it has no name for its architecture
         model.config.architectures = [type(model).__name__]
     return _of_plain(model, name, tokenizer, file)
@@ -269,6 +291,9 @@ def _load_named(name: str, device: torch.device, dtype: torch.dtype | None) -> H
     stored = stored_bits(found)
     if dtype is None and (name == "nano" or device.type == "cpu"):
         dtype = torch.float32
+    if layout_of(SimpleNamespace(**checkpoint.read_json(found / "config.json"))) is not None:
+        encoder = _encoder_in(found, device, dtype)
+        return _hooked_encoder(encoder, shown, tokenizer, stored)
     bridge, unbridged, notes = _boot(found, tokenizer, device, dtype)
     return _hooked(bridge, shown, tokenizer, stored, unbridged, notes=notes)
 
@@ -297,6 +322,8 @@ class Reader:
     """The token to put first in every document; None for none."""
     context: int
     """Positions the model was made for."""
+    end_id: int | None = None
+    """The token to put behind every document; None but for encoders."""
 
 
 @one_at_a_time
@@ -328,11 +355,14 @@ def load_reader(model: Any) -> Reader:
                 raise ModelError(f"{folder}: config.json cannot be used ({first_line(error)}).") from error
             tokenizer = read_tokenizer(folder)
         n_vocab = int(getattr(config, "vocab_size", None) or len(tokenizer))
+        if layout_of(config) is not None:
+            bos_id, end_id = marks_of(tokenizer, n_vocab)
+            return Reader(shown, tokenizer, bos_id, context_of(config), end_id)
         context = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
         bos_id = _bos_id(tokenizer, n_vocab, bridged=False)
         return Reader(shown, tokenizer, bos_id, int(context or 2**31 - 1))
     hooked = load_hooked_model(model)
-    return Reader(hooked.name, hooked.tokenizer, hooked.bos_id, hooked.context)
+    return Reader(hooked.name, hooked.tokenizer, hooked.bos_id, hooked.context, hooked.end_id)
 
 
 def _boot(
@@ -366,13 +396,60 @@ def _boot(
     return bridge, unbridged, notes if wrapper else ()
 
 
-def _from_files(folder: Path, dtype: torch.dtype | None, **options: Any) -> tuple[Any, dict[str, Any]]:
+def _encoder_in(folder: Path, device: torch.device, dtype: torch.dtype | None) -> Any:
+    """A folder's encoder without the heads that its files may hold."""
+    from transformers import AutoModel
+
+    checkpoint.require_float_files(folder, {name: kind for name, (kind, _) in stored_tensors(folder).items()})
+    with _refusals(str(folder), device), torch.random.fork_rng(devices=[]), _no_progress_bar():
+        model, info = _from_files(folder, dtype, AutoModel)
+        # a pooler reads what the last layer wrote; files made for another head lack it
+        checkpoint.require_complete(
+            folder, (key for key in info["missing_keys"] if not key.startswith("pooler."))
+        )
+        checkpoint.require_nothing_left(folder, model, info["unexpected_keys"])
+        model = checkpoint.as_plain(model, str(folder), "Dequantise the model and save it again.")
+        return model.to(device).requires_grad_(False)
+
+
+def _hooked_encoder(model: Any, name: str, tokenizer: Any | None, bits: int | float | None) -> HookedModel:
+    encoder = Encoder.of(model, name, tokenizer)
+    parameter = next(model.parameters())
+    stored = bits if bits is not None else 8 * parameter.element_size()
+    n_vocab = len(model.get_input_embeddings().weight)
+    activation = prove_encoder(encoder, name, n_vocab, stored)
+    first = read_weights(encoder, 0, activation, stored)
+    bos_id, end_id = marks_of(tokenizer, n_vocab)
+    return HookedModel(
+        name=name,
+        bridge=encoder,
+        tokenizer=tokenizer,
+        n_layers=len(encoder.blocks),
+        d_model=first.d_model,
+        d_mlp=first.n_neurons,
+        n_vocab=n_vocab,
+        context=encoder.cfg.n_ctx,
+        activation=activation,
+        gated=first.gated,
+        bos_id=bos_id,
+        device=parameter.device,
+        dtype=parameter.dtype,
+        bits=stored,
+        plain=encoder.plain,
+        notes=(note_of(encoder),),
+        end_id=end_id,
+    )
+
+
+def _from_files(
+    folder: Path, dtype: torch.dtype | None, auto: Any = None, **options: Any
+) -> tuple[Any, dict[str, Any]]:
     """A folder's model and what its files lack and have over."""
     from transformers import AutoModelForCausalLM
 
     # what is quantised is turned into numbers in its own dtype; asked for another one, fp8 is refused on a CPU
     asked = "auto" if dtype is None or checkpoint.quantisation(folder) else dtype
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = (auto or AutoModelForCausalLM).from_pretrained(
         folder,
         dtype=asked,
         output_loading_info=True,
@@ -443,7 +520,7 @@ def _hooked(
     if unbridged is not None:
         norms_as_the_model(bridge)
         unbridged.require_same(bridge, name, n_vocab, context)
-    activation = prove_sites(bridge, name, n_vocab, context, stored)
+    activation = prove_decoder(bridge, name, n_vocab, context, stored)
     first = read_weights(bridge, 0, activation, stored)
     return HookedModel(
         name=name,

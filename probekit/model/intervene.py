@@ -191,6 +191,7 @@ def predict(
         InputError: a layer that does not exist, or rows longer than the model's context.
         OutOfMemoryError: a forward does not fit on the device.
     """
+    hooked.require_decoder("an effect on predictions")
     for edit in edits:
         hooked.check_layer(edit.layer)
     if tokens.ids.shape[1] > hooked.context:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from probekit.errors import ModelError, lacks_memory
 from probekit.model.sites import INPUT_SITE, NEURON_SITE, capture, proof_tokens
 
-_FAR = 64
+FAR = 64
 """Largest distance between both models' activations at the proof, root mean square over that of the activations, in
 epsilons of the dtype times √(layer + 1): sums are taken in different orders, and rounding errors accumulate from layer to
 layer like a random walk."""
@@ -44,9 +44,17 @@ class PlainModel:
     """For each layer the module whose input is the MLP input."""
     outs: Sequence[nn.Module]
     """For each layer the module whose input is the neurons."""
+    bidirectional: bool = False
+    """Whether a token sees those behind it, so that padding must be masked."""
 
-    def capture(self, ids: Tensor, layers: Sequence[int]) -> dict[str, Tensor]:
-        """Activations of the wanted layers under the names of their sites; ends before the last output projection."""
+    def capture(self, ids: Tensor, layers: Sequence[int], seen: Tensor | None = None) -> dict[str, Tensor]:
+        """Activations of the wanted layers under the names of their sites; ends before the last output projection.
+
+        Args:
+            ids: tokens, [doc pos].
+            layers: layers wanted, ascending.
+            seen: which of the tokens are text, [doc pos]; what a decoder's text cannot see anyway is not masked.
+        """
         captured: dict[str, Tensor] = {}
 
         def keep(name: str, *, ends: bool) -> Any:
@@ -64,7 +72,11 @@ class PlainModel:
                     ends = site is NEURON_SITE and layer == layers[-1]
                     hook = keep(site.format(layer), ends=ends)
                     handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-            self.model(ids, use_cache=False)
+            if self.bidirectional:
+                mask = torch.ones_like(ids) if seen is None else seen.long()
+                self.model(ids, attention_mask=mask)
+            else:
+                self.model(ids, use_cache=False)
         except _EndError:
             pass
         finally:
@@ -141,7 +153,7 @@ class Unbridged:
             there: Tensor = bridge(ids, return_type="logits").float()
         error, size = (here - there).square().mean().sqrt(), here.square().mean().sqrt()
         eps = torch.finfo(next(self.copied.parameters()).dtype).eps
-        if not error <= _FAR * eps * (len(bridge.blocks) + 1) ** 0.5 * size:
+        if not error <= FAR * eps * (len(bridge.blocks) + 1) ** 0.5 * size:
             raise ModelError(
                 f"{name}: as TransformerLens runs it, the model gives other logits than as transformers does "
                 "(relative distance "
@@ -223,6 +235,6 @@ def _equal(plain: PlainModel, bridge: Any, n_vocab: int, n_positions: int) -> bo
                 return False
             error = (here.reshape(there.shape).float() - there.float()).square().mean().sqrt()
             size = there.float().square().mean().sqrt()
-            if not error <= _FAR * torch.finfo(there.dtype).eps * (layer + 1) ** 0.5 * size:
+            if not error <= FAR * torch.finfo(there.dtype).eps * (layer + 1) ** 0.5 * size:
                 return False
     return True

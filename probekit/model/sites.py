@@ -1,9 +1,9 @@
 """Where a model's neurons are read, and the proof that they are read there.
 
 The MLP input is `blocks.L.mlp.hook_in`, the neurons are `blocks.L.mlp.out.hook_in`. Names can lie (a
-mixture of experts has hooks of the same name and another meaning), so `prove_sites` runs the model on a few
+mixture of experts has hooks of the same name and another meaning), so `prove_decoder` runs the model on a few
 random tokens and demands theorems: the neurons follow from the MLP input by the layer's weights, the MLP
-output follows from the neurons, and no position sees a later token.
+output follows from the neurons, and no position sees a later token (of encoders: `probekit.model.encoders`).
 Axes: doc pos input neuron.
 """
 
@@ -19,9 +19,11 @@ from probekit.model.weights import ACTIVATIONS, MlpWeights, known_activation
 
 INPUT_SITE = "blocks.{}.mlp.hook_in"
 NEURON_SITE = "blocks.{}.mlp.out.hook_in"
-_OUTPUT_SITE = "blocks.{}.mlp.hook_out"
+OUTPUT_SITE = "blocks.{}.mlp.hook_out"
 _RESIDUAL_SITE = "blocks.{}.ln2.hook_in"
-_REQUIRED = (INPUT_SITE, NEURON_SITE, _OUTPUT_SITE)
+MlpSites = dict[str, Tensor]
+"""What passes the sites of a model, [doc pos …], by name."""
+_REQUIRED = (INPUT_SITE, NEURON_SITE, OUTPUT_SITE)
 
 _PROOF_DOCS = 4
 _PROOF_POSITIONS = 8
@@ -78,8 +80,37 @@ def read_weights(bridge: Any, layer: int, activation: str, bits: int | float) ->
     )
 
 
-def prove_sites(bridge: Any, name: str, n_vocab: int, context: int, bits: int | float) -> str:
-    """Run a few random tokens and demand that every layer's sites are what their names say.
+def prove_decoder(bridge: Any, name: str, n_vocab: int, context: int, bits: int | float) -> str:
+    """Run a few random tokens and demand that every layer's sites are what their names say, and that nothing looks ahead.
+
+    Returns:
+        The activation, as `prove_sites` finds it.
+
+    Raises:
+        ModelError: a site did not fire, has another width than the weights, or breaks one of the theorems.
+    """
+    sites = capture(bridge, proof_tokens(n_vocab, min(_PROOF_POSITIONS, context)))
+    activation = prove_sites(bridge, name, sites, bits)
+    for layer in range(len(bridge.blocks)):
+        _, neurons = _mlp_sites(sites, layer)
+        # Documents 0 and 1 differ in their last token only.
+        _demand(
+            f"{name}: layer {layer}: a later token changes the neurons of earlier ones, so padding would too",
+            neurons[0, :-1] - neurons[1, :-1],
+            neurons,
+            _tolerance(neurons, neurons.shape[-1]),
+        )
+    return activation
+
+
+def prove_sites(bridge: Any, name: str, sites: MlpSites, bits: int | float) -> str:
+    """Demand that what was read at every layer's sites is what their names say.
+
+    Args:
+        bridge: the model.
+        name: what the user called it.
+        sites: what passed there, [doc pos …], by name.
+        bits: of a stored weight.
 
     Returns:
         The activation: the one the configuration names, or, where that is not what the model computes
@@ -88,7 +119,6 @@ def prove_sites(bridge: Any, name: str, n_vocab: int, context: int, bits: int | 
     Raises:
         ModelError: a site did not fire, has another width than the weights, or breaks one of the theorems.
     """
-    sites = capture(bridge, proof_tokens(n_vocab, min(_PROOF_POSITIONS, context)))
     _require_fired(sites, name, len(bridge.blocks))
     named = str(bridge.cfg.act_fn)
     first = read_weights(bridge, 0, known_activation(named) or "relu", bits)
@@ -114,17 +144,10 @@ def _prove_layer(bridge: Any, where: str, layer: int, weights: MlpWeights, sites
         *neuron_error(weights, inputs, neurons),
     )
     mlp = bridge.blocks[layer].mlp
-    outputs, residual = sites[_OUTPUT_SITE.format(layer)], sites.get(_RESIDUAL_SITE.format(layer))
+    outputs, residual = sites[OUTPUT_SITE.format(layer)], sites.get(_RESIDUAL_SITE.format(layer))
     _demand(
         f"{where}: the MLP output does not follow from the neurons by W_out",
         *_output_error(_matrix(mlp, layer, "W_out").float(), _bias(mlp, "out"), neurons, outputs, residual),
-    )
-    # Documents 0 and 1 differ in their last token only.
-    _demand(
-        f"{where}: a later token changes the neurons of earlier ones, so padding would too",
-        neurons[0, :-1] - neurons[1, :-1],
-        neurons,
-        _tolerance(neurons, weights.n_neurons),
     )
 
 

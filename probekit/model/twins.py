@@ -31,6 +31,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probekit.errors import InputError
+from probekit.model.encoders import layout_of
 from probekit.model.folder import bare_folder
 from probekit.model.hooked_model import HookedModel, load_hooked_model, one_at_a_time
 from probekit.model.weights import MlpWeights
@@ -245,6 +246,7 @@ def random_model(model: Any, *, seed: int) -> HookedModel:
         ModelError: the architecture cannot be loaded.
     """
     from transformer_lens.tools.analysis.interchange import random_init_bridge
+    from transformers import AutoConfig, AutoModel
 
     if not isinstance(model, str | Path):
         raise InputError(
@@ -253,6 +255,11 @@ def random_model(model: Any, *, seed: int) -> HookedModel:
         )
     # the model library prints where it moves the model
     with bare_folder(str(model)) as (folder, tokenizer), redirect_stdout(StringIO()):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if layout_of(config) is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)  # noqa: TID251 - transformers draws from the global generator
+                return load_hooked_model(AutoModel.from_config(config), device="cpu", tokenizer=tokenizer)
         bridge = random_init_bridge(str(folder), seed=seed, tokenizer=copy.deepcopy(tokenizer), device="cpu")
     bridge.original_model.requires_grad_(False)
     return load_hooked_model(bridge)

@@ -67,7 +67,16 @@ class TextSnapshot:
         skipped = int(rows["skip_first"].iloc[0]) if "skip_first" in rows and len(rows) else 0
         special = tuple(rows["special"].iloc[0].tolist()) if "special" in rows and len(rows) else ()
         bos_id = None if bos < 0 else bos
-        tokens = Tokens(ids, lengths, bos_id, folder.name, skip_first=skipped, special=special)
+        end = int(rows["end_id"].iloc[0]) if "end_id" in rows and len(rows) else -1
+        tokens = Tokens(
+            ids,
+            lengths,
+            bos_id,
+            folder.name,
+            skip_first=skipped,
+            special=special,
+            end_id=None if end < 0 else end,
+        )
         return cls(tokens, dict(zip(spelt["id"].tolist(), spelt["surface"], strict=True)))
 
     def write(self, folder: Path) -> None:
@@ -83,6 +92,8 @@ class TextSnapshot:
                 "special": special,
             }
         )
+        if self.tokens.end_id is not None:
+            table["end_id"] = np.int32(self.tokens.end_id)
         store.write_table(folder / TOKENS, table)
         store.write_table(
             folder / SURFACES,

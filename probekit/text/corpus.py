@@ -329,6 +329,7 @@ class Corpus:
         context: int,
         max_tokens: int,
         bos_id: int | None,
+        end_id: int | None = None,
         skip_first: int = 0,
         progress: Progress | None = None,
     ) -> Tokens:
@@ -343,22 +344,23 @@ class Corpus:
             context: longest row, the beginning-of-sequence token included.
             max_tokens: most counted tokens; the document that would exceed it and all after it are left out.
             bos_id: the model's beginning-of-sequence id, or None if it has none.
+            end_id: the mark that an encoder reads behind a text, or None; ready-made ids get none.
             skip_first: positions after the beginning-of-sequence token that are read and not counted.
             progress: called with (counted tokens so far, max_tokens) now and then.
         """
-        require_room(context, skip_first, bos_id)
+        require_room(context, skip_first, bos_id, end_id)
         texts: list[int] = []
         if max_tokens < 1:
             raise InputError(f"max_tokens={max_tokens}, wanted at least 1")
         if self.given is not None:
-            rows, bos_id = cut_rows(self.given, context, bos_id)
+            (rows, bos_id), end_id = cut_rows(self.given, context, bos_id), None
         else:
             if tokenizer is None:
                 raise InputError(
                     f"corpus {self.name!r} holds text but the model has no tokenizer; "
                     "pass a model with one, or Corpus.from_tokens"
                 )
-            rows = encoded_rows(self._again(texts), tokenizer, context, bos_id, max_tokens)
+            rows = encoded_rows(self._again(texts), tokenizer, context, bos_id, max_tokens, end_id)
         special, first_pos = special_ids(tokenizer), 0 if bos_id is None else 1
 
         def n_counted(row: np.ndarray) -> int:
@@ -379,6 +381,7 @@ class Corpus:
             as_block(taken, source, bos_id, self.name),
             skip_first=skip_first,
             special=special,
+            end_id=end_id,
             texts=np.array(texts, np.uint64)[source] if texts else None,
         )
 

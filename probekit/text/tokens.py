@@ -1,9 +1,9 @@
 """Token ids of a corpus: rows as a model is shown them, and how texts and given ids become such rows.
 
 Source: the project's document rules. One document a row, cut at `context` (the beginning-of-sequence token
-included), exactly one such token first when the model has one, right-padded with -1. Four kinds of position are shown
-to the model and never counted: the beginning-of-sequence token, the `skip_first` positions after it, every special token
-of the tokenizer wherever it stands, and padding.
+included), exactly one such token first when the model has one, for an encoder its end mark last, right-padded with -1. Four
+kinds of position are shown to the model and never counted: the marks at both ends, the `skip_first` positions after the
+first one, every special token of the tokenizer wherever it stands, and padding.
 Axes: doc (row), pos (column; 0 is the first token the model sees), token (running index over counted
 positions).
 """
@@ -54,6 +54,8 @@ class Tokens:
     """Positions after the beginning-of-sequence token (from the first one on where there is none) that are not counted."""
     special: tuple[int, ...] = ()
     """Ids of special tokens, ascending: they are read and never counted."""
+    end_id: int | None = None
+    """Id of the mark behind the text of every row, as encoders read it ([SEP]); None where rows end with text."""
     texts: UInt64[np.ndarray, " doc"] | None = None
     """Digest of the text of each row; None where the rows were no text, or it is not known any more."""
 
@@ -64,6 +66,13 @@ class Tokens:
         if inside.shape != self.ids.shape or longest > inside.shape[1] or ((self.ids >= 0) != inside).any():
             raise ShapeError(
                 f"tokens of corpus {self.name!r}: wanted ids ≥ 0 within each row's length and {PADDING} after"
+            )
+        if (
+            self.end_id is not None
+            and (self.ids[np.arange(len(self.ids)), self.lengths - 1] != self.end_id).any()
+        ):
+            raise ShapeError(
+                f"tokens of corpus {self.name!r}: wanted the end mark {self.end_id} last in each row"
             )
 
     @property
@@ -87,10 +96,17 @@ class Tokens:
         return 0 if self.bos_id is None else 1
 
     @cached_property
+    def text_stops(self) -> Int[np.ndarray, " doc"]:
+        """Column behind the last token of each document's own text."""
+        return self.lengths - (self.end_id is not None)
+
+    @cached_property
     def text(self) -> Bool[np.ndarray, "doc pos"]:
-        """Where the document's own tokens stand, counted or not: no beginning-of-sequence token, no padding."""
+        """Where the document's own tokens stand, counted or not: no mark put at an end, no padding."""
         text = self.ids >= 0
         text[:, : self.first_pos] = False
+        if self.end_id is not None:
+            text[np.arange(self.n_docs), self.text_stops] = False
         return text
 
     @cached_property
@@ -106,7 +122,7 @@ class Tokens:
         return replace(self, skip_first=0, special=())
 
     def special_in_text(self) -> dict[int, int]:
-        """How often each special token stands in the documents, the beginning-of-sequence tokens put first left aside."""
+        """How often each special token stands in the documents, the marks put at their ends left aside."""
         found, n_times = np.unique(self.ids[self.text & np.isin(self.ids, self.special)], return_counts=True)
         return dict(zip(found.tolist(), n_times.tolist(), strict=True))
 
@@ -122,9 +138,10 @@ class Tokens:
 
     @cached_property
     def fingerprint(self) -> str:
-        """blake2b of the ids inside the rows, their lengths, the beginning-of-sequence id and what is not counted."""
+        """blake2b of the ids inside the rows, their lengths, the marks and what is not counted."""
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(f"tokens/1 bos={self.bos_id} docs={self.n_docs}\n".encode())
+        ends = "" if self.end_id is None else f" end={self.end_id}"
+        digest.update(f"tokens/1 bos={self.bos_id}{ends} docs={self.n_docs}\n".encode())
         digest.update(self.lengths.astype("<i8").tobytes())
         digest.update(self.ids[self.ids >= 0].astype("<i4").tobytes())
         if (self.counted != self.text).any():
@@ -148,19 +165,27 @@ def counts(
 
 
 def encoded_rows(
-    texts: Iterator[str], tokenizer: Any, context: int, bos_id: int | None, max_tokens: int
+    texts: Iterator[str],
+    tokenizer: Any,
+    context: int,
+    bos_id: int | None,
+    max_tokens: int,
+    end_id: int | None = None,
 ) -> Iterator[Row]:
     """Rows of ids of the texts, tokenized a batch at a time, and of each text no more than its row needs.
 
-    A text that begins with the beginning-of-sequence token itself gets no second one.
+    A text that begins with the beginning-of-sequence token itself gets no second one. With an end mark every row ends
+    with it, cut or not.
     """
+    tail = [] if end_id is None else [end_id]
     readable = (_LONE_SURROGATE.sub("\ufffd", text) for text in texts)
     encoder = Encoder(tokenizer)
     n_docs = min(BATCH_DOCS, max_tokens // context + 1)
     while batch := list(itertools.islice(readable, n_docs)):
         for ids, _ in encoder.first(batch, context):
             head = [] if bos_id is None or ids[:1] == [bos_id] else [bos_id]
-            yield np.array([*head, *ids][:context], dtype=np.int32)
+            row = [*head, *ids][: context - len(tail)]
+            yield np.array([*row, *tail] if row[-1:] != tail else row, dtype=np.int32)
 
 
 def cut_rows(
@@ -213,14 +238,14 @@ def as_block(rows: list[Row], source: list[int], bos_id: int | None, name: str) 
     return Tokens(ids, lengths, bos_id, name, np.array(source))
 
 
-def require_room(context: int, skip_first: int, bos_id: int | None) -> None:
+def require_room(context: int, skip_first: int, bos_id: int | None, end_id: int | None = None) -> None:
     """Refuse a context in which no position could be counted.
 
     Raises:
-        InputError: every position is the beginning-of-sequence token or skipped, or skip_first is negative.
+        InputError: every position is a mark or skipped, or skip_first is negative.
     """
     if skip_first < 0:
         raise InputError(f"skip_first={skip_first}, wanted 0 or more positions")
-    if context <= skip_first + (bos_id is not None):
+    if context <= skip_first + (bos_id is not None) + (end_id is not None):
         skipped = f" behind skip_first={skip_first}" if skip_first else ""
         raise InputError(f"context={context} leaves no room for a counted token{skipped}; raise it")

@@ -36,6 +36,7 @@ PUBLIC = {
     "cli/circuits.py": {"measure"},
     "cli/grid.py": {"grid"},
     "cli/look.py": {"concepts"},
+    "cli/writes.py": {"writes"},
     "theory/circuits/two_and.py": {"two_and"},
     "theory/channels/decode.py": {"channels"},
     "theory/gap.py": {"gap"},

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from probekit.errors import DegenerateError, InputError
+from probekit.errors import DegenerateError, InputError, ShapeError
 from probekit.results.text_snapshot import TextSnapshot
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.corpus import Corpus
@@ -227,3 +227,30 @@ def test_labels_are_those_of_the_whole_text_where_it_is_counted(
     assert found.doc.tolist() == wanted.doc[kept].tolist()
     assert (tokens.counted <= whole.counted).all()
     assert not np.isin(tokens.ids[tokens.counted], list(special)).any()
+
+
+class TestEndMark:
+    """The mark that an encoder reads behind a text is none of its tokens."""
+
+    def test_concepts_label_a_text_as_they_do_without_it(self, tokenizer) -> None:
+        texts = ["Once upon a time", "old <sep> price . there was a cat .", "a cat"]
+        bare = read(tokenizer, texts, skip_first=1)
+        marked = Corpus.from_texts(texts).tokenize(
+            tokenizer, context=64, max_tokens=10_000, bos_id=0, end_id=1, skip_first=1
+        )
+        assert marked.ids[np.arange(3), marked.lengths - 1].tolist() == [1, 1, 1]
+        assert (marked.n_tokens, marked.special_in_text()) == (bare.n_tokens, bare.special_in_text())
+        spans = {"price": [(1, 10, 15)], "cat": [(2, 2, 5)]}
+        for held in (
+            Concepts.defaults(tokenizer, bare),
+            Concepts.from_spans(spans, texts, tokenizer),
+            Concepts.next_token(tokenizer, bare),
+        ):
+            here, there = held.label(marked), held.label(bare)
+            assert np.array_equal(here.dense(), there.dense())
+            assert here.dense().any()
+
+    def test_a_block_whose_rows_end_otherwise_is_refused(self, tokenizer) -> None:
+        bare = read(tokenizer, ["Once upon a time"])
+        with pytest.raises(ShapeError, match="wanted the end mark 1 last in each row"):
+            replace(bare, end_id=1)

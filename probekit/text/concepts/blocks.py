@@ -267,7 +267,7 @@ class FunctionBlock:
 
 def tokens_left(tokens: Tokens) -> Int32[np.ndarray, " token"]:
     """How many counted tokens of the same document follow each one."""
-    last = (tokens.lengths - 1).astype(np.int32)
+    last = (tokens.text_stops - 1).astype(np.int32)
     return last[tokens.doc_of_token] - tokens.pos_of_token
 
 

@@ -39,5 +39,5 @@ def default_blocks(tokenizer: Any, tokens: Tokens, *, n_frequent: int) -> tuple[
     return (
         *(block for block in of_tokens if block is not None),
         ContextBlock(context_columns(), char_table(vocabulary)),
-        position_block(tokens.ids.shape[1] - (0 if tokens.bos_id is None else 1)),
+        position_block(tokens.ids.shape[1] - (tokens.bos_id is not None) - (tokens.end_id is not None)),
     )

@@ -205,7 +205,7 @@ class SpanBlock:
     def _ink(self, encoder: Encoder, tokens: Tokens, row: int, document: int) -> np.ndarray:
         """First character and the one after the last of each counted token of a row, without white space around."""
         text = self.texts[document]
-        ids = tokens.ids[row, tokens.first_pos : int(tokens.lengths[row])]
+        ids = tokens.ids[row, tokens.first_pos : int(tokens.text_stops[row])]
         found, offsets = encoder.first([text], len(ids) + 1, offsets=True)[0]
         # a text that begins with the start mark got no second one
         begun = tokens.first_pos if found[:1] == [tokens.bos_id] else 0

@@ -81,8 +81,8 @@ class LexiconBlock:
         found: list[list[np.ndarray]] = [[] for _ in self.columns]
         n_before = 0
         first_column = 0 if tokens.bos_id is None else 1
-        for row, length in zip(tokens.ids, tokens.lengths.tolist(), strict=True):
-            ids = row[first_column:length].tolist()
+        for row, stop in zip(tokens.ids, tokens.text_stops.tolist(), strict=True):
+            ids = row[first_column:stop].tolist()
             parts = [self.surfaces[index] for index in ids]
             text = "".join(parts)
             words = [(match.start(), match.end(), match[0]) for match in _WORD.finditer(text)]
