@@ -106,7 +106,7 @@ class _Half:
 
     @property
     def bias(self) -> Tensor | None:
-        bias: Tensor | None = self.linear.bias
+        bias: Any = self.linear.bias
         return None if bias is None else bias[self.rows]
 
 
