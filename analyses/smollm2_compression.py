@@ -47,6 +47,11 @@ def curve_of(layer: int, runs: Path) -> dict[str, Any]:
     return {"summary": {**curve.summary, "model": "SmolLM2-135M (GGUF, Q4_1)"}, "steps": records(curve)}
 
 
+def said(correlation: float | None) -> str:
+    """A rank correlation; of weights that are all alike there is none."""
+    return "–" if correlation is None else f"{correlation:.3f}"
+
+
 def page(found: dict[str, Any]) -> Iterator[str]:
     """The page, a table a layer."""
     yield "# SmolLM2's quantisations on the compression curve\n"
@@ -67,7 +72,7 @@ def page(found: dict[str, Any]) -> Iterator[str]:
              "computed", "m′ ln m′", "rank correlation of d′"),
             ((row["step"], f"{row['bits_described'] / n_params:.2f}", f"{row['bits_described']:,.0f}", f"{row['loss']:.3f}",
               f"{row['loss_change']:+.4f} ± {row['loss_change_se']:.4f}", f"{row['n_above_twins']} of {row['n_tested']}",
-              row["still_above"], row["n_computed"], f"{row['params_needed']:,.0f}", f"{row['d_prime_correlation']:.3f}")
+              row["still_above"], row["n_computed"], f"{row['params_needed']:,.0f}", said(row["d_prime_correlation"]))
              for row in curve["steps"]),
         )  # fmt: skip
         yield ""
@@ -86,8 +91,9 @@ def picture(found: dict[str, Any]) -> str:
             for row in curve["steps"]
         ]
     )
-    x = alt.X("per_weight:Q", title="bits a weight", scale=alt.Scale(type="log", nice=False, padding=12),
-              axis=alt.Axis(values=[1, 2, 3, 4, 5, 6, 8, 16], grid=False))  # fmt: skip
+    x = alt.X(
+        "per_weight:Q", title="bits a weight", scale=alt.Scale(domain=[0, 9]), axis=alt.Axis(grid=False)
+    )
     color = alt.Color(
         "kind:N", title=None, sort=["whole", "format", "rounded", "pruned"],
         scale=alt.Scale(domain=["whole", "format", "rounded", "pruned"], range=[INK, ACCENT, MUTED, "#c2410c"]),
@@ -97,9 +103,10 @@ def picture(found: dict[str, Any]) -> str:
         ("loss_change", "loss less the whole model's, nats"),
         ("d_prime_correlation", "rank correlation of the pairs' d′"),
     ):
-        base = alt.Chart(rows).encode(x=x, y=alt.Y(f"{field}:Q", title=title))
+        base = alt.Chart(rows).encode(x=x, y=alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False)))
         points = base.mark_point(filled=True, size=60, opacity=1).encode(color=color)
-        names = base.mark_text(dy=-9, fontSize=9, color=INK).encode(text="step:N")
+        names = base.transform_filter("datum.step != 'whole'")  # Q4_1 lies on it
+        names = names.mark_text(dy=-9, fontSize=9, color=INK).encode(text="step:N")
         panels.append(
             (points + names).properties(width=380, height=220).facet(column=alt.Column("layer:N", title=None))
         )
