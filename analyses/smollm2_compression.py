@@ -25,7 +25,7 @@ from measured import RESULTS, table, write_page
 from smollm2 import model_file
 
 import probekit as pk
-from probekit.followups.compression import records
+from probekit.evidence.tables import json_rows
 from probekit.report.canvas import ACCENT, INK, MUTED, to_svg
 from probekit.storage.store import write_text
 
@@ -44,7 +44,10 @@ def curve_of(layer: int, runs: Path) -> dict[str, Any]:
         str(model_file()), "docs", layer=layer, keep=KEEP, bits=BITS, formats=FORMATS, loss_tokens=LOSS_TOKENS,
         out=runs / f"layer-{layer:02d}", controls=(), spikes=(), progress=False, **SETTINGS,
     )  # fmt: skip
-    return {"summary": {**curve.summary, "model": "SmolLM2-135M (GGUF, Q4_1)"}, "steps": records(curve)}
+    return {
+        "summary": {**curve.summary, "model": "SmolLM2-135M (GGUF, Q4_1)"},
+        "steps": json_rows(curve.steps),
+    }
 
 
 def said(correlation: float | None) -> str:

@@ -62,8 +62,8 @@ def audit(  # noqa: PLR0913
     """
     if offline:
         go_offline()
+    from probekit.evidence.tables import json_rows
     from probekit.followups.audit import audit as audit_claims
-    from probekit.followups.audit import records
 
     claim, names = _claim(pair or [], directions, dictionary)
     found = audit_claims(
@@ -74,7 +74,7 @@ def audit(  # noqa: PLR0913
     if out is not None:
         found.report(out)
     if json_:
-        print_json({"summary": found.summary, "claims": list(records(found))})
+        print_json({"summary": found.summary, "claims": json_rows(found.table)})
     if not (json_ or quiet):
         _print(found)
     if out is not None:

@@ -40,8 +40,8 @@ def benchmark(  # noqa: PLR0913
 
     Example: probekit benchmark sparse-probe --worlds 2 --correlation 0.5 --load 0.05
     """
+    from probekit.evidence.tables import json_rows
     from probekit.followups.benchmark import benchmark as run
-    from probekit.followups.benchmark import records
 
     found = run(
         detector, correlations=_numbers("--correlation", correlation), loads=_numbers("--load", load), n_worlds=worlds,
@@ -49,7 +49,7 @@ def benchmark(  # noqa: PLR0913
         n_tokens=n_tokens,
     )  # fmt: skip
     if json_:
-        print_json({"summary": found.summary, "settings": records(found)})
+        print_json({"summary": found.summary, "settings": json_rows(found.table)})
     else:
         _print(found)
 

@@ -71,9 +71,9 @@ def compress(  # noqa: PLR0913
     if out is not None:
         curve.report(out)
     if json_:
-        from probekit.followups.compression import records
+        from probekit.evidence.tables import json_rows
 
-        print_json({"summary": curve.summary, "steps": records(curve)})
+        print_json({"summary": curve.summary, "steps": json_rows(curve.steps)})
     if not (json_ or quiet):
         _print(curve)
     if out is not None:

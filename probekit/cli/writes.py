@@ -49,6 +49,7 @@ def writes(  # noqa: PLR0913
     if offline:
         go_offline()
     from probekit.analysis.api import analyze
+    from probekit.evidence.tables import json_rows
     from probekit.followups.writes import writes as what_it_writes
 
     named = None if concepts == "default" else concepts
@@ -63,18 +64,11 @@ def writes(  # noqa: PLR0913
             held, model, concepts=named, pairs=[(a, b)], layers=layer, top=top, n_random=n_random, max_tokens=max_tokens,
             seed=seed, device=device,
         )  # fmt: skip
-    shown = [
-        {str(name): _plain(value) for name, value in row.items()} for row in found.table.to_dict("records")
-    ]
+    shown = json_rows(found.table)
     if json_:
         print_json({"pairs": shown, "columns": dict(found.describe().itertuples(index=False, name=None))})
     else:
         _print(shown, found.describe())
-
-
-def _plain(value: Any) -> Any:
-    """A number of numpy as one of Python."""
-    return value.item() if hasattr(value, "item") else value
 
 
 def _print(rows: list[dict[str, Any]], meanings: Any) -> None:
@@ -97,4 +91,6 @@ def _print(rows: list[dict[str, Any]], meanings: Any) -> None:
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return "  ".join(map(repr, value))
+    if value is None:
+        return "–"
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -204,3 +204,18 @@ def layer_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         kept |= {f"total_{key}": v for key, v in (row.get("total") or {}).items()}
         flat.append(kept)
     return pd.DataFrame(flat)
+
+
+def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as JSON holds them: numbers of Python, and None for what was not measured.
+
+    Args:
+        table: any; a list in a cell stays a list.
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            value = value.item()
+        return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
+
+    return [{str(name): plain(value) for name, value in row.items()} for row in table.to_dict("records")]

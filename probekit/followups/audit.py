@@ -21,7 +21,7 @@ Axes: token claim pair null.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -411,12 +411,3 @@ def _rows(
         "verdict": passes.verdicts,
     }  # fmt: skip
     return pd.DataFrame(columns)[list(COLUMNS)]
-
-
-def records(found: Audit) -> Iterator[dict[str, Any]]:
-    """The rows as JSON holds them: what was not measured is None."""
-    for row in found.table.to_dict("records"):
-        yield {
-            str(key): None if isinstance(value, float) and np.isnan(value) else value
-            for key, value in row.items()
-        }

@@ -183,17 +183,6 @@ def table_of(by_world: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def records(found: Benchmark) -> list[dict[str, Any]]:
-    """The rows of the table as JSON holds them: what is undefined is None."""
-    return [
-        {
-            str(key): None if isinstance(value, float) and np.isnan(value) else value
-            for key, value in row.items()
-        }
-        for row in found.table.to_dict("records")
-    ]
-
-
 def _listed(name: str, values: Any) -> list[Any]:
     if isinstance(values, str | bytes) or not isinstance(values, Sequence | np.ndarray) or not len(values):
         raise InputError(f"{name}: got {shown(values)}, wanted a list of numbers.")

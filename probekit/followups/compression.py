@@ -303,14 +303,3 @@ def _recovered(pairs: pd.Index[Any], computed: np.ndarray, answer: Truth | None,
     planted = {frozenset(pair) for pair in answer.planted.get(layer, ())}
     hit = np.array([frozenset(pair) in planted for pair in pairs])
     return recovered_bits(len(pairs), int(hit.sum()), int(computed.sum()), int((hit & computed).sum()))
-
-
-def records(curve: CompressionCurve) -> list[dict[str, Any]]:
-    """The steps as JSON holds them: what was not measured is None."""
-    return [
-        {
-            str(key): None if isinstance(value, float) and np.isnan(value) else value
-            for key, value in row.items()
-        }
-        for row in curve.steps.to_dict("records")
-    ]

@@ -50,7 +50,7 @@ COLUMNS = {
     "p_suppressed": "The same for the token that falls most.",
     "logit_sd": "Standard deviation of the readout's logits over the vocabulary, up to the final norm's scale.",
     "logit_sd_random": "Its mean over random readouts of the same norm.",
-    "n_patched": "Tokens with A and B at which their evidence was taken out.",
+    "n_patched": "Tokens with A and B at which their evidence was taken out; with none the numbers below are NaN.",
     "patch_share": "Length of the mean second difference as a share of the layer's mean change when both are taken out.",
     "patch_size": "Its length, in units of the residual stream.",
     "patch_size_random": "The length with random directions as long as A's and B's, the mean over draws.",
@@ -231,6 +231,57 @@ def second_difference(
     return mean.float().numpy(), float(mean.norm()) / change if change > 0 else 0.0
 
 
+@dataclass(frozen=True)
+class Patch:
+    """What the layer writes for A and B together; NaN throughout where no token with both was read."""
+
+    mean: Float[np.ndarray, " output"]
+    """The mean second difference."""
+    share: float
+    """Its length as a share of the mean change without both."""
+    size_random: float
+    """Its mean length with random directions."""
+    p: float
+    """(b + 1)/(B + 1): random directions with which it is as long."""
+
+    @property
+    def size(self) -> float:
+        """Its length."""
+        return float(np.linalg.norm(self.mean))
+
+
+def patched(
+    works: Works,
+    inputs: Float[Tensor, "token input"],
+    a: Float[Tensor, " input"],
+    b: Float[Tensor, " input"],
+    n_random: int,
+    rng: np.random.Generator,
+) -> Patch:
+    """The second difference, beside that of random directions as long.
+
+    Args:
+        works: the layer.
+        inputs: what it reads at tokens where both hold.
+        a: evidence of the one concept.
+        b: of the other.
+        n_random: draws of random directions.
+        rng: of these.
+    """
+    assert works.writes is not None
+    if not len(inputs):
+        return Patch(np.full(works.writes.shape[1], np.nan, np.float32), np.nan, np.nan, np.nan)
+    mean, share = second_difference(works, inputs, a, b)
+    drawn = np.array(
+        [
+            np.linalg.norm(second_difference(works, inputs, _as_long(a, rng), _as_long(b, rng))[0])
+            for _ in range(n_random)
+        ]
+    )
+    p = (1 + (drawn >= np.linalg.norm(mean)).sum()) / (1 + len(drawn))
+    return Patch(mean, share, float(drawn.mean()), float(p))
+
+
 def _pair(
     row: dict[Any, Any],
     patching: _Patching,
@@ -252,24 +303,19 @@ def _pair(
     both = np.flatnonzero(holds[0] & holds[1])
     x = patching.inputs[torch.from_numpy(both)]
     a, b = (patching.evidence[labels.names.index(str(row[side]))] for side in ("a", "b"))
-    patch, size = second_difference(works, x, a, b)
-    drawn = [
-        float(np.linalg.norm(second_difference(works, x, _as_long(a, rng), _as_long(b, rng))[0]))
-        for _ in range(max(1, n_random // 8))
-    ]
-    order = np.argsort(-(torch.from_numpy(patch) @ unembed).numpy(), kind="stable")[:top]
-    length = float(np.linalg.norm(patch))
-    both_long = length * float(image.norm())
+    patch = patched(works, x, a, b, max(1, n_random // 8), rng)
+    order = np.argsort(-(torch.from_numpy(patch.mean) @ unembed).numpy(), kind="stable")[:top]
+    lengths = patch.size * float(image.norm())
     found = {
         "layer": int(row["layer"]), "a": row["a"], "b": row["b"], "computed": row["computed"],
         "promoted": _spelt(hooked, said.up), "suppressed": _spelt(hooked, said.down), "p_promoted": said.p_up,
         "p_suppressed": said.p_down, "logit_sd": said.size, "logit_sd_random": said.size_random,
-        "n_patched": len(both), "patch_share": size, "patch_size": length, "patch_size_random": float(np.mean(drawn)),
-        "p_patch": float((1 + (np.array(drawn) >= length).sum()) / (1 + len(drawn))),
-        "patch_cosine": float(patch @ image.numpy()) / both_long if both_long > 0 else 0.0,
-        "patch_promoted": _spelt(hooked, order),
+        "n_patched": len(both), "patch_share": patch.share, "patch_size": patch.size, "patch_size_random": patch.size_random,
+        "p_patch": patch.p,
+        "patch_cosine": 0.0 if lengths == 0 else float(patch.mean @ image.numpy()) / lengths,
+        "patch_promoted": _spelt(hooked, order) if len(both) else [],
     }  # fmt: skip
-    return found, image.numpy(), patch
+    return found, image.numpy(), patch.mean
 
 
 def _as_long(vector: Tensor, rng: np.random.Generator) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probekit.errors import InputError, NonFiniteError, ShapeError
+from probekit.errors import InputError, NonFiniteError, ProbekitError, ShapeError
 from probekit.model.dictionaries import Dictionary
 from probekit.model.dictionaries.processing import Processing
 from probekit.model.weights import MlpWeights
@@ -205,10 +205,19 @@ class ClaimedByRecipe:
         """Let the recipe see a layer's activations on the fit half.
 
         Raises:
+            InputError: it fails.
             ShapeError: it returns neither directions of this width nor a function that gives numbers at every token.
         """
         rows = layer.at(place).cpu().numpy()
-        made: Any = recipe(rows.copy())
+        try:
+            made: Any = recipe(rows.copy())
+        except ProbekitError:
+            raise
+        except Exception as error:  # whatever the user's function raises
+            raise InputError(
+                f"recipe: it raised {type(error).__name__}: {error}. It is given activations of shape {rows.shape}, "
+                "[token width], of the layer and of every null layer; fix it."
+            ) from error
         if not callable(made):
             directions = np.asarray(made, np.float32)
             if directions.ndim != 2 or directions.shape[1] != rows.shape[1]:

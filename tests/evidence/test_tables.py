@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from probekit.evidence.tables import layer_table
+import json
+
+import numpy as np
+import pandas as pd
+
+from probekit.evidence.tables import json_rows, layer_table
 
 
 def test_nested_numbers_keep_their_path_and_lists_stay_in_the_summary() -> None:
@@ -21,3 +26,16 @@ def test_nested_numbers_keep_their_path_and_lists_stay_in_the_summary() -> None:
     bare = layer_table([{"layer": 4, "twins": None, "capacity": {"n_params": 11}, "total": None}])
     assert bare[["layer", "capacity_n_params"]].to_numpy().tolist() == [[4, 11]]
     assert not [name for name in bare.columns if str(name).startswith(("twins_", "total_"))]
+
+
+def test_rows_for_json_hold_python_numbers_and_none_for_what_is_undefined() -> None:
+    table = pd.DataFrame(
+        {"n": np.arange(2), "x": [0.5, np.nan], "flag": pd.array([True, None], dtype="boolean")}
+    )
+    table["tokens"] = [["a"], []]
+    rows = json_rows(table)
+    assert rows == [
+        {"n": 0, "x": 0.5, "flag": True, "tokens": ["a"]},
+        {"n": 1, "x": None, "flag": None, "tokens": []},
+    ]
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows

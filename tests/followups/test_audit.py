@@ -18,7 +18,8 @@ from probekit.analysis.passes import measure_layers
 from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource
 from probekit.errors import ConfigError, InputError, NonFiniteError, ShapeError
-from probekit.followups.audit import COLUMNS, records, rows_of_claims
+from probekit.evidence.tables import json_rows
+from probekit.followups.audit import COLUMNS, rows_of_claims
 from probekit.followups.null_claims import Audited, RecipeClaim, read_inputs
 from probekit.model.claims import ClaimedDirections, Works
 from probekit.model.weights import MlpWeights
@@ -203,13 +204,13 @@ def test_pairs_of_a_model(planted: Any, tmp_path: Path) -> None:
     assert found.table["p_random"].isna().all()
     assert list(found.table.columns) == list(COLUMNS) == list(found.describe()["column"])
     assert repr(found).startswith("Audit(planted-two_and/low, layer 0: 3 made here, 0 relayed")
-    assert next(records(found))["input_share"] is None
+    assert json_rows(found.table)[0]["input_share"] is None
     page = found.report(tmp_path / "page.html").read_text()
     assert page == render_audit(found), "same input, same bytes"
     assert "src=" not in page
     assert "Made here: 3" in answer(found)[1]
     assert found._repr_html_().startswith("<p>")
-    json.dumps(list(records(found)))
+    json.dumps(json_rows(found.table))
 
 
 @pytest.mark.parametrize(
@@ -225,6 +226,7 @@ def test_pairs_of_a_model(planted: Any, tmp_path: Path) -> None:
         (7, {}, InputError, "claim: got int, wanted a pair"),
         ("/nowhere", {}, InputError, "/nowhere: no dictionary could be read"),
         (np.ones(96), {"layer": 9}, InputError, "got layer 9"),
+        (lambda _: 1 / 0, {}, InputError, "recipe: it raised ZeroDivisionError: division by zero"),
         (lambda rows: rows[:2, :5], {}, ShapeError, r"recipe: returned an array of shape \(2, 5\)"),
     ],
 )  # fmt: skip

@@ -12,7 +12,8 @@ import torch
 
 import probekit as pk
 from probekit.errors import ConfigError, InputError
-from probekit.followups.compression import COLUMNS, records
+from probekit.evidence.tables import json_rows
+from probekit.followups.compression import COLUMNS
 from probekit.report.compression import answer, render_compression
 
 OPTIONS = {"twins": 6, "max_pairs": 270, "min_support": 25, "spikes": (), "controls": (), "progress": False}
@@ -73,7 +74,7 @@ def test_its_table_page_and_record(curve: Any, tmp_path: Path) -> None:
     assert "is the smallest that left half of them" in found
     assert repr(curve).startswith("CompressionCurve(planted-two_and/low, layer 0: 3 steps, ")
     assert curve._repr_html_().startswith("<p>")
-    assert json.loads(json.dumps(records(curve)))[0]["step"] == "whole"
+    assert json.loads(json.dumps(json_rows(curve.steps)))[0]["step"] == "whole"
     assert set(curve.plot().to_dict()) >= {"hconcat"}
 
 
@@ -92,7 +93,7 @@ def test_a_curve_that_was_stopped_goes_on(curve: Any, planted: Any, tmp_path: Pa
     assert first.steps.equals(second.steps)
     assert first.steps["loss"].isna().all()
     assert first.steps["bits_recovered"].isna().all()
-    assert records(first)[0]["loss"] is None
+    assert json_rows(first.steps)[0]["loss"] is None
     assert "layer" in first.plot().to_dict()
 
 

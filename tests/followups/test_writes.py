@@ -11,7 +11,7 @@ import torch
 
 import probekit as pk
 from probekit.errors import InputError, StoreError
-from probekit.followups.writes import COLUMNS, second_difference
+from probekit.followups.writes import COLUMNS, patched, second_difference
 from probekit.model.claims import Works
 from probekit.model.weights import MlpWeights
 
@@ -48,6 +48,17 @@ def test_an_additive_layer_writes_nothing_for_both() -> None:
     assert size > 0.05, "the test could fail: one neuron reads both"
     assert one.writes is not None
     assert abs(np.corrcoef(mean, one.writes[0].numpy())[0, 1]) > 0.999, "and what is written is its own"
+
+
+def test_no_token_with_both_is_no_evidence() -> None:
+    """Nothing was taken out: every number is undefined, the p-value among them."""
+    layer, rng = works(np.ones((3, 4))), np.random.default_rng(2)
+    a, b = torch.eye(4)[:2]
+    none = patched(layer, torch.zeros(0, 4), a, b, 20, rng)
+    assert np.isnan([none.share, none.size, none.size_random, none.p]).all()
+    assert np.isnan(none.mean).all()
+    some = patched(layer, torch.ones(5, 4), a, b, 20, rng)  # the control
+    assert np.isfinite([some.share, some.size, some.size_random, some.p]).all()
 
 
 def test_a_planted_and_is_written_where_its_neurons_write(found: Any, planted: Any) -> None:

@@ -172,7 +172,7 @@ class Concepts:
     ) -> Concepts:
         """What comes next: identity of the most frequent tokens and token classes of the token after.
 
-        A model sees no later token, so such a concept is a prediction; it is never among the defaults.
+        A decoder sees no later token, so such a concept is a prediction; an encoder has read it. Never among the defaults.
 
         Args:
             tokenizer: a `transformers` tokenizer.
