@@ -49,7 +49,12 @@ def main() -> None:
             found = counts(seed, directions, options.twins)
             rows.append([str(directions), str(seed), *(f"{a} · {b:,}" for a, b in found.values())])
             print(rows[-1], flush=True)
-    heads = ("pairs a neuron serves", "seed", "tested: planted · others", *(name.replace("_", " ") for name in FLAGS))
+    heads = (
+        "pairs a neuron serves",
+        "seed",
+        "tested: planted · others",
+        *(name.replace("_", " ") for name in FLAGS),
+    )
     said = (
         f"`python analyses/superposed.py --seeds {options.seeds} --twins {options.twins}`. Every cell: planted pairs · "
         "other pairs. The two concepts of a planted pair hold together at one token in twenty, besides what they do alone."
