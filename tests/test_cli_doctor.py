@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import probekit
-from probekit.cli.doctor import CORE, EXTRAS, FOR, explained, free_memory
+from probekit.cli.doctor import CORE, EXTRAS, FOR, explained
 
 ROOT = Path(probekit.__file__).parents[1]
 FEW = """
@@ -117,17 +117,3 @@ def test_what_a_failure_means(told: dict[str, str], what: str, do: str) -> None:
     meaning, advice = explained("numba", "numba", told)
     assert what in meaning
     assert do in advice
-
-
-def test_free_memory_is_what_the_container_leaves(tmp_path: Path) -> None:
-    assert free_memory(tmp_path) is None
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 5000 kB\n")
-    assert free_memory(tmp_path) == 5_000 * 1_024
-    group = tmp_path / "sys" / "fs" / "cgroup"
-    group.mkdir(parents=True)
-    (group / "memory.current").write_text("1000\n")
-    (group / "memory.max").write_text("max\n")
-    assert free_memory(tmp_path) == 5_000 * 1_024
-    (group / "memory.max").write_text("4000\n")
-    assert free_memory(tmp_path) == 3_000

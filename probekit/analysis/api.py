@@ -16,6 +16,7 @@ from probekit.analysis import run_fingerprint
 from probekit.analysis.array_inputs import ActivationData
 from probekit.analysis.backends import check_engine
 from probekit.analysis.inputs import inputs_of_arrays, inputs_of_model
+from probekit.analysis.memory import Memory, as_bytes
 from probekit.analysis.progress import watching
 from probekit.analysis.reading import Reading, of_given
 from probekit.analysis.runner import Job, execute
@@ -54,6 +55,7 @@ def analyze(  # noqa: PLR0913
     seed: int = 0,
     device: str = "auto",
     engine: str = "local",
+    memory: Memory = "auto",
     progress: Any = None,
     twin_ks: int | Literal["all"] | Sequence[int | Literal["all"]] = (16,),
     controls: str | Sequence[str] = ("isotropic",),
@@ -93,6 +95,8 @@ def analyze(  # noqa: PLR0913
         seed: of twins and of the sample of pairs; also deals documents to the halves.
         device: "auto", "cpu" or "cuda".
         engine: "local", or "ray": layers and twins as tasks on the Ray cluster this machine belongs to, or on its own cores.
+        memory: what sums and kept activations may take: "auto" (half of what is free), a number of bytes, or "8GB". More of
+            it lets more layers share a forward of the text; no number depends on it.
         progress: None (bars when a terminal watches), False (silent), or a function of (what, tokens done, tokens); large
             files that are hashed are counted in bytes.
         twin_ks: sizes at which twins are confirmed; "all" stands for all neurons (0 too). 16 always is.
@@ -126,6 +130,7 @@ def analyze(  # noqa: PLR0913
     """
     settings = Settings.of(locals())
     engine_ = check_engine(engine, model)
+    as_bytes(memory)
     wanted, concepts = as_layers(layers), as_concepts(concepts)
     pair_sampling = PairSampling.of(pairs)
     answer = None if truth is None else Truth.of(truth).as_record()
@@ -144,12 +149,12 @@ def analyze(  # noqa: PLR0913
         )  # fmt: skip
     arguments = run_fingerprint.in_words(
         model, corpus, concepts, settings, layers=wanted, pairs=pair_sampling.record(), device=device, engine=engine,
-        dtype=dtype,
+        memory=memory, dtype=dtype,
     )  # fmt: skip
     job = Job(
         record,
         lambda report: inputs_of_model(reading, chosen, wanted, pair_sampling, report),
-        arguments, command, kind, engine_, contents, answer,
+        arguments, command, kind, engine_, memory, contents, answer,
     )  # fmt: skip
     return execute(job, out, progress, force=force)
 

@@ -18,12 +18,13 @@ from jaxtyping import Float
 from probekit.analysis import run_fingerprint
 from probekit.analysis.api import analyze
 from probekit.analysis.backends import check_engine
+from probekit.analysis.grouping import Grouping, grouping
 from probekit.analysis.inputs import AnalysisInputs, inputs_of_model
+from probekit.analysis.memory import as_bytes
 from probekit.analysis.passes import CALIBRATION_TOKENS
 from probekit.analysis.pilot import Pilot, clock_of, run_pilot, seconds_a_token
 from probekit.analysis.progress import watching
 from probekit.analysis.reading import Reading
-from probekit.analysis.runner import group_size, layer_bytes
 from probekit.analysis.settings import Settings
 from probekit.arguments import as_concepts, as_layers, called_as
 from probekit.errors import guarded
@@ -66,15 +67,15 @@ class Estimate:
     layers: tuple[int, ...]
     """Layers measured."""
     n_together: int
-    """Layers measured in one reading of the text."""
+    """Layers that share a reading of the text."""
     n_neurons: int
     """Neurons of a layer."""
     device: str
     """Where the model computes."""
     n_twins: int
     """Twins of a layer."""
-    sums_bytes: int
-    """Memory of the sums of the layers that are measured together, besides the model and its activations."""
+    memory_bytes: int
+    """Memory of what is summed and kept of a group of layers, besides the model and what it is computing."""
     seconds: float
     """Time of the run on this machine, one process, its last seconds for tables and report left out: of the processor, all
     cores added up; on an accelerator, of the clock on the wall."""
@@ -117,7 +118,7 @@ class Estimate:
             "pairs": f"{self.n_concepts:,} concepts, {self.n_pairs:,} pairs, {self.n_testable:,} testable, "
             f"{self.n_tested:,} tested" + (f" (not testable: {reasons})" if reasons else ""),
             "layers": f"{n_layers} of {self.n_neurons:,} neurons{at_once}; {self.n_twins} twins each",
-            "memory": f"{self.sums_bytes / 1e9:.2g} GB for the sums, besides the model and its activations",
+            "memory": f"{self.memory_bytes / 1e9:.2g} GB for sums and kept activations, besides the model and its forwards",
             "time": f"some {duration(self.seconds)} {whose} ({steps})",
             "could find": _findable(self),
             "pilot": f"layer {pilot['layer']:.0f}, {pilot['n_tokens']:,.0f} tokens, {pilot['n_pairs']:.0f} pairs, "
@@ -134,7 +135,7 @@ class Estimate:
         """One line."""
         return (
             f"Estimate({self.model!r}, {len(self.layers)} layers, {self.n_tested} pairs, {duration(self.seconds)}, "
-            f"{self.sums_bytes / 1e9:.2g} GB)"
+            f"{self.memory_bytes / 1e9:.2g} GB)"
         )
 
     def _repr_html_(self) -> str:
@@ -202,6 +203,7 @@ def estimate(**arguments: Any) -> Estimate:
     settings = Settings.of(arguments)
     model, device = arguments["model"], arguments["device"]
     check_engine(arguments["engine"], model)
+    budget = as_bytes(arguments["memory"])
     wanted, concepts = as_layers(arguments["layers"]), as_concepts(arguments["concepts"])
     pair_sampling = PairSampling.of(arguments["pairs"])
     clock = clock_of(run_fingerprint.of_device(device))
@@ -219,16 +221,16 @@ def estimate(**arguments: Any) -> Estimate:
         report("pilot", 1, 2)
         pilot = run_pilot(analysis_inputs, measured[len(measured) // 2], clock)
         report("pilot", 2, 2)
-    return _estimate_of(analysis_inputs, pilot, ends, read)
+    return _estimate_of(analysis_inputs, pilot, ends, read, budget)
 
 
 def _estimate_of(
-    analysis_inputs: AnalysisInputs, pilot: Pilot, ends: Mapping[int, float], read: float
+    analysis_inputs: AnalysisInputs, pilot: Pilot, ends: Mapping[int, float], read: float, budget: float
 ) -> Estimate:
     """From what was planned and measured to what is reported."""
     design = analysis_inputs.design
-    n_together = min(group_size(design, analysis_inputs), len(analysis_inputs.layers))
-    steps = {"reading": read, "forward": _forward(analysis_inputs, ends, n_together)}
+    groups = grouping(design, analysis_inputs, budget)
+    steps = {"reading": read, "forward": _forward(analysis_inputs, ends, groups)}
     for step, seconds in pilot.layer_seconds.items():
         name = STEPS[step.partition(",")[0]]
         steps[name] = steps.get(name, 0.0) + seconds * len(analysis_inputs.layers)
@@ -242,9 +244,9 @@ def _estimate_of(
         n_docs=int(analysis_inputs.corpus["n_docs"]),
         n_tokens_fit=design.fit.labels.n_tokens, n_tokens_confirm=design.confirm.labels.n_tokens,
         n_concepts=counted["n"], n_pairs=counted["n_pairs"], n_testable=design.n_testable, n_tested=len(design.pairs),
-        untestable=dict(design.excluded), layers=tuple(analysis_inputs.layers), n_together=n_together,
+        untestable=dict(design.excluded), layers=tuple(analysis_inputs.layers), n_together=groups.n_layers,
         n_neurons=analysis_inputs.n_neurons, device=str(analysis_inputs.model["device"]),
-        n_twins=design.settings.twins, sums_bytes=int(n_together * layer_bytes(design, analysis_inputs)),
+        n_twins=design.settings.twins, memory_bytes=int(groups.n_bytes),
         seconds=sum(steps.values()), steps=steps, **at_best,
         pilot={
             "layer": pilot.layer, "n_tokens": pilot.n_tokens, "n_pairs": pilot.n_pairs, "n_twins": pilot.n_twins,
@@ -254,13 +256,15 @@ def _estimate_of(
     )  # fmt: skip
 
 
-def _forward(analysis_inputs: AnalysisInputs, ends: Mapping[int, float], n_together: int) -> float:
-    """Seconds of all forwards: each group of layers reads the text for its calibration, twice to fit, once to confirm."""
+def _forward(analysis_inputs: AnalysisInputs, ends: Mapping[int, float], groups: Grouping) -> float:
+    """Seconds of all forwards: a group reads the text once, or for its calibration, twice to fit and once to confirm."""
     design = analysis_inputs.design
     n_fit, n_confirm = design.fit.labels.n_tokens, design.confirm.labels.n_tokens
-    n_tokens = min(n_fit, CALIBRATION_TOKENS) + 2 * n_fit + n_confirm
-    layers = analysis_inputs.layers
-    deepest = [max(layers[i : i + n_together]) for i in range(0, len(layers), n_together)]
+    n_tokens = n_fit + n_confirm
+    if not groups.keeps:
+        n_tokens += min(n_fit, CALIBRATION_TOKENS) + n_fit
+    layers, size = analysis_inputs.layers, groups.n_layers
+    deepest = [max(layers[i : i + size]) for i in range(0, len(layers), size)]
     return n_tokens * float(np.interp(deepest, list(ends), list(ends.values())).sum())
 
 

@@ -253,7 +253,9 @@ def _pass_b(
         bounds = [part.fit.sample.between(start, start + n_rows) for part in _parts(design)]
         for layer, (inputs, neurons) in tile.items():
             changes = pending[layer].changes(inputs, start, design.fit)
-            for name, rows, pre in pending[layer].rows(inputs, neurons, labels, sparse_only=True):
+            for name, rows, pre in pending[layer].rows(
+                inputs, neurons, labels, sparse_only=True, removing=True
+            ):
                 site = pending[layer].sites[name]
                 if site.balanced is None:
                     continue
@@ -291,7 +293,7 @@ def _pass_c(
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
             changes = by_layer[layer].changes(inputs, start, design.confirm)
-            for name, rows, pre in by_layer[layer].rows(inputs, neurons, labels):
+            for name, rows, pre in by_layer[layer].rows(inputs, neurons, labels, removing=True):
                 site = by_layer[layer].sites[name]
                 values = _contiguous(rows)
                 site.add_confirm(values, start, *bounds[site.spiked], scratch)

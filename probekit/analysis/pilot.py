@@ -263,6 +263,11 @@ class Recorded:
         """Whether blocks carry the layer's inputs."""
         return self._source.has_inputs(layer)
 
+    @property
+    def width_kept(self) -> int | None:
+        """Blocks are held anyway."""
+        return None
+
 
 class _Stopwatch(CheckpointStore):
     """Keeps nothing; tells how long the tiles and the end of each pass took."""

@@ -222,6 +222,7 @@ def in_words(  # noqa: PLR0913
     pairs: Any,
     device: str,
     engine: str,
+    memory: str | float = "auto",
     dtype: str | None = None,
 ) -> dict[str, Any] | None:
     """The arguments of the call where all of them can be written down, so that it can be repeated; else None."""
@@ -231,7 +232,8 @@ def in_words(  # noqa: PLR0913
     return {
         **{name: None if value is None else str(value) for name, value in sources.items()},
         **settings.record(),
-        "layers": layers, "pairs": pairs, "device": device, "engine": engine, "dtype": dtype,
+        "layers": layers, "pairs": pairs, "device": device, "engine": engine, "memory": memory,
+        "dtype": dtype,
     }  # fmt: skip
 
 

@@ -19,29 +19,27 @@ import torch
 
 from probekit.analysis import progress, run_fingerprint
 from probekit.analysis.backends import Engine, measure_on_ray
-from probekit.analysis.design import StudyDesign
 from probekit.analysis.examples import examples_of
+from probekit.analysis.grouping import Grouping, grouping, layer_bytes
 from probekit.analysis.inputs import AnalysisInputs
 from probekit.analysis.layer_summary import summarise_layer
+from probekit.analysis.memory import Memory, as_bytes
 from probekit.analysis.pair_details import detail_table
 from probekit.analysis.passes import LayerMeasure, measure_layers
 from probekit.analysis.settings import DECIDING_K
-from probekit.analysis.sites import N_CONTROL, N_FOLDS
+from probekit.analysis.source import ReadOnce, Source
 from probekit.analysis.threads import computing_with, threads_of
 from probekit.errors import InputError, ModelError, OutOfMemoryError, lacks_memory
-from probekit.probes.sums import bytes_waiting
 from probekit.results.concept_table import concept_table
 from probekit.results.run import Run
 from probekit.results.text_snapshot import TextSnapshot
 from probekit.results.write import About, DecidedLayer, keep_layer, write_results
 from probekit.storage import manifest, store
-from probekit.storage.checkpoint import CheckpointStore
+from probekit.storage.checkpoint import CheckpointStore, begun_window
 from probekit.storage.contents import Contents
 from probekit.storage.lock import locked
 from probekit.storage.shards import STAGES, Stage, digest_of_inputs
 
-GROUP_BYTES = 1.0e9
-"""Memory the sums of one group of layers may take; more layers are measured in another pass over the text."""
 RESULT_BYTES_A_PAIR = 4_000
 """Room that a tested pair takes in one layer's results, tables and report together."""
 
@@ -62,6 +60,8 @@ class Job:
     """Where the model computes."""
     engine: Engine = "local"
     """Where the passes run."""
+    memory: Memory = "auto"
+    """What sums and kept activations may take."""
     contents: Contents = field(default_factory=Contents)
     """The files its identity was taken from."""
     truth: dict[str, Any] | None = None
@@ -169,36 +169,66 @@ def _measure(
 ) -> None:
     """Every layer to its decided part."""
     stage = _result_stage(folder, job, analysis_inputs)
-    inputs = stage.inputs
     if stage.committed() is None:
         pending = [layer for layer in analysis_inputs.layers if not stage.has(layer)]
-        size = group_size(analysis_inputs.design, analysis_inputs)
-        if job.engine == "local":
-            progress.say(report, _foreseen(analysis_inputs, pending, size))
-        while pending:
-            if job.engine == "ray":
-                _measure_group(analysis_inputs, stage, _on_ray(pending, job, analysis_inputs, report))
-                break
-            # windows over all layers, finished ones included: a continued run finds its groups again
-            at = analysis_inputs.layers.index(pending[0]) // size * size
-            window = analysis_inputs.layers[at : at + size]
-            checkpoints = CheckpointStore(folder, inputs, window) if keeps else CheckpointStore()
-            try:
-                group = [layer for layer in window if layer in pending]
-                measured = measure_layers(
-                    analysis_inputs.source, group, analysis_inputs.design, report, checkpoints
-                )
-                _measure_group(analysis_inputs, stage, measured)
-            except Exception as error:
-                if not lacks_memory(error):
-                    raise
-                n_together = min(size, len(window))
-                if n_together == 1:
-                    raise _too_large(analysis_inputs, error) from error
-                size = (n_together + 1) // 2  # fewer layers together: the same numbers
-            checkpoints.clear()
-            pending = [layer for layer in pending if not stage.has(layer)]
+        if job.engine == "ray" and pending:
+            _measure_group(analysis_inputs, stage, _on_ray(pending, job, analysis_inputs, report))
+        elif pending:
+            groups = grouping(analysis_inputs.design, analysis_inputs, as_bytes(job.memory))
+            progress.say(report, _foreseen(analysis_inputs, pending, groups))
+            _measure_here(analysis_inputs, stage, groups, report, folder if keeps else None)
         stage.commit()
+
+
+def _measure_here(
+    analysis_inputs: AnalysisInputs,
+    stage: Stage,
+    groups: Grouping,
+    report: progress.Report,
+    folder: Path | None,
+) -> None:
+    """Group by group in this process; fewer layers together where memory runs out."""
+    layers = analysis_inputs.layers
+    while pending := [layer for layer in layers if not stage.has(layer)]:
+        # windows over all layers, finished ones included: a continued run finds its groups again
+        window = (folder and begun_window(folder, pending[0], layers)) or _window(layers, pending[0], groups)
+        try:
+            if groups.keeps:
+                group = [layer for layer in window if layer in pending]
+                source = ReadOnce(analysis_inputs.source, group)
+                for layer in group:
+                    _measure_window(analysis_inputs, source, stage, [layer], report, folder)
+                    source.forget(layer)
+            else:
+                _measure_window(analysis_inputs, analysis_inputs.source, stage, window, report, folder)
+        except Exception as error:
+            if not lacks_memory(error):
+                raise
+            fewer = groups.halved()
+            if fewer is None:
+                raise _too_large(analysis_inputs, error) from error
+            groups = fewer  # the same numbers
+
+
+def _window(layers: list[int], first: int, groups: Grouping) -> list[int]:
+    at = layers.index(first) // groups.n_layers * groups.n_layers
+    return layers[at : at + groups.n_layers]
+
+
+def _measure_window(
+    analysis_inputs: AnalysisInputs,
+    source: Source,
+    stage: Stage,
+    window: list[int],
+    report: progress.Report,
+    folder: Path | None,
+) -> None:
+    """Layers that go through the passes together."""
+    checkpoints = CheckpointStore() if folder is None else CheckpointStore(folder, stage.inputs, window)
+    pending = [layer for layer in window if not stage.has(layer)]
+    measured = measure_layers(source, pending, analysis_inputs.design, report, checkpoints)
+    _measure_group(analysis_inputs, stage, measured)
+    checkpoints.clear()
 
 
 def _finish(folder: Path, job: Job, analysis_inputs: AnalysisInputs) -> None:
@@ -274,17 +304,17 @@ def _measure_group(analysis_inputs: AnalysisInputs, stage: Stage, measured: Iter
         keep_layer(stage, decided, n_tokens)
 
 
-def _foreseen(analysis_inputs: AnalysisInputs, layers: list[int], size: int) -> str:
+def _foreseen(analysis_inputs: AnalysisInputs, layers: list[int], groups: Grouping) -> str:
     """What a run is going to take, in words."""
     design = analysis_inputs.design
-    size = min(size, len(layers))
-    n_bytes = size * layer_bytes(design, analysis_inputs)
     n_tokens = design.fit.labels.n_tokens + design.confirm.labels.n_tokens
-    at_once = "all at once" if size == len(layers) else f"{size} at a time"
-    what = f"{len(layers)} layers, {at_once}" if len(layers) > 1 else "1 layer"
+    size = min(groups.n_layers, len(layers))
+    together = "" if size == len(layers) else f", {size} at a time"
+    what = f"{len(layers)} layers{together}" if len(layers) > 1 else "1 layer"
+    held = "sums and kept activations" if groups.keeps else "sums"
     return (
         f"{what}: {len(design.pairs):,} pairs and {design.settings.twins} twins each, {n_tokens:,} tokens; "
-        f"sums of some {n_bytes / 1e9:.2g} GB, besides the model and its activations"
+        f"{held} of some {groups.n_bytes / 1e9:.2g} GB, besides the model and what it is computing"
     )
 
 
@@ -302,34 +332,3 @@ def _measured_and_kept(error: BaseException) -> OutOfMemoryError:
         f"no memory left while the results were put together ({error}). Every layer is measured and kept: run the same "
         "command again."
     )
-
-
-def layer_bytes(design: StudyDesign, analysis_inputs: AnalysisInputs) -> int:
-    """Memory that the sums of one layer take.
-
-    Args:
-        design: what is measured.
-        analysis_inputs: of what.
-    """
-    n_pairs = len(design.pairs)
-    weights = analysis_inputs.source.weights(analysis_inputs.layers[0])
-    n_controls = len(design.settings.controls) * min(N_CONTROL, design.settings.twins)
-    n_sites = 4 + design.settings.twins + n_controls
-    # of neurons and inputs every fold is kept apart; the two halves of a gated layer's pre-activations make it twice as wide
-    n_squares = 2 * N_FOLDS + (5 if weights is not None and weights.gated else 1) + n_controls
-    n_squares += design.settings.twins * (N_FOLDS if 0 in design.settings.twin_ks else 1)
-    n_concepts, n_neurons = analysis_inputs.design.tested.n_concepts, analysis_inputs.n_neurons
-    moments = 8 * n_neurons * (n_neurons + n_pairs + n_concepts)
-    n_dealt = 2 + (design.settings.twins if 0 in design.settings.twin_ks else 0)
-    waiting = n_dealt * bytes_waiting(N_FOLDS, n_pairs + n_concepts, n_neurons)
-    waiting += (n_sites - n_dealt) * bytes_waiting(1, n_pairs + n_concepts, n_neurons)
-    confirm = n_pairs * (64 * 4 * 2 * 4 + 16 * 4 * 16 * 4 + 16 * 16 * 8)
-    own = 4 * len(design.confirm.sample.token) * 5 + n_pairs * 64 * 64 * 8
-    # a spiked site holds as large a Gram matrix and few pairs
-    spiked = len(design.settings.spikes) * 8 * n_neurons * (n_neurons + n_concepts + len(design.spiked_at))
-    return n_squares * moments + n_sites * confirm + own + spiked + waiting
-
-
-def group_size(design: StudyDesign, analysis_inputs: AnalysisInputs) -> int:
-    """Layers measured together: their moments, refits and confirm sums fit into GROUP_BYTES."""
-    return max(1, int(GROUP_BYTES // layer_bytes(design, analysis_inputs)))

@@ -208,7 +208,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
         return create_model("Section", __base__=Strict, **held)
 
     science = section({name: _in_file(kind) for name, kind in get_type_hints(Settings).items()})
-    execution = section({"device": str, "engine": str})
+    execution = section({"device": str, "engine": str, "memory": str | float})
     file: Any = create_model(
         "File", __base__=Strict, science=(science, science()), execution=(execution, execution())
     )

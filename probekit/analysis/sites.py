@@ -428,7 +428,13 @@ class Layer:
         return change, self.removals[1].change(rotated, start, stop, spiked)
 
     def rows(
-        self, inputs: Tensor | None, neurons: Tensor, labels: LabelColumns, *, sparse_only: bool = False
+        self,
+        inputs: Tensor | None,
+        neurons: Tensor,
+        labels: LabelColumns,
+        *,
+        sparse_only: bool = False,
+        removing: bool = False,
     ) -> Iterator[tuple[str, Tensor, Tensor | None]]:
         """Activations of every site on one tile, one at a time, with the pre-activations where relays are removed.
 
@@ -437,8 +443,10 @@ class Layer:
             neurons: its neurons.
             labels: labels of its tokens.
             sparse_only: leave out the sites that have no sparse readouts.
+            removing: whether relays are removed on this tile.
         """
-        pre = self._pre_of(inputs)
+        removing = removing and bool(self.removals)
+        pre = self._pre_of(inputs, removing=removing)
         if "neurons" in self.sites:
             yield "neurons", neurons, pre
         if inputs is None:
@@ -450,23 +458,26 @@ class Layer:
         if "pre" in self.sites:
             assert pre is not None
             yield "pre", pre, None
-        yield from self._rows_of_twins(inputs)
+        yield from self._rows_of_twins(inputs, with_pre=removing)
         yield from self._rows_with_labels(inputs, neurons, pre, labels)
 
-    def _pre_of(self, inputs: Tensor | None) -> Tensor | None:
+    def _pre_of(self, inputs: Tensor | None, *, removing: bool) -> Tensor | None:
         """Pre-activations of a tile, where they are a site or relays are removed from one."""
         if self.weights is None or inputs is None:
             return None
-        removes = any(site.relay for name, site in self.sites.items() if not name.startswith("twin:"))
-        return self.weights.pre(inputs) if "pre" in self.sites or removes else None
+        own = any(site.relay for name, site in self.sites.items() if not name.startswith("twin:"))
+        return self.weights.pre(inputs) if "pre" in self.sites or (removing and own) else None
 
-    def _rows_of_twins(self, inputs: Tensor) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+    def _rows_of_twins(
+        self, inputs: Tensor, *, with_pre: bool
+    ) -> Iterator[tuple[str, Tensor, Tensor | None]]:
         """The linearised layer and the twins that need no labels."""
         if self.linear is not None and "linear" in self.sites:
             yield "linear", self.linear.neurons(inputs), None
         twins = [int(name.partition(":")[2]) for name in self.sites if name.startswith("twin:")]
         if self.pc_twins is not None and twins:
-            for r, (before, rows) in zip(twins, self.pc_twins.activations(inputs, twins), strict=True):
+            found = self.pc_twins.activations(inputs, twins, with_pre=with_pre)
+            for r, (before, rows) in zip(twins, found, strict=True):
                 yield f"twin:{r}", rows, before
         for name, weights in self.isotropic.items():
             yield name, weights.neurons(inputs), None

@@ -36,6 +36,11 @@ class Source(Protocol):
         """Whether blocks carry the layer's MLP inputs."""
         ...
 
+    @property
+    def width_kept(self) -> int | None:
+        """Numbers that a token's activations in one layer are, where keeping them spares a computation; else None."""
+        ...
+
 
 def _mask(tokens: Tokens, rows: np.ndarray) -> np.ndarray:
     """Which counted tokens are used."""
@@ -112,6 +117,77 @@ class ModelSource:
         """Always: the hook on the MLP input gives them."""
         return True
 
+    @property
+    def width_kept(self) -> int | None:
+        """Inputs and neurons; on an accelerator a forward is cheaper than memory."""
+        on_cpu = torch.device(self.hooked.device).type == "cpu"
+        return self.hooked.d_model + self.hooked.d_mlp if on_cpu else None
+
+
+class ReadOnce:
+    """A source whose blocks are kept when they are first read, for a group of layers measured one after another.
+
+    Args:
+        source: what is read.
+        layers: the group; whichever layer asks first, all of them are read.
+    """
+
+    def __init__(self, source: Source, layers: list[int]) -> None:
+        self._source, self._layers = source, layers
+        self._kept: dict[Half, list[LayerBlock]] = {"fit": [], "confirm": []}
+        self._whole: set[Half] = set()
+
+    def blocks(self, half: Half, layers: list[int], start: int = 0) -> Iterator[LayerBlock]:
+        """Blocks of some layers of the group, from what is kept as far as it goes."""
+        kept, n_tokens = self._kept[half], 0
+        for block in kept:
+            first = n_tokens
+            n_tokens += _n_tokens(block)
+            if n_tokens > start:
+                yield _part(block, layers, max(start - first, 0))
+        if half in self._whole:
+            return
+        for block in self._source.blocks(half, self._layers, n_tokens):
+            kept.append(block)
+            first = n_tokens
+            n_tokens += _n_tokens(block)
+            if n_tokens > start:
+                yield _part(block, layers, max(start - first, 0))
+        self._whole.add(half)
+
+    def forget(self, layer: int) -> None:
+        """Give back the memory of a layer that has been measured."""
+        self._layers = [other for other in self._layers if other != layer]
+        for half in ("fit", "confirm"):
+            for block in self._kept[half]:
+                block.pop(layer, None)
+
+    def weights(self, layer: int) -> MlpWeights | None:
+        """Those of the source."""
+        return self._source.weights(layer)
+
+    def has_inputs(self, layer: int) -> bool:
+        """As the source has."""
+        return self._source.has_inputs(layer)
+
+    @property
+    def width_kept(self) -> int | None:
+        """Nothing is spared by keeping it twice."""
+        return None
+
+
+def _n_tokens(block: LayerBlock) -> int:
+    return len(next(iter(block.values()))[1])
+
+
+def _part(block: LayerBlock, layers: list[int], first: int) -> LayerBlock:
+    """Some layers of a block, without its first tokens."""
+    return {
+        layer: (inputs if inputs is None else inputs[first:], neurons[first:])
+        for layer, (inputs, neurons) in block.items()
+        if layer in layers
+    }
+
 
 class ArraySource:
     """Activations given as arrays; the only layer is 0."""
@@ -143,3 +219,8 @@ class ArraySource:
     def has_inputs(self, layer: int) -> bool:
         """Whether inputs were given."""
         return self._inputs is not None
+
+    @property
+    def width_kept(self) -> int | None:
+        """Arrays are in memory anyway."""
+        return None

@@ -136,6 +136,13 @@ def analyze(  # noqa: PLR0913
     engine: Annotated[
         str | None, typer.Option(help="local, or ray: tasks on a cluster or on all cores. Default: local.")
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="What sums and kept activations may take, such as 8GB; more lets more layers share a forward of the text. "
+            "Default: auto, half of what is free."
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace another run in the same directory.")
     ] = False,
@@ -158,7 +165,7 @@ def analyze(  # noqa: PLR0913
         go_offline()
     from probekit.analysis.settings import names, read_config
 
-    given = {name: asked.get(name) for name in (*names(), "device", "engine")}
+    given = {name: asked.get(name) for name in (*names(), "device", "engine", "memory")}
     options = read_config(config) | {key: value for key, value in given.items() if value is not None}
     folder = out if out is not None else Path("runs") / Path(model).name
     options |= {

@@ -263,6 +263,8 @@ def _version(name: str) -> str | None:
 
 
 def _machine(facts: dict[str, Any]) -> dict[str, Any]:
+    from probekit.analysis.memory import free_memory
+
     device, numba = facts.get("device") or {}, facts.get("numba") or {}
     affinity = getattr(os, "sched_getaffinity", None)
     return {
@@ -275,28 +277,6 @@ def _machine(facts: dict[str, Any]) -> dict[str, Any]:
         "mps": device.get("mps"),
         "memory_free": free_memory(),
     }
-
-
-def free_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that a process could still take: what the kernel has, and what the container is allowed; None where unknown.
-
-    Args:
-        root: of the file system that holds /proc and /sys.
-    """
-    known: list[int] = []
-    try:
-        for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                known.append(1024 * int(line.split()[1]))
-    except (OSError, ValueError):
-        pass
-    try:
-        group = root / "sys/fs/cgroup"
-        most, used = (int((group / f"memory.{part}").read_text()) for part in ("max", "current"))
-        known.append(max(most - used, 0))
-    except (OSError, ValueError):  # no such group, or no limit ("max")
-        pass
-    return min(known, default=None)
 
 
 def _folders(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:

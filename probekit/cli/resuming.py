@@ -39,7 +39,7 @@ def _known(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Only what `analyze` takes and a record may say: neither where to write nor to replace anything."""
     from probekit.analysis.settings import names
 
-    inputs = {"model", "corpus", "concepts", "layers", "pairs", "device", "engine", "dtype"}
+    inputs = {"model", "corpus", "concepts", "layers", "pairs", "device", "engine", "memory", "dtype"}
     unknown = sorted(set(arguments) - inputs - set(names()))
     if unknown or not isinstance(arguments.get("model"), str):
         raise StoreError(

@@ -21,6 +21,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from probekit.errors import InputError
 from probekit.model.encoders import layout_of
 from probekit.model.folder import bare_folder
 from probekit.model.hooked_model import HookedModel, load_hooked_model, one_at_a_time
+from probekit.model.sign_products import GROUP, SignGroup
 from probekit.model.weights import MlpWeights
 
 LABEL_RIDGE = 1e-3
@@ -90,20 +92,54 @@ class PcSignTwins:
     def neurons(
         self, inputs: Float[Tensor, "token input"], which: Sequence[int] | None = None
     ) -> Iterator[Float[Tensor, "token neuron"]]:
-        """Neurons of each twin in turn, or of some of them; the rotation into the frame is shared by all."""
-        return (neurons for _, neurons in self.activations(inputs, which))
+        """Neurons of each twin in turn, or of some of them."""
+        return (neurons for _, neurons in self.activations(inputs, which, with_pre=False))
 
     def activations(
-        self, inputs: Float[Tensor, "token input"], which: Sequence[int] | None = None
-    ) -> Iterator[tuple[Float[Tensor, "token half"], Float[Tensor, "token neuron"]]]:
-        """Pre-activations and neurons of each twin in turn, or of some of them."""
-        frame, weights = self.frame, self.weights
-        rotated = (inputs - frame.mean) @ frame.directions
-        into_frame = frame.directions.T @ weights.weight.T
-        bias = weights.weight @ frame.mean + weights.bias
-        for sign in self.signs if which is None else self.signs[list(which)]:
-            pre = (rotated * sign) @ into_frame + bias
-            yield pre, weights.activate(pre)
+        self,
+        inputs: Float[Tensor, "token input"],
+        which: Sequence[int] | None = None,
+        *,
+        with_pre: bool = True,
+    ) -> Iterator[tuple[Float[Tensor, "token half"] | None, Float[Tensor, "token neuron"]]]:
+        """Pre-activations (where wanted) and neurons of each twin in turn, or of some of them, in ascending order.
+
+        Twins that stand together in `signs` share products, whichever of them are asked for: the bits are the same.
+        """
+        wanted = range(len(self.signs)) if which is None else which
+        rotated = (inputs - self.frame.mean) @ self.frame.directions
+        for first, group in self._groups:
+            inside = [r for r in wanted if first <= r < first + group.n_twins]
+            if not inside:
+                continue
+            pre, neurons = self._of_group(group, rotated, with_pre=with_pre)
+            for r in inside:
+                yield pre[r - first] if with_pre else None, neurons[r - first]
+
+    def _of_group(
+        self, group: SignGroup, rotated: Tensor, *, with_pre: bool
+    ) -> tuple[Float[Tensor, "twin kept half"], Float[Tensor, "twin token neuron"]]:
+        weights, n_tokens, n_half = self.weights, len(rotated), len(self._bias)
+        n_kept = n_tokens if with_pre else min(n_tokens, group.n_rows(n_half))
+        pre = rotated.new_empty((group.n_twins, n_kept, n_half))
+        neurons = rotated.new_empty((group.n_twins, n_tokens, weights.n_neurons))
+
+        def activate(block: slice) -> None:
+            at = block if with_pre else slice(0, block.stop - block.start)
+            neurons[:, block] = weights.activate(pre[:, at])
+
+        group.pre(rotated, self._bias, pre, activate)
+        return pre, neurons
+
+    @cached_property
+    def _bias(self) -> Tensor:
+        return self.weights.weight @ self.frame.mean + self.weights.bias
+
+    @cached_property
+    def _groups(self) -> list[tuple[int, SignGroup]]:
+        into_frame = self.frame.directions.T @ self.weights.weight.T
+        firsts = range(0, len(self.signs), GROUP)
+        return [(first, SignGroup.of(self.signs[first : first + GROUP], into_frame)) for first in firsts]
 
 
 def isotropic_twin(

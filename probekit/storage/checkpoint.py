@@ -69,6 +69,22 @@ class CheckpointStore:
                 store.remove_tree(folder)
 
 
+def begun_window(folder: Path, layer: int, layers: Sequence[int]) -> list[int]:
+    """The layers of the group that a killed run had begun with this one; none where it had not.
+
+    Args:
+        folder: the run directory.
+        layer: that is to be measured.
+        layers: all layers of the run.
+    """
+    root = folder / STAGES
+    for path in sorted(root.glob("layers-*.*")) if root.is_dir() else ():
+        ends = path.name.partition(".")[0].split("-")[1:]
+        if len(ends) == 2 and all(end.isdigit() for end in ends) and int(ends[0]) <= layer <= int(ends[1]):
+            return [one for one in layers if int(ends[0]) <= one <= int(ends[1])]
+    return []
+
+
 class Pass:
     """One pass of a group: the results of each finished layer, and the running sums until then."""
 

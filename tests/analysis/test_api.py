@@ -154,11 +154,8 @@ class TestRepeatability:
         assert run.record["science"]["settings"]["q"] == 0.1
 
     @pytest.mark.sweep
-    def test_grouping_of_layers_changes_nothing(
-        self, planted, planted_run: pk.Run, monkeypatch: pytest.MonkeyPatch
-    ):
-        monkeypatch.setattr("probekit.analysis.runner.GROUP_BYTES", 1)
-        alone = analyze(planted.model, planted.corpus, concepts=planted.concepts, **OPTIONS)
+    def test_memory_changes_nothing(self, planted, planted_run: pk.Run):
+        alone = analyze(planted.model, planted.corpus, concepts=planted.concepts, memory=1, **OPTIONS)
         assert alone.pairs(0).equals(planted_run.pairs(0))
 
     def test_a_loaded_run_is_the_run(self, planted_run: pk.Run):

@@ -17,6 +17,7 @@ from torch import Tensor
 from probekit.analysis import passes, run_fingerprint, runner
 from probekit.analysis.array_inputs import ActivationData
 from probekit.analysis.design import HalfPlan
+from probekit.analysis.grouping import Grouping
 from probekit.analysis.inputs import AnalysisInputs, inputs_of_arrays
 from probekit.analysis.runner import Job, execute
 from probekit.analysis.settings import Settings
@@ -79,7 +80,7 @@ def small_tiles() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passes, "TILE", TILE)
         patch.setattr(checkpoint, "SHARE", math.inf)
-        patch.setattr(runner, "group_size", lambda *args: 1)
+        patch.setattr(runner, "grouping", lambda *args: Grouping(1, keeps=False, n_bytes=1))
         patch.setattr(publish, "figures", lambda *args: {"ladder": "<svg/>"})
         patch.setattr(publish, "render_page", lambda *args, **options: "<html/>")
         yield

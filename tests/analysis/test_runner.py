@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from probekit.analysis import passes, run_fingerprint, runner
+from probekit.analysis import passes, run_fingerprint
 from probekit.analysis.api import analyze_arrays
 from probekit.analysis.array_inputs import ActivationData
 from probekit.analysis.inputs import AnalysisInputs, inputs_of_arrays
@@ -313,9 +313,9 @@ class TestMemory:
         enough, _ = self.job(few, most=2)
         assert len(execute(enough, tmp_path / "run", False, force=False).layers) == 2
 
-    def test_killed_in_the_second_layer_the_first_stands(self, few, tmp_path, monkeypatch):
-        monkeypatch.setattr(runner, "GROUP_BYTES", 1)
+    def test_killed_in_the_second_layer_the_first_stands(self, few, tmp_path):
         job, sources = self.job(few, most=2)
+        job = replace(job, memory=1)
         execute(job, tmp_path / "clean", False, force=False)
 
         def stop(step: str, done: int, total: int) -> None:
@@ -361,7 +361,7 @@ def test_what_a_run_will_take_is_told_before_it_starts(few: dict[str, object], t
     analyze_arrays(**{**few, "progress": listener}, out=tmp_path / "run")
     assert re.fullmatch(
         r"said: 1 layer: \d+ pairs and 4 twins each, [\d,]+ tokens; sums of some [\d.e-]+ GB, "
-        "besides the model and its activations",
+        "besides the model and what it is computing",
         listener.heard[0],
     )
     assert not [line for line in listener.heard[1:] if line.startswith("said")]

@@ -1,0 +1,91 @@
+"""How many layers share a forward of the text, by the memory they may take.
+
+The sums of one layer have to be held while it is measured. What is left of the budget holds activations: a group of layers
+is forwarded once, both halves of the text, and its layers are measured one after another from what was kept. Where not
+even one layer's activations fit, nothing is kept, as many layers as their sums allow go through the passes together, and
+the text is forwarded for every pass. The numbers are the same, bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from probekit.analysis.design import StudyDesign
+from probekit.analysis.inputs import AnalysisInputs
+from probekit.analysis.sites import N_CONTROL, N_FOLDS
+from probekit.probes.sums import bytes_waiting
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Layers that share forwards of the text."""
+
+    n_layers: int
+    """Layers of a group."""
+    keeps: bool
+    """Whether their activations are kept and they are measured one by one; else all sums are held at once."""
+    n_bytes: int
+    """What a group takes, besides the model and what it is computing."""
+
+    def halved(self) -> Grouping | None:
+        """The next smaller one, where memory ran out; None: there is none."""
+        if self.n_layers > 1:
+            return Grouping((self.n_layers + 1) // 2, self.keeps, self.n_bytes)
+        return Grouping(1, False, self.n_bytes) if self.keeps else None
+
+
+def grouping(design: StudyDesign, inputs: AnalysisInputs, n_bytes: float) -> Grouping:
+    """The largest groups that fit.
+
+    Args:
+        design: what is measured.
+        inputs: of what.
+        n_bytes: the budget.
+    """
+    n_layers = len(inputs.layers)
+    sums, kept = layer_bytes(design, inputs), kept_bytes(design, inputs)
+    fitting = 0 if kept is None else int((n_bytes - sums) // kept)
+    if kept is not None and fitting >= 1:
+        together = min(n_layers, fitting)
+        return Grouping(together, True, sums + together * kept)
+    together = min(n_layers, max(1, int(n_bytes // sums)))
+    return Grouping(together, False, together * sums)
+
+
+def kept_bytes(design: StudyDesign, inputs: AnalysisInputs) -> int | None:
+    """Bytes of one layer's activations over both halves; None where keeping them would spare no forward.
+
+    Args:
+        design: what is measured.
+        inputs: of what.
+    """
+    width = inputs.source.width_kept
+    if width is None:
+        return None
+    return 4 * width * (design.fit.labels.n_tokens + design.confirm.labels.n_tokens)
+
+
+def layer_bytes(design: StudyDesign, inputs: AnalysisInputs) -> int:
+    """Memory that the sums of one layer take.
+
+    Args:
+        design: what is measured.
+        inputs: of what.
+    """
+    n_pairs = len(design.pairs)
+    weights = inputs.source.weights(inputs.layers[0])
+    n_controls = len(design.settings.controls) * min(N_CONTROL, design.settings.twins)
+    n_sites = 4 + design.settings.twins + n_controls
+    # of neurons and inputs every fold is kept apart; the two halves of a gated layer's pre-activations make it twice as wide
+    n_squares = 2 * N_FOLDS + (5 if weights is not None and weights.gated else 1) + n_controls
+    n_squares += design.settings.twins * (N_FOLDS if 0 in design.settings.twin_ks else 1)
+    n_concepts, n_neurons = design.tested.n_concepts, inputs.n_neurons
+    moments = 8 * n_neurons * (n_neurons + n_pairs + n_concepts)
+    n_dealt = 2 + (design.settings.twins if 0 in design.settings.twin_ks else 0)
+    waiting = n_dealt * bytes_waiting(N_FOLDS, n_pairs + n_concepts, n_neurons)
+    waiting += (n_sites - n_dealt) * bytes_waiting(1, n_pairs + n_concepts, n_neurons)
+    confirm = n_pairs * (64 * 4 * 2 * 4 + 16 * 4 * 16 * 4 + 16 * 16 * 8)
+    own = 4 * len(design.confirm.sample.token) * 5 + n_pairs * 64 * 64 * 8
+    # a spiked site holds as large a Gram matrix and few pairs
+    spiked = len(design.settings.spikes) * 8 * n_neurons * (n_neurons + n_concepts + len(design.spiked_at))
+    return n_squares * moments + n_sites * confirm + own + spiked + waiting
