@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from probekit.evidence.summary import RungKey
     from probekit.results.run import Run
 
 Result = TypeVar("Result")
@@ -83,6 +84,12 @@ class _Shown:
         self._bars.console.print(text, highlight=False, markup=False)
 
 
+_RUNGS: dict[str, RungKey] = {
+    "significant": "n_significant_raw", "ε-represented": "n_represented", "above plain twins": "n_above_plain",
+    "relayed": "n_relayed", "above twins": "n_above_twins", "computed": "n_computed", "superposed": "n_superposed",
+}  # fmt: skip
+
+
 def print_run(run: Run) -> None:
     """The ladder of every layer, and the answer in words."""
     from rich.console import Console
@@ -94,30 +101,12 @@ def print_run(run: Run) -> None:
     summary = run.summary
     title = f"{summary['model']['name']}: pairs on every rung (random twins' mean in brackets)"
     table = Table(title=Text(title, "table.title"))
-    for name in (
-        "layer",
-        "tested",
-        "significant",
-        "ε-represented",
-        "above plain twins",
-        "relayed",
-        "above twins",
-        "computed",
-        "superposed",
-    ):
+    for name in ("layer", "tested", *_RUNGS):
         table.add_column(name, justify="right")
     for row in summary["layers"]:
         cells = [str(row["layer"]), f"{row['n_tested']:,}"]
-        for rung in (
-            "significant_raw",
-            "represented",
-            "above_plain",
-            "relayed",
-            "above_twins",
-            "computed",
-            "superposed",
-        ):
-            value, twins = row[f"n_{rung}"], (row["twins"] or {}).get(f"n_{rung}")
+        for rung in _RUNGS.values():
+            value, twins = row[rung], (row["twins"] or {}).get(rung)
             text = "–" if value is None else f"{value:,}"
             cells.append(text + (f" ({twins['mean']:,.1f})" if twins else ""))
         table.add_row(*cells)

@@ -16,12 +16,21 @@ import pandas as pd
 
 from probekit.errors import InputError
 from probekit.evidence.difference import LEVEL
+from probekit.evidence.summary import LayerRow, RungKey, Summary
 from probekit.report import answer, tables, words
 from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, keyed, to_svg
 from probekit.report.environment import environment
 from probekit.report.page import Figure
 
-RUNGS = ("n_significant_raw", "n_above_plain", "n_relayed", "n_above_twins", "n_computed")
+Difference = Mapping[str, Any]
+"""One row of the table of `pk.difference`."""
+RUNGS: tuple[RungKey, ...] = (
+    "n_significant_raw",
+    "n_above_plain",
+    "n_relayed",
+    "n_above_twins",
+    "n_computed",
+)
 """The rungs drawn; the table holds all of them."""
 TAIL = 0.01
 """The level at which the two tails of the p-values are compared."""
@@ -61,14 +70,14 @@ class Compared:
 
     title: str
     """What it is called on the page; unique."""
-    summary: Mapping[str, Any]
+    summary: Summary
     """Its summary.json."""
     science: Mapping[str, Any]
     """What its result depends on: model, corpus, concepts and settings, as recorded in run.json."""
 
 
 def render_comparison(
-    runs: Sequence[Compared], tested: Mapping[str, Sequence[words.Row]] | None = None
+    runs: Sequence[Compared], tested: Mapping[str, Sequence[Difference]] | None = None
 ) -> str:
     """The comparison as one HTML text.
 
@@ -194,7 +203,7 @@ SIGNIFICANT = 0.05
 RUNG_NAMES = {"above_plain": "above plain twins", "above_twins": "above twins, relays removed"}
 
 
-def difference_in_words(first: str, second: str, rows: Sequence[words.Row]) -> str:
+def difference_in_words(first: str, second: str, rows: Sequence[Difference]) -> str:
     """The test between two runs in one sentence.
 
     Args:
@@ -223,7 +232,7 @@ def difference_in_words(first: str, second: str, rows: Sequence[words.Row]) -> s
     return f"{first} and {second} differ in the number of pairs beyond their null layers in {words.listed(found)}{more}."
 
 
-def _between(row: words.Row) -> str:
+def _between(row: Difference) -> str:
     one, two = row["first_layer"], row["second_layer"]
     where = f"layer {one}" if one == two else f"layer {one} against layer {two}"
     return f"{where}, {RUNG_NAMES[row['rung']]}"
@@ -234,7 +243,7 @@ def _p(value: float) -> str:
 
 
 def difference_table(
-    first: str, second: str, rows: Sequence[words.Row], level: float = LEVEL
+    first: str, second: str, rows: Sequence[Difference], level: float = LEVEL
 ) -> tables.Table:
     """The test between two runs, one row a layer and rung.
 
@@ -245,7 +254,7 @@ def difference_table(
         level: share of the null layers' values beyond which a pair counted.
     """
 
-    def cells(row: words.Row) -> tuple[str, ...]:
+    def cells(row: Difference) -> tuple[str, ...]:
         counts = [
             row[name] for name in ("n_named_first", "n_named_second", "n_computed_first", "n_computed_second")
         ]
@@ -277,7 +286,7 @@ def _or_none(value: Any) -> str:
 # -------------------------------------------------------------------------------- figures
 
 
-def _layer_name(run: Compared, row: words.Row) -> str:
+def _layer_name(run: Compared, row: LayerRow) -> str:
     return run.title if len(run.summary["layers"]) == 1 else f"{run.title} · layer {row['layer']}"
 
 
@@ -297,16 +306,14 @@ def _rungs(runs: Sequence[Compared]) -> Any:
     for run in runs:
         for row in run.summary["layers"]:
             for key in RUNGS:
-                if row[key] is None or not row["n_tested"]:
+                if (count := row[key]) is None or not row["n_tested"]:
                     continue
-                twins = (row["twins"] or {}).get(key) or {}
+                twins = (row["twins"] or {}).get(key)
                 scale = 100 / row["n_tested"]
-                shares = {
-                    f"twin_{part}": scale * twins[part] if twins else None for part in ("low", "mean", "high")
-                }
                 records.append(
-                    {"run": _layer_name(run, row), "rung": labels[key], "share": scale * row[key],
-                     "label": words.count(row[key]), **shares}
+                    {"run": _layer_name(run, row), "rung": labels[key], "share": scale * count, "label": words.count(count),
+                     "twin_low": twins and scale * twins["low"], "twin_mean": twins and scale * twins["mean"],
+                     "twin_high": twins and scale * twins["high"]}
                 )  # fmt: skip
     if not records:
         return None
@@ -342,9 +349,9 @@ def _effect(runs: Sequence[Compared]) -> Any:
     for run in runs:
         for row in run.summary["layers"]:
             effect, levels = row.get("effect") or {}, row.get("effect_levels") or []
-            if not effect.get("neurons"):
+            if not (neurons := effect.get("neurons")):
                 continue
-            own = np.interp((0.05, 0.5, 0.95), levels, effect["neurons"])
+            own = np.interp((0.05, 0.5, 0.95), levels, neurons)
             twins = effect.get("twins")
             median = float(np.interp(0.5, levels, twins)) if twins else None
             records.append(
@@ -385,11 +392,14 @@ def _tails(runs: Sequence[Compared]) -> Any:
             for tail in row.get("tails") or []:
                 if tail["t"] != TAIL:
                     continue
-                for side in ("low", "high"):
+                sides = {
+                    "low": (tail["low"], tail["twin_low_mean"]),
+                    "high": (tail["high"], tail["twin_high_mean"]),
+                }
+                for side, (share, twin) in sides.items():
                     records.append(
-                        {"run": _layer_name(run, row), "side": side, "share": 100 * tail[side],
-                         "twin": 100 * tail[f"twin_{side}_mean"]}
-                    )  # fmt: skip
+                        {"run": _layer_name(run, row), "side": side, "share": 100 * share, "twin": 100 * twin}
+                    )
     if not records:
         return None
     y = alt.Y("run:N", sort=_order(runs), title=None)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from probekit.evidence.summary import LayerRow, RungKey, Summary
 from probekit.report import words
 from probekit.report.charts import effect_quantiles
 
@@ -29,9 +30,9 @@ class Table:
     """How many leading columns hold words; the rest are numbers, set right."""
 
 
-def ladder_table(summary: Mapping[str, Any]) -> Table:
+def ladder_table(summary: Summary) -> Table:
     """Every rung of every layer, with its twins' mean and range below."""
-    rows: list[words.Row] = summary["layers"]
+    rows: list[LayerRow] = summary["layers"]
     n_twins = sorted({row["n_twins"] or 0 for row in rows})
     return Table(
         f"Pairs on each rung by layer; below each count the mean and the range of its twins "
@@ -48,14 +49,14 @@ def ladder_table(summary: Mapping[str, Any]) -> Table:
     )
 
 
-def _beside(row: words.Row, key: str) -> str:
+def _beside(row: LayerRow, key: RungKey) -> str:
     twins = (row["twins"] or {}).get(key)
     if not twins:
         return words.count(row[key])
     return f"{words.count(row[key])}\n{words.mean(twins['mean'])}\n{words.span(twins['low'], twins['high'])}"
 
 
-def floor_table(rows: Sequence[words.Row]) -> Table | None:
+def floor_table(rows: Sequence[LayerRow]) -> Table | None:
     """What could have been named in each layer; None where it was not reckoned."""
     held = [(row["layer"], row["floor"]) for row in rows if row.get("floor")]
     if not held:
@@ -79,7 +80,7 @@ def floor_table(rows: Sequence[words.Row]) -> Table | None:
     )
 
 
-def groups_table(rows: Sequence[words.Row]) -> Table:
+def groups_table(rows: Sequence[LayerRow]) -> Table:
     """Each kind of pair of each layer against its twins, and how far its pairs get."""
     rungs = [rung for rung in words.RUNGS if rung[0] != "n_tested"]
     return Table(
@@ -111,7 +112,7 @@ def groups_table(rows: Sequence[words.Row]) -> Table:
     )
 
 
-def effect_table(rows: Sequence[words.Row], pairs: Mapping[int, pd.DataFrame]) -> Table:
+def effect_table(rows: Sequence[LayerRow], pairs: Mapping[int, pd.DataFrame]) -> Table:
     """The drawn quantiles of d′."""
     return Table(
         "Quantiles of d′ over the tested pairs.",
@@ -129,7 +130,7 @@ def effect_table(rows: Sequence[words.Row], pairs: Mapping[int, pd.DataFrame]) -
     )
 
 
-def tails_table(rows: Sequence[words.Row]) -> Table:
+def tails_table(rows: Sequence[LayerRow]) -> Table:
     """Both tails of the pair-specific p-value."""
     return Table(
         "Share of tested pairs in both tails of the pair-specific p-value, layer and twins’ mean.",
@@ -146,7 +147,7 @@ def tails_table(rows: Sequence[words.Row]) -> Table:
     )
 
 
-def capacity_table(rows: Sequence[words.Row]) -> Table:
+def capacity_table(rows: Sequence[LayerRow]) -> Table:
     """Counts beside the references."""
     return Table(
         "Counts and capacity references by layer.",
@@ -173,7 +174,7 @@ def capacity_table(rows: Sequence[words.Row]) -> Table:
     )  # fmt: skip
 
 
-def capacity_notes(rows: Sequence[words.Row]) -> list[str]:
+def capacity_notes(rows: Sequence[LayerRow]) -> list[str]:
     """In which layers the bound is vacuous or cannot bind, in words."""
     vacuous = [str(row["layer"]) for row in rows if row["capacity"]["vacuous"]]
     unbound = [
@@ -194,7 +195,7 @@ def capacity_notes(rows: Sequence[words.Row]) -> list[str]:
     return notes
 
 
-def _stored_notes(rows: Sequence[words.Row]) -> list[str]:
+def _stored_notes(rows: Sequence[LayerRow]) -> list[str]:
     """What the bound says at the bits of the file, where its weights are stored in other than 16 or 32 bits."""
     told: list[str] = []
     for row in rows:
@@ -210,7 +211,7 @@ def _layers(numbers: Sequence[str]) -> str:
     return f"layer {numbers[0]}" if len(numbers) == 1 else f"layers {words.listed(numbers)}"
 
 
-def other_k_table(rows: Sequence[words.Row], paths: Mapping[int, pd.DataFrame] | None) -> Table | None:
+def other_k_table(rows: Sequence[LayerRow], paths: Mapping[int, pd.DataFrame] | None) -> Table | None:
     """Decisions at every number of neurons: from the layer rows where they hold them, else from the paths."""
     told = [(row["layer"], entry) for row in rows for entry in row.get("by_k") or []]
     if told:
@@ -281,7 +282,7 @@ _SPREAD = {
 }
 
 
-def spread_table(rows: Sequence[words.Row]) -> Table:
+def spread_table(rows: Sequence[LayerRow]) -> Table:
     """How the computed pairs share neurons, for those measures that the run has taken."""
     shown = {key: label for key, label in _SPREAD.items() if any(row.get(key) is not None for row in rows)}
     return Table(
@@ -312,7 +313,7 @@ def concepts_table(concepts: pd.DataFrame) -> Table:
     )
 
 
-def untestable_table(summary: Mapping[str, Any]) -> Table | None:
+def untestable_table(summary: Summary) -> Table | None:
     """Untestable pairs by reason; nothing where the run kept no reasons."""
     reasons = summary["concepts"].get("untestable")
     if not reasons:

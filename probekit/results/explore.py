@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import pandas as pd
 
 from probekit.errors import InputError, StaleError, StoreError, shown
+from probekit.evidence.summary import Summary
 from probekit.evidence.tables import ranked
 from probekit.report.explorer import MARK, SCHEMA, Explored, detail, explorer_files
 from probekit.results.pair import collect, read_pair_details
@@ -28,7 +29,7 @@ class Explorable(Protocol):
 
     path: Path
     record: dict[str, Any]
-    summary: dict[str, Any]
+    summary: Summary
 
     @property
     def concepts(self) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
+from probekit.evidence.summary import Summary
 from probekit.report.paper import PAGE_MM, flat_groups, flat_pairs, paper_figures, paper_tables
 from probekit.storage import store
 
@@ -18,7 +19,7 @@ class Measured(Protocol):
 
     path: Path
     record: dict[str, Any]
-    summary: dict[str, Any]
+    summary: Summary
 
     @property
     def layers(self) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
+from probekit.evidence.summary import Summary
 from probekit.evidence.truth import Truth
 from probekit.report.charts import figures
 from probekit.report.page import Companion, render_page
@@ -23,7 +24,7 @@ class Finished(Protocol):
 
     path: Path
     record: dict[str, Any]
-    summary: dict[str, Any]
+    summary: Summary
 
     @property
     def layers(self) -> pd.DataFrame:
