@@ -17,17 +17,7 @@ from probekit.evidence.gap import shapes_of
 from probekit.evidence.summary import LayerRow, RungKey, Summary
 from probekit.report import gap, overview, recall, words
 from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, columns_of, faceted, keyed, to_svg
-
-EFFECT_SITES: tuple[tuple[str, str], ...] = (
-    ("neurons", "Neurons"),
-    ("twins", "Null layers’ neurons"),
-    ("isotropic", "Isotropic twins"),
-    ("shuffle", "Channel-shuffle twins"),
-    ("linear", "Linearised layer"),
-    ("pre", "Pre-activations"),
-    ("input", "MLP input"),
-)
-"""Where d′ was measured: key under `effect`, label."""
+from probekit.report.tables import EFFECT_SITES, effect_quantiles
 
 TITLES: dict[str, tuple[str, str]] = {
     "overview": overview.TITLE,
@@ -353,26 +343,6 @@ def same_layers(summary: Summary, layers: pd.DataFrame) -> None:
             f"report: the summary has layers {told}, the layers table has {tabled}; a report needs the same "
             "layers in both, at least one. Load both from one run directory."
         )
-
-
-def effect_quantiles(row: LayerRow, table: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """The five drawn quantiles of d′ at each site; where the summary has none, from the pairs."""
-    effect = row.get("effect") or {}
-    levels = row.get("effect_levels") or []
-    marks = (0.05, 0.25, 0.5, 0.75, 0.95)
-    columns = {"neurons": "d_prime", "input": "d_prime_input"}
-    records: list[dict[str, Any]] = []
-    for site, label in EFFECT_SITES:
-        if found := effect.get(site):
-            values = np.interp(marks, levels, found)
-        elif table is not None and columns.get(site) in table and table[columns[site]].notna().any():
-            values = np.quantile(table[columns[site]].dropna().to_numpy(float), marks)
-        else:
-            continue
-        own = "layer" if site == "neurons" else "control"
-        named = {f"q{round(100 * mark):02d}": float(value) for mark, value in zip(marks, values, strict=True)}
-        records.append({"layer": f"Layer {row['layer']}", "site": label, "own": own, **named})
-    return records
 
 
 def _rung(row: LayerRow, key: RungKey, label: str, *, brief: bool) -> dict[str, Any]:

@@ -9,11 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from probekit.evidence.summary import LayerRow, RungKey, Summary
 from probekit.report import words
-from probekit.report.charts import effect_quantiles
+
+EFFECT_SITES: tuple[tuple[str, str], ...] = (
+    ("neurons", "Neurons"),
+    ("twins", "Null layers’ neurons"),
+    ("isotropic", "Isotropic twins"),
+    ("shuffle", "Channel-shuffle twins"),
+    ("linear", "Linearised layer"),
+    ("pre", "Pre-activations"),
+    ("input", "MLP input"),
+)
+"""Where d′ was measured: key under `effect`, label."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +139,26 @@ def effect_table(rows: Sequence[LayerRow], pairs: Mapping[int, pd.DataFrame]) ->
         ),
         n_text=2,
     )
+
+
+def effect_quantiles(row: LayerRow, table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """The five drawn quantiles of d′ at each site; where the summary has none, from the pairs."""
+    effect = row.get("effect") or {}
+    levels = row.get("effect_levels") or []
+    marks = (0.05, 0.25, 0.5, 0.75, 0.95)
+    columns = {"neurons": "d_prime", "input": "d_prime_input"}
+    records: list[dict[str, Any]] = []
+    for site, label in EFFECT_SITES:
+        if found := effect.get(site):
+            values = np.interp(marks, levels, found)
+        elif table is not None and columns.get(site) in table and table[columns[site]].notna().any():
+            values = np.quantile(table[columns[site]].dropna().to_numpy(float), marks)
+        else:
+            continue
+        own = "layer" if site == "neurons" else "control"
+        named = {f"q{round(100 * mark):02d}": float(value) for mark, value in zip(marks, values, strict=True)}
+        records.append({"layer": f"Layer {row['layer']}", "site": label, "own": own, **named})
+    return records
 
 
 def tails_table(rows: Sequence[LayerRow]) -> Table:
