@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
+from command_line import run
 
-from probekit import cli
 from probekit.theory.catalogue import CONSTRUCTIONS, build
 from probekit.theory.measure import measure
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["probekit", "circuits", *words])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as done:
-            code = int(done.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, " ".join(captured.err.split())
-
-
 def test_lists_every_construction_in_a_line(capsys: pytest.CaptureFixture[str]):
-    code, out, _ = run(capsys)
+    code, out, _ = run(capsys, "circuits")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == list(CONSTRUCTIONS)
 
@@ -33,7 +20,7 @@ def test_lists_every_construction_in_a_line(capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize("name", list(CONSTRUCTIONS))
 def test_measures_every_construction(capsys: pytest.CaptureFixture[str], name: str):
     sizes = ("--n", "128", "--m", "24", "--inputs", "200", "--seed", "3")
-    code, out, err = run(capsys, "measure", name, *sizes, "--json")
+    code, out, err = run(capsys, "circuits", "measure", name, *sizes, "--json")
     assert code == 0, err
     values = json.loads(out)
     circuit = build(name, n_neurons=128, n_concepts=24, seed=3)
@@ -88,7 +75,7 @@ def test_the_table_and_what_has_no_prediction(capsys: pytest.CaptureFixture[str]
 def test_errors_are_one_message_and_a_code(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
 ):
-    code, _, err = run(capsys, "measure", *words)
+    code, _, err = run(capsys, "circuits", "measure", *words)
     assert code == 2
     assert "InputError" in err
     assert message in err

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from probekit.evidence.summary import RungKey
+    from probekit.report.tables import Table
     from probekit.results.run import Run
 
 Result = TypeVar("Result")
@@ -82,6 +85,35 @@ class _Shown:
     def say(self, text: str) -> None:
         """A line above the bar."""
         self._bars.console.print(text, highlight=False, markup=False)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table of a report; its text is no markup."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(title=Text(table.caption, "table.title"), title_justify="left")
+    for number, column in enumerate(table.columns):
+        shown.add_column(column, justify="left" if number < table.n_text else "right", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*map(Text, row))
+    console.print(shown)
+
+
+def print_answer(table: Table, sentences: Iterable[str], *, width: int) -> None:
+    """A table of a report, and what it says in words.
+
+    Args:
+        table: of the report.
+        sentences: printed below it.
+        width: in characters, where no terminal says it.
+    """
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else width, highlight=False)
+    print_table(console, table)
+    for sentence in sentences:
+        console.print(sentence, markup=False)
 
 
 _RUNGS: dict[str, RungKey] = {
