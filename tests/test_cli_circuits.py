@@ -33,7 +33,19 @@ def test_measures_every_construction(capsys: pytest.CaptureFixture[str], name: s
 
 def test_predicted_and_measured_agree_in_every_quadrant(capsys: pytest.CaptureFixture[str]):
     code, out, _ = run(
-        capsys, "measure", "dense-uand", "--n", "512", "--m", "200", "--s", "3", "--pairs", "500", "--json"
+        capsys,
+        "circuits",
+        "measure",
+        "dense-uand",
+        "--n",
+        "512",
+        "--m",
+        "200",
+        "--s",
+        "3",
+        "--pairs",
+        "500",
+        "--json",
     )
     rows = json.loads(out)["patterns"]
     assert code == 0
@@ -45,7 +57,18 @@ def test_predicted_and_measured_agree_in_every_quadrant(capsys: pytest.CaptureFi
 
 def test_the_table_and_what_has_no_prediction(capsys: pytest.CaptureFixture[str]):
     code, out, _ = run(
-        capsys, "measure", "two-and-low", "--n", "64", "--m", "32", "--d-model", "64", "--inputs", "100"
+        capsys,
+        "circuits",
+        "measure",
+        "two-and-low",
+        "--n",
+        "64",
+        "--m",
+        "32",
+        "--d-model",
+        "64",
+        "--inputs",
+        "100",
     )
     assert code == 0
     assert "32 outputs of 32 concepts in 64 neurons, inputs superposed in 64 dimensions" in " ".join(
@@ -54,7 +77,7 @@ def test_the_table_and_what_has_no_prediction(capsys: pytest.CaptureFixture[str]
     assert "ε95" in out
     # with two concepts on, a third pattern has no input to be drawn for a prediction of one more
     code, out, _ = run(
-        capsys, "measure", "two-and-low", "--n", "64", "--m", "32", "--s", "2", "--inputs", "1"
+        capsys, "circuits", "measure", "two-and-low", "--n", "64", "--m", "32", "--s", "2", "--inputs", "1"
     )
     assert code == 0
 

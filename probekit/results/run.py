@@ -266,7 +266,7 @@ def _summary(path: Path, digest: Digest | None) -> Summary:
         case {"layers": [_, *_] as rows, "model": {"name": str()}, "concepts": {"n_tested": int()}} if all(
             isinstance(row, dict) and isinstance(row.get("layer"), int) for row in rows
         ):
-            # what was written is trusted for the rest: its digest is that of its own write_results
+            # by their digest these are the bytes that `write_results` wrote: no other key is looked at again
             return cast(Summary, summary)
         case _:
             raise FormatError(
