@@ -10,22 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from probekit import cli
+from command_line import run
 
 HEAVY = ("torch", "transformers", "transformer_lens", "datasets", "altair", "sklearn", "numba", "pandas")
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["probekit", *words])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as done:
-            code = int(done.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, " ".join(captured.err.split())
 
 
 def test_help_imports_nothing_heavy():

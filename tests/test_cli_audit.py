@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run
 from safetensors.numpy import save_file
 
-from probekit import cli
 from probekit.cli.audit import _claim
 from probekit.errors import ConfigError, InputError
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["probekit", *words])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-    captured = capsys.readouterr()
-    return int(done.value.code or 0), captured.out, " ".join(captured.err.split())
 
 
 def test_pairs_and_directions_are_read(tmp_path: Path) -> None:

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-from probekit import cli
+from command_line import run
 
 SMALL = ("--worlds", "1", "--correlation", "0.5", "--load", "0.05", "--n-tokens", "8000")
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["probekit", *words])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-    captured = capsys.readouterr()
-    return int(done.value.code or 0), captured.out, " ".join(captured.err.split())
 
 
 def test_a_detector_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
+from command_line import run
 
-from probekit import cli
 from probekit.theory.catalogue import CONSTRUCTIONS, build
 from probekit.theory.measure import measure
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["probekit", "circuits", *words])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as done:
-            code = int(done.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, " ".join(captured.err.split())
-
-
 def test_lists_every_construction_in_a_line(capsys: pytest.CaptureFixture[str]):
-    code, out, _ = run(capsys)
+    code, out, _ = run(capsys, "circuits")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == list(CONSTRUCTIONS)
 
@@ -33,7 +20,7 @@ def test_lists_every_construction_in_a_line(capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize("name", list(CONSTRUCTIONS))
 def test_measures_every_construction(capsys: pytest.CaptureFixture[str], name: str):
     sizes = ("--n", "128", "--m", "24", "--inputs", "200", "--seed", "3")
-    code, out, err = run(capsys, "measure", name, *sizes, "--json")
+    code, out, err = run(capsys, "circuits", "measure", name, *sizes, "--json")
     assert code == 0, err
     values = json.loads(out)
     circuit = build(name, n_neurons=128, n_concepts=24, seed=3)
@@ -46,7 +33,19 @@ def test_measures_every_construction(capsys: pytest.CaptureFixture[str], name: s
 
 def test_predicted_and_measured_agree_in_every_quadrant(capsys: pytest.CaptureFixture[str]):
     code, out, _ = run(
-        capsys, "measure", "dense-uand", "--n", "512", "--m", "200", "--s", "3", "--pairs", "500", "--json"
+        capsys,
+        "circuits",
+        "measure",
+        "dense-uand",
+        "--n",
+        "512",
+        "--m",
+        "200",
+        "--s",
+        "3",
+        "--pairs",
+        "500",
+        "--json",
     )
     rows = json.loads(out)["patterns"]
     assert code == 0
@@ -58,7 +57,18 @@ def test_predicted_and_measured_agree_in_every_quadrant(capsys: pytest.CaptureFi
 
 def test_the_table_and_what_has_no_prediction(capsys: pytest.CaptureFixture[str]):
     code, out, _ = run(
-        capsys, "measure", "two-and-low", "--n", "64", "--m", "32", "--d-model", "64", "--inputs", "100"
+        capsys,
+        "circuits",
+        "measure",
+        "two-and-low",
+        "--n",
+        "64",
+        "--m",
+        "32",
+        "--d-model",
+        "64",
+        "--inputs",
+        "100",
     )
     assert code == 0
     assert "32 outputs of 32 concepts in 64 neurons, inputs superposed in 64 dimensions" in " ".join(
@@ -67,7 +77,7 @@ def test_the_table_and_what_has_no_prediction(capsys: pytest.CaptureFixture[str]
     assert "ε95" in out
     # with two concepts on, a third pattern has no input to be drawn for a prediction of one more
     code, out, _ = run(
-        capsys, "measure", "two-and-low", "--n", "64", "--m", "32", "--s", "2", "--inputs", "1"
+        capsys, "circuits", "measure", "two-and-low", "--n", "64", "--m", "32", "--s", "2", "--inputs", "1"
     )
     assert code == 0
 
@@ -88,7 +98,7 @@ def test_the_table_and_what_has_no_prediction(capsys: pytest.CaptureFixture[str]
 def test_errors_are_one_message_and_a_code(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
 ):
-    code, _, err = run(capsys, "measure", *words)
+    code, _, err = run(capsys, "circuits", "measure", *words)
     assert code == 2
     assert "InputError" in err
     assert message in err

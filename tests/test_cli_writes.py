@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import run
 
 import probekit as pk
-from probekit import cli
 from probekit.errors import InputError, StoreError
 
 PAIR = ("cur:word-start", "prev:full-stop")
 SMALL = {"max_tokens": 20_000, "min_support": 20, "twins": 4}
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["probekit", *words])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-    captured = capsys.readouterr()
-    return int(done.value.code or 0), captured.out, " ".join(captured.err.split())
 
 
 @pytest.fixture(scope="module")

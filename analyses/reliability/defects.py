@@ -132,7 +132,7 @@ DEFECTS += (
     Defect("the first positions are counted", "text/tokens.py", "(np.arange(ids.shape[-1]) >= first_pos + skip_first)", "(np.arange(ids.shape[-1]) >= first_pos)", TEXT),
     Defect("labels are numbered by what is read, not by what is counted", "text/concepts/concepts.py", "            where = [place[found[counted[found]]] for found in where]", "            where = [found[counted[found]] for found in where]", TEXT),
     Defect("a document that begins with the start mark gets two", "text/tokens.py", "            head = [] if bos_id is None or ids[:1] == [bos_id] else [bos_id]", "            head = [] if bos_id is None else [bos_id]", TEXT),
-    Defect("the first row alone tells the column of text", "text/readers.py", '        if number >= ROWS_SEEN and ("text" not in names or row.get("text") is not None):', "        if True:", "tests/text/test_readers.py -k TestColumn"),
+    Defect("the first row alone tells the column of text", "text/table_source.py", '        if number >= ROWS_SEEN and ("text" not in names or row.get("text") is not None):', "        if True:", "tests/text/test_readers.py -k TestColumn"),
     Defect("JSON lines are running text", "text/readers.py", 'JSON_LINES = frozenset({".jsonl", ".ndjson", ".jsonlines"})', 'JSON_LINES = frozenset({".jsonl"})', "tests/text/test_readers.py -k by_any_name"),
     Defect("any tokenizer's text may be cut between words", "text/encoding.py", "        if len(text) <= size or not self.cuts_between_words:", "        if len(text) <= size:", "tests/text/test_encoding.py -k 'whole_text or needs'"),
 )  # fmt: skip

@@ -21,6 +21,7 @@ from probekit.evidence.contrast import N_BATCHES, ConfirmPlan
 from probekit.evidence.decide import Tested
 from probekit.evidence.pair_sampling import PairSampling
 from probekit.evidence.spikein import spiked_pairs
+from probekit.evidence.summary import BlockSection, ConceptsSection
 from probekit.probes.pairs import (
     MIN_DOCS,
     RELAY_SAMPLE,
@@ -438,7 +439,7 @@ def pair_kinds(
     return words
 
 
-def counts_of(design: StudyDesign) -> dict[str, Any]:
+def counts_of(design: StudyDesign) -> ConceptsSection:
     """The `concepts` section of summary.json."""
     n = design.confirm.labels.n_concepts
     return {
@@ -450,5 +451,5 @@ def counts_of(design: StudyDesign) -> dict[str, Any]:
         "choice": design.pair_sampling.record() or [design.pair_sampling.rule],
         "block": None
         if design.block is None
-        else asdict(design.block) | {"inclusion": design.block.inclusion},
+        else BlockSection(**asdict(design.block), inclusion=design.block.inclusion),
     }

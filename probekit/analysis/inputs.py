@@ -19,6 +19,7 @@ from probekit.analysis.settings import Settings
 from probekit.analysis.source import ArraySource, ModelSource, Source
 from probekit.errors import DegenerateError, InputError
 from probekit.evidence.pair_sampling import PairSampling
+from probekit.evidence.summary import ConceptsSection, CorpusSection, ModelSection
 from probekit.fingerprint import of_array
 from probekit.model.hooked_model import HookedModel
 from probekit.probes.pairs import LabelColumns, splitmix64
@@ -74,11 +75,11 @@ class AnalysisInputs:
     """Weights that act at a layer's neurons."""
     bits: Callable[[int], int | float]
     """Bits of a stored weight of those that act at a layer's neurons."""
-    model: dict[str, Any]
+    model: ModelSection
     """The `model` section of summary.json."""
-    corpus: dict[str, Any]
+    corpus: CorpusSection
     """Its `corpus` section."""
-    concepts: dict[str, Any]
+    concepts: ConceptsSection
     """Its `concepts` section."""
     names: Sequence[str]
     """Name of each concept."""
@@ -156,11 +157,7 @@ def inputs_of_model(
         n_params=lambda layer: hooked.mlp(layer).n_params,
         bits=hooked.bits_at,
         model=_about_model(hooked),
-        corpus={
-            **_about_tokens(tokens, design),
-            "context": int(tokens.ids.shape[1]),
-            "bos_id": tokens.bos_id, **reading_of(texts, tokens, hooked.tokenizer),
-        },
+        corpus=_about_corpus(texts, tokens, hooked.tokenizer, design),
         concepts=counts_of(design),
         names=labelled.names,
         kinds=held.pair_kinds(design.pairs),
@@ -203,21 +200,16 @@ def _require_documents(texts: Corpus, tokens: Tokens, settings: Settings) -> Non
         )
 
 
-def _about_model(hooked: HookedModel) -> dict[str, Any]:
+def _about_model(hooked: HookedModel) -> ModelSection:
     """The `model` section of summary.json."""
-    return {
+    about: ModelSection = {
         "name": hooked.name, "n_layers": hooked.n_layers, "d_model": hooked.d_model, "d_mlp": hooked.d_mlp,
         "activation": hooked.activation, "gated": hooked.gated, "dtype": str(hooked.dtype).removeprefix("torch."),
-        "device": hooked.device.type, **({"stored": hooked.stored} if hooked.stored else {}),
+        "device": hooked.device.type,
     }  # fmt: skip
-
-
-def _about_tokens(tokens: Tokens, design: StudyDesign) -> dict[str, Any]:
-    """What the `corpus` section of summary.json says of the tokens."""
-    return {
-        "name": tokens.name, "fingerprint": tokens.fingerprint, "n_tokens_fit": design.fit.labels.n_tokens,
-        "n_tokens_confirm": design.confirm.labels.n_tokens, "n_docs": tokens.n_docs,
-    }  # fmt: skip
+    if hooked.stored:
+        about["stored"] = hooked.stored
+    return about
 
 
 def _notes_of(settings: Settings) -> list[str]:
@@ -228,22 +220,17 @@ def _notes_of(settings: Settings) -> list[str]:
     ]
 
 
-def reading_of(corpus: Corpus, tokens: Tokens, tokenizer: Any | None) -> dict[str, Any]:
-    """What the summary says of how the text was read: column, rows left out, what is not counted.
+def _about_corpus(
+    corpus: Corpus, tokens: Tokens, tokenizer: Any | None, design: StudyDesign
+) -> CorpusSection:
+    """The `corpus` section of summary.json: the tokens, and how the text was read.
 
     Args:
         corpus: the text.
         tokens: what was read of it.
         tokenizer: of the model; None where there is none, and so no token is known as special.
+        design: how the tokens were halved.
     """
-    held: dict[str, Any] = {
-        "column": corpus.column,
-        "n_rows_left_out": corpus.n_left_out,
-        "skip_first": tokens.skip_first,
-        "special_tokens": {
-            _spelt(tokenizer, index): n_times for index, n_times in tokens.special_in_text().items()
-        },
-    }
     skipped = f"the first {tokens.skip_first} after the start mark, " if tokens.skip_first else ""
     special = (
         "special tokens wherever they stand" if tokenizer is not None else "(no tokenizer, no special tokens)"
@@ -256,7 +243,14 @@ def reading_of(corpus: Corpus, tokens: Tokens, tokenizer: Any | None) -> dict[st
     policy = (
         f"one document a row, start mark first if there is one{last}, right-padded; never counted: {first}, "
     )
-    return {**held, "policy": f"{policy}{skipped}{special}, padding"}
+    return {
+        "name": tokens.name, "fingerprint": tokens.fingerprint, "n_tokens_fit": design.fit.labels.n_tokens,
+        "n_tokens_confirm": design.confirm.labels.n_tokens, "n_docs": tokens.n_docs,
+        "context": int(tokens.ids.shape[1]), "bos_id": tokens.bos_id, "column": corpus.column,
+        "n_rows_left_out": corpus.n_left_out, "skip_first": tokens.skip_first,
+        "special_tokens": {_spelt(tokenizer, at): n_times for at, n_times in tokens.special_in_text().items()},
+        "policy": f"{policy}{skipped}{special}, padding",
+    }  # fmt: skip
 
 
 def text_notes(corpus: Corpus, tokens: Tokens, tokenizer: Any | None) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,10 +22,21 @@ from probekit.evidence.lower_bound import non_null
 from probekit.evidence.nulls import MIN_TWINS_LEAVE_ONE_OUT
 from probekit.evidence.spikein import sensitivity
 from probekit.evidence.spread import Classes, classify, coherence
+from probekit.evidence.summary import (
+    AgainstTwins,
+    AtLeast,
+    ByK,
+    Group,
+    LayerCounts,
+    LayerRow,
+    NonNullBound,
+    RungCounts,
+)
 from probekit.evidence.tables import pair_table, path_rows
 
-CONTROL_NAMES = (("isotropic", "isotropic"), ("shuffle", "shuffled"))
-"""Further kinds of twins, and what stands in the names of their counts."""
+Bound = Literal["n_at_least", "n_at_least_above"]
+Form = Literal["pooled", "balanced"]
+"""d′ over the pooled noise, or over that of each quadrant alike."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,7 @@ class LayerResult:
 
     layer: int
     """Layer index."""
-    row: dict[str, Any]
+    row: LayerRow
     """Its row of summary.json."""
     pairs: pd.DataFrame
     """One row a tested pair at the deciding k."""
@@ -72,8 +83,14 @@ def summarise_layer(
         twins=twins, best=measure.best, spread=measure.spread, decision=decision, classes=classes, kind=kinds,
         inclusion=design.inclusion, overlap=measure.overlap,
     )  # fmt: skip
-    row: dict[str, Any] = {
+    against = _against_twins(measure, design, decision)
+    capacity = audit(
+        n_neurons=measure.n_neurons, n_params=n_params, bits_stored=bits_stored, n_tested=len(tested.pairs),
+        excess_low=against["excess_low"] or 0.0,
+    )  # fmt: skip
+    row: LayerRow = {
         **_counted(measure, design, decision, classes),
+        **against,
         "effect_levels": list(census.EFFECT_LEVELS),
         "effect": _effects(measure),
         "by_k": _by_k(measure, design),
@@ -83,22 +100,18 @@ def summarise_layer(
             decision.computed, design.inclusion, design.n_testable, tested.pairs, design.block
         ),
         "sensitivity": sensitivity(neurons, measure.spiked, design.spiked_at, twins, tested),
+        "groups": _groups(
+            decision,
+            census.group_counts(decision, classes, measure.spread, kinds),
+            kinds,
+            _bounds(against, decision, kinds),
+        ),
+        "floor": floor(
+            len(tested.pairs), len(twins), tested.q, fdr=tested.fdr, d_twins=_without_relays(twins)
+        ),
+        "capacity": capacity,
+        "statement": "",
     }
-    row |= _against_twins(measure, design, decision, kinds)
-    row["groups"] = _groups(
-        row["groups"],
-        census.group_counts(decision, classes, measure.spread, kinds),
-        kinds,
-        _bounds(row, decision, kinds),
-    )
-    row["floor"] = floor(
-        len(tested.pairs), len(twins), tested.q, fdr=tested.fdr, d_twins=_without_relays(twins)
-    )
-    capacity = audit(
-        n_neurons=measure.n_neurons, n_params=n_params, bits_stored=bits_stored, n_tested=len(tested.pairs),
-        excess_low=row["excess_low"] or 0.0,
-    )  # fmt: skip
-    row["capacity"] = capacity.as_dict()
     row["statement"] = census.statement(row)
     return LayerResult(measure.layer, row, table, _paths(measure, design, names))
 
@@ -128,7 +141,7 @@ def _paths(measure: LayerMeasure, design: StudyDesign, names: Sequence[str]) -> 
 
 def _counted(
     measure: LayerMeasure, design: StudyDesign, decision: Decision, classes: Classes | None
-) -> dict[str, Any]:
+) -> LayerCounts:
     """What is counted of the layer itself; null, never 0, what is not claimed."""
     neurons, computed = measure.by_k[DECIDING_K], decision.computed
     return {
@@ -136,7 +149,7 @@ def _counted(
         "n_neurons": measure.n_neurons,
         "n_tested": len(design.tested.pairs),
         "n_twins": len(measure.twins.get(DECIDING_K, [])),
-        **{f"n_{name}": n for name, n in census.rung_counts(decision, measure.spread, classes).items()},
+        **census.keyed(census.rung_counts(decision, measure.spread, classes)),
         "n_dedicated": None if classes is None else int((classes.dedicated & computed).sum()),
         "n_distinct": None if classes is None else classes.n_distinct,
         "effective_rank": None if classes is None else classes.effective_rank,
@@ -146,9 +159,8 @@ def _counted(
         "coherence": None
         if computed is None
         else coherence(measure.readouts, computed & ~_duplicates(design), measure.n_neurons),
-        **{
-            f"n_above_{name}": _above(measure.controls[kind], neurons, design) for kind, name in CONTROL_NAMES
-        },
+        "n_above_isotropic": _above(measure.controls["isotropic"], neurons, design),
+        "n_above_shuffled": _above(measure.controls["shuffle"], neurons, design),
     }
 
 
@@ -170,39 +182,48 @@ def _effects(measure: LayerMeasure) -> dict[str, list[float] | None]:
 
 
 def _groups(
-    against: list[dict[str, Any]],
-    counts: dict[str, dict[str, int | None]],
+    decision: Decision,
+    counts: Mapping[str, RungCounts],
     kinds: Sequence[str],
-    bounds: Mapping[str, Mapping[str, int]],
-) -> list[dict[str, Any]]:
+    bounds: Mapping[Bound, Mapping[str, int]],
+) -> list[Group]:
     """The census of each kind of pair: its counts on every rung beside its mean z, which is null where no twin ran."""
-    nothing = dict.fromkeys(("mean_z", "twin_low", "twin_high"))
-    measured = {group["kind"]: group for group in against}
-    return [
-        {
+    measured = (
+        [] if decision.z is None or decision.p_decision is None else census.group_table(decision.z, kinds)
+    )
+    means = {group["kind"]: group for group in measured}
+
+    def of(kind: str, held: RungCounts) -> Group:
+        mean = means.get(kind)
+        return {
             "kind": kind,
             "n_tested": sum(k == kind for k in kinds),
-            **{name: of_kind.get(kind) for name, of_kind in bounds.items()},
-            **nothing,
-            **measured.get(kind, {}),
+            "mean_z": None if mean is None else mean["mean_z"],
+            "twin_low": None if mean is None else mean["twin_low"],
+            "twin_high": None if mean is None else mean["twin_high"],
+            "n_at_least": bounds["n_at_least"].get(kind),
+            "n_at_least_above": bounds["n_at_least_above"].get(kind),
             **held,
         }
-        for kind, held in counts.items()
-    ]
+
+    return [of(kind, held) for kind, held in counts.items()]
 
 
-def _bounds(row: Mapping[str, Any], decision: Decision, kinds: Sequence[str]) -> dict[str, Mapping[str, int]]:
+def _bounds(
+    against: AgainstTwins, decision: Decision, kinds: Sequence[str]
+) -> dict[Bound, Mapping[str, int]]:
     """At least so many of each kind are computed, and above their twins, all kinds at once; empty where none is claimed."""
-    p_of = {"at_least": decision.p_decision, "at_least_above": decision.p_relay}
-    found: dict[str, Mapping[str, int]] = {}
-    for name, p in p_of.items():
-        held = row[name]
+
+    def by_kind(held: AtLeast | None, p: np.ndarray | None) -> Mapping[str, int]:
         if held is None or held["lambda"] is None or p is None:
-            found[f"n_{name}"] = {}
-            continue
+            return {}
         calibration = Calibration(held["lambda"], held["level"], held["n_twins"], len(kinds))
-        found[f"n_{name}"] = group_bounds(p, kinds, calibration)
-    return found
+        return group_bounds(p, kinds, calibration)
+
+    return {
+        "n_at_least": by_kind(against["at_least"], decision.p_decision),
+        "n_at_least_above": by_kind(against["at_least_above"], decision.p_relay),
+    }
 
 
 def _without_relays(twins: Sequence[Contrast]) -> np.ndarray | None:
@@ -237,17 +258,15 @@ def _duplicates(design: StudyDesign) -> np.ndarray:
     return later
 
 
-def _against_twins(
-    measure: LayerMeasure, design: StudyDesign, decision: Decision, kinds: Sequence[str]
-) -> dict[str, Any]:
+def _against_twins(measure: LayerMeasure, design: StudyDesign, decision: Decision) -> AgainstTwins:
     """Everything that sets the layer beside its twins; nulls where none ran."""
     twins = measure.twins.get(DECIDING_K, [])
     if decision.z is None or decision.p_decision is None:
-        nothing = (
-            "twin_rate", "n_excess", "excess_low", "excess_high", "share_low_p", "share_high_p", "n_nonnull_low", "nonnull",
-            "at_least", "n_at_least", "at_least_above", "n_at_least_above",
-        )  # fmt: skip
-        return {"twins": None, "groups": [], "tails": [], **dict.fromkeys(nothing)}
+        return {
+            "twins": None, "tails": [], "twin_rate": None, "n_excess": None, "excess_low": None, "excess_high": None,
+            "share_low_p": None, "share_high_p": None, "n_nonnull_low": None, "nonnull": None, "at_least": None,
+            "n_at_least": None, "at_least_above": None, "n_at_least_above": None,
+        }  # fmt: skip
     in_place = decide_twins(twins, design.tested)
     counts: list[dict[str, int | None]] = []
     for twin, spread, readouts in zip(in_place, measure.twin_spreads, measure.twin_readouts, strict=True):
@@ -269,7 +288,6 @@ def _against_twins(
     shown = next(row for row in tails if row["t"] == census.TAIL_SHOWN)
     return {
         "twins": census.twin_ladder(counts),
-        "groups": census.group_table(decision.z, kinds),
         "tails": tails,
         "twin_rate": float(np.mean(twin_computed)) / n_tested,
         "n_excess": excess,
@@ -278,7 +296,7 @@ def _against_twins(
         "share_low_p": shown["low"],
         "share_high_p": shown["high"],
         "n_nonnull_low": nonnull.n_low,
-        "nonnull": asdict(nonnull),
+        "nonnull": NonNullBound(**asdict(nonnull)),
         "at_least": bound,
         "n_at_least": bound["n_low"],
         "at_least_above": above,
@@ -293,25 +311,28 @@ def _parts(decision: Decision) -> np.ndarray:
     return np.stack([decision.p_relay, decision.p_pair])
 
 
-def _by_k(measure: LayerMeasure, design: StudyDesign) -> list[dict[str, Any]]:
+def _by_k(measure: LayerMeasure, design: StudyDesign) -> list[ByK]:
     """Counts against plain twins at every size for which twins were confirmed, on the pooled and on the balanced d′.
 
     Relays are removed at the deciding size only, so nothing is called computed here.
     """
+    forms: tuple[Form, ...] = ("pooled", "balanced")
     return [
-        {"k": k or "all", "form": form, **_counts(measure.by_k[k], twins, design, form)}
+        _counts(k, measure.by_k[k], twins, design, form)
         for k, twins in measure.twins.items()
-        for form in ("pooled", "balanced")
+        for form in forms
     ]
 
 
-def _counts(neurons: Contrast, twins: list[Contrast], design: StudyDesign, form: str) -> dict[str, Any]:
+def _counts(k: int, neurons: Contrast, twins: list[Contrast], design: StudyDesign, form: Form) -> ByK:
     def values(contrast: Contrast) -> np.ndarray:
         return contrast.d_prime if form == "pooled" else contrast.d_balanced
 
     tested = design.tested
     _, p_twin, p_pair = twin_p_values(values(neurons), np.stack([values(t) for t in twins]), tested)
     return {
+        "k": k or "all",
+        "form": form,
         "n_above_plain": int((tested.adjusted(p_twin) <= tested.q).sum()),
         "n_specific_plain": int((tested.adjusted(np.maximum(p_twin, p_pair)) <= tested.q).sum()),
         "share_low_p_twin": float((p_twin <= census.TAIL_SHOWN).mean()),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import probekit.cli.options as options
 from probekit.cli.look import go_offline, pairs_asked
 from probekit.cli.resuming import Directory, continue_run, verified
 from probekit.cli.terminal import print_json, print_run, say, watched
@@ -23,8 +24,6 @@ DEMO_TOKENS = 40_000
 DEMO_PAIRS = 300
 DEMO_TWINS = 8
 
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
-
 
 def demo(
     out: Annotated[Path, typer.Option(help="Where the two runs and their report go.")] = Path("demo-report"),
@@ -32,7 +31,7 @@ def demo(
     json_: Annotated[
         bool, typer.Option("--json", help="Print both summaries as JSON instead of tables.")
     ] = False,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Analyse the bundled model and one planted circuit, offline, in a few minutes.
 
@@ -94,11 +93,9 @@ def analyze(  # noqa: PLR0913
             help="Hub name (gpt2, EleutherAI/pythia-70m@step3000), folder in Hugging Face format, GGUF file, or nano."
         ),
     ],
-    corpus: Annotated[
-        str, typer.Option("--corpus", help="docs (offline), a text/jsonl/parquet file, or a hub dataset.")
-    ] = "docs",
+    corpus: options.NamedCorpus = "docs",
     out: Annotated[Path | None, typer.Option("--out", help="Run directory. Default: runs/MODEL.")] = None,
-    layers: Annotated[str | None, typer.Option(help="Such as 0,2-4. Default: all.")] = None,
+    layers: options.Layers = None,
     max_tokens: Annotated[int | None, typer.Option(help="Counted tokens to read. Default: 300000.")] = None,
     context: Annotated[int | None, typer.Option(help="Positions read of a document. Default: 128.")] = None,
     skip_first: Annotated[
@@ -128,10 +125,8 @@ def analyze(  # noqa: PLR0913
             "'token x token', or a file with two concepts a line, a tab between them. May be given several times."
         ),
     ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16. Default: float32 on a CPU.")
-    ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    dtype: options.Dtype = None,
+    offline: options.Offline = False,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. Default: auto.")] = None,
     engine: Annotated[
         str | None, typer.Option(help="local, or ray: tasks on a cluster or on all cores. Default: local.")
@@ -153,7 +148,7 @@ def analyze(  # noqa: PLR0913
         ),
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print summary.json instead of a table.")] = False,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run the whole analysis of one model and write tables, summary.json and report.html.
 
@@ -206,7 +201,7 @@ def report(
         Path | None, typer.Option(help="Also write figures (SVG, PDF) and tables (CSV, LaTeX) here.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")] = False,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Write the HTML report of a finished run again, or one page that compares several runs.
 

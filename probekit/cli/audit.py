@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probekit.cli.look import Json, go_offline
-from probekit.cli.terminal import print_json, say
+import probekit.cli.options as options
+from probekit.cli.look import go_offline
+from probekit.cli.terminal import print_answer, print_json, say
 from probekit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 
 def audit(  # noqa: PLR0913
-    model: Annotated[
-        str, typer.Argument(help="Hub name, folder in Hugging Face format, GGUF file, or nano (bundled).")
-    ],
+    model: options.Model,
     layer: Annotated[int, typer.Option(help="The layer that is said to compute it.")] = 0,
     pair: Annotated[
         list[str] | None, typer.Option("--pair", help='A pair of concepts, "A & B"; again for more.')
@@ -32,29 +30,24 @@ def audit(  # noqa: PLR0913
     ] = None,
     dictionary: Annotated[
         Path | None,
-        typer.Option(help="Folder of an autoencoder or transcoder (SAELens, dictionary_learning)."),
+        typer.Option(help="Folder of an autoencoder or transcoder, as pk.latents reads it."),
     ] = None,
     latents: Annotated[str, typer.Option(help="Its latents, such as 0,5,17.")] = "",
     site: Annotated[str | None, typer.Option(help="The hook it reads, if its files do not say.")] = None,
     space: Annotated[str | None, typer.Option(help="neuron or output, if the width does not say.")] = None,
-    corpus: Annotated[
-        str | None,
-        typer.Option(
-            "--corpus", help="A text/jsonl/parquet file or a hub dataset. Default: docstrings, offline."
-        ),
-    ] = None,
-    concepts: Annotated[str, typer.Option("--concepts", help="default, or a TOML file.")] = "default",
-    max_tokens: Annotated[int, typer.Option(help="Counted tokens to read.")] = 60_000,
+    corpus: options.Corpus = None,
+    concepts: options.ConceptSet = "default",
+    max_tokens: options.MaxTokens = 60_000,
     max_pairs: Annotated[int, typer.Option(help="Pairs by which a claim can be described.")] = 300,
-    min_support: Annotated[int, typer.Option(help="Tokens every quadrant must hold in both halves.")] = 60,
+    min_support: options.MinSupport = 60,
     twins: Annotated[int, typer.Option(help="Null layers.")] = 20,
     q: Annotated[float, typer.Option("-q", help="Level of the false discovery rate over the claims.")] = 0.05,
-    seed: Annotated[int, typer.Option(help="Of null layers, pairs and halves.")] = 0,
-    out: Annotated[Path | None, typer.Option("--out", help="Also write the page (.html).")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
-    json_: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
+    seed: options.Seed = 0,
+    out: options.Page = None,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Hold claimed pairs, directions or latents of a layer against its null layers: made here, relayed, or neither.
 
@@ -126,19 +119,6 @@ def _whole(text: str) -> list[int] | None:
 
 
 def _print(found: Audit) -> None:
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
     from probekit.report.claims import answer, claims_table
 
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    table = claims_table(found)
-    shown = RichTable(title=Text(table.caption, "table.title"), title_justify="left")
-    for number, column in enumerate(table.columns):
-        shown.add_column(column, justify="right" if number > 2 else "left")
-    for row in table.rows:
-        shown.add_row(*(Text(cell) for cell in row))
-    console.print(shown)
-    for sentence in answer(found):
-        console.print(Text(sentence))
+    print_answer(claims_table(found), answer(found), width=200)

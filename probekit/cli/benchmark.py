@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probekit.cli.look import Json
+import probekit.cli.options as options
 from probekit.cli.terminal import print_json
-from probekit.errors import ConfigError
 
 if TYPE_CHECKING:
     from probekit.followups.benchmark import Benchmark
@@ -34,7 +33,7 @@ def benchmark(  # noqa: PLR0913
     max_pairs: Annotated[int, typer.Option(help="Pairs of each world given to the detector.")] = 120,
     q: Annotated[float, typer.Option("-q", help="Level of the false discovery rate.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the worlds.")] = 0,
-    json_: Json = False,
+    json_: options.Json = False,
 ) -> None:
     """Run a detector of computed pairs on synthetic worlds: false discovery rate and power at each correlation and load.
 
@@ -44,21 +43,14 @@ def benchmark(  # noqa: PLR0913
     from probekit.followups.benchmark import benchmark as run
 
     found = run(
-        detector, correlations=_numbers("--correlation", correlation), loads=_numbers("--load", load), n_worlds=worlds,
-        max_pairs=max_pairs, q=q, seed=seed, n_concepts=n_concepts, n_neurons=n_neurons, d_model=d_model,
+        detector, correlations=options.as_numbers("--correlation", correlation), loads=options.as_numbers("--load", load),
+        n_worlds=worlds, max_pairs=max_pairs, q=q, seed=seed, n_concepts=n_concepts, n_neurons=n_neurons, d_model=d_model,
         n_tokens=n_tokens,
     )  # fmt: skip
     if json_:
         print_json({"summary": found.summary, "settings": json_rows(found.table)})
     else:
         _print(found)
-
-
-def _numbers(option: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise ConfigError(f"{option}: got {text!r}, wanted numbers with commas between them.") from None
 
 
 def _print(found: Benchmark) -> None:

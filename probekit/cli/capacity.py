@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import probekit.cli.options as options
+
 if TYPE_CHECKING:
     from probekit.theory.gap import Gap
 
@@ -29,7 +31,7 @@ def capacity(  # noqa: PLR0913
     ] = False,
     active: Annotated[int, typer.Option(help="Concepts on in one input (with --gap).")] = 3,
     svg: Annotated[Path | None, typer.Option(help="Also draw the gap into this file.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_: options.JsonOnly = False,
 ) -> None:
     """What the capacity bounds say about a layer of this size.
 

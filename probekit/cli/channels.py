@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import probekit.cli.options as options
 from probekit.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,10 +19,8 @@ if TYPE_CHECKING:
 def channels(  # noqa: PLR0913
     model: Annotated[str, typer.Argument(help="Hub name, folder, GGUF file, or nano.")],
     layer: Annotated[int, typer.Option("--layer", help="Which MLP layer.")],
-    corpus: Annotated[
-        str, typer.Option("--corpus", help="docs (offline), a text/jsonl/parquet file, or a hub dataset.")
-    ] = "docs",
-    concepts: Annotated[str, typer.Option("--concepts", help="default, or a TOML file.")] = "default",
+    corpus: options.NamedCorpus = "docs",
+    concepts: options.ConceptSet = "default",
     directions: Annotated[
         str,
         typer.Option(
@@ -30,12 +29,12 @@ def channels(  # noqa: PLR0913
         ),
     ] = "measured",
     most: Annotated[int, typer.Option(help="At most this many concepts, the commonest.")] = 100,
-    max_tokens: Annotated[int, typer.Option(help="Counted tokens to read.")] = 20_000,
-    context: Annotated[int, typer.Option(help="Positions read of a document.")] = 128,
+    max_tokens: options.MaxTokens = 20_000,
+    context: options.Context = 128,
     q: Annotated[float, typer.Option(help="False discovery rate over all pairs.")] = 0.05,
     twins: Annotated[int, typer.Option(help="Twins of the codes; 3/q of them can find a single set.")] = 60,
     seed: Annotated[int, typer.Option(help="Of the twins.")] = 0,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_: options.JsonOnly = False,
 ) -> None:
     """Decode which pairs of concepts a layer's weights bring together, and by what gate.
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+import probekit.cli.options as options
+
 if TYPE_CHECKING:
     from typer import Context
 
@@ -54,7 +56,7 @@ def measure(  # noqa: PLR0913
     ] = None,
     inputs: Annotated[int, typer.Option(help="Inputs in each pattern.")] = 2_000,
     seed: Annotated[int, typer.Option(help="Of the circuit and of the inputs.")] = 0,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_: options.JsonOnly = False,
 ) -> None:
     """Measured against predicted error of one construction, pattern by pattern of its own concepts.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probekit.cli.look import Json, go_offline
-from probekit.cli.terminal import print_json, say
+import probekit.cli.options as options
+from probekit.cli.look import go_offline
+from probekit.cli.terminal import print_answer, print_json, say
 from probekit.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,14 +22,9 @@ def grid(  # noqa: PLR0913
         Path | None,
         typer.Option("--words", help="A file with one word a line. Default: chosen from the corpus."),
     ] = None,
-    corpus: Annotated[
-        str | None,
-        typer.Option(
-            "--corpus", help="A text/jsonl/parquet file or a hub dataset. Default: docstrings, offline."
-        ),
-    ] = None,
+    corpus: options.Corpus = None,
     contexts: Annotated[int, typer.Option(help="Contexts every cell is read behind.")] = 6,
-    layers: Annotated[str | None, typer.Option(help="Such as 0,2-4. Default: all.")] = None,
+    layers: options.Layers = None,
     n_words: Annotated[int, typer.Option(help="Words of each of the two sets, at most.")] = 72,
     twins: Annotated[int, typer.Option(help="Random twins a layer; 0 for none.")] = 8,
     seed: Annotated[int, typer.Option(help="Of words, contexts, twins and permutations.")] = 0,
@@ -38,14 +33,12 @@ def grid(  # noqa: PLR0913
     arms: Annotated[
         bool, typer.Option("--arms/--no-arms", help="Also read rare words, pieces of words, and phrases.")
     ] = True,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16. Default: float32 on a CPU.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    out: Annotated[Path | None, typer.Option("--out", help="Also write the page (.html).")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
-    json_: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
+    dtype: options.Dtype = None,
+    device: options.Device = "auto",
+    out: options.Page = None,
+    offline: options.Offline = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Test on two-token words, layer by layer, whether a model computes that two tokens are a word.
 
@@ -92,19 +85,6 @@ def _as_json(found: WordGrid) -> dict[str, Any]:
 
 
 def _print(found: WordGrid) -> None:
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
     from probekit.report.word_grid import answer, layers_table
 
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-    table = layers_table(found)
-    shown = RichTable(title=Text(table.caption, "table.title"), title_justify="left")
-    for column in table.columns:
-        shown.add_column(column, justify="right")
-    for row in table.rows:
-        shown.add_row(*(Text(cell) for cell in row))
-    console.print(shown)
-    for sentence in (*answer(found), *found.summary["notes"]):
-        console.print(Text(sentence))
+    print_answer(layers_table(found), (*answer(found), *found.summary["notes"]), width=140)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probekit.cli.look import Json
+import probekit.cli.options as options
 from probekit.cli.terminal import in_bytes, print_json
 from probekit.errors import InputError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def runs(
     folder: Annotated[Path, typer.Argument(help="Where to look; a run directory itself will do.")] = Path(),
     depth: Annotated[int, typer.Option(help="Levels of folders searched below it.")] = 3,
-    json_: Json = False,
+    json_: options.Json = False,
 ) -> None:
     """List the runs in a folder: complete, unfinished (and how far), damaged, or of another format.
 
@@ -52,7 +52,7 @@ def compare(
     level: Annotated[
         float, typer.Option(help="Share of the null layers' values beyond which a pair counts.")
     ] = 0.01,
-    json_: Json = False,
+    json_: options.Json = False,
 ) -> None:
     """Test whether runs differ in how many of the same pairs stand beyond their null layers, layer by layer.
 
@@ -80,8 +80,8 @@ def compare(
         return
     from rich.console import Console
 
-    from probekit.cli.look import print_table
-    from probekit.report.compare import difference_in_words, difference_table
+    from probekit.cli.terminal import print_table
+    from probekit.report.difference import difference_in_words, difference_table
 
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     for name, table in tables.items():

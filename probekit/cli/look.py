@@ -8,30 +8,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import probekit.cli.options as options
+from probekit.cli.terminal import print_table
 from probekit.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from probekit.report.tables import Table
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-
 
 def concepts(  # noqa: PLR0913
     model: Annotated[str, typer.Argument(help="Hub name, folder, or nano; only its tokenizer is read.")],
-    corpus: Annotated[
-        str, typer.Option("--corpus", help="docs (offline), a text/jsonl/parquet file, or a hub dataset.")
-    ] = "docs",
-    concepts: Annotated[str, typer.Option("--concepts", help="default, or a TOML file.")] = "default",
-    max_tokens: Annotated[int, typer.Option(help="Counted tokens to read.")] = 100_000,
-    context: Annotated[int, typer.Option(help="Positions read of a document.")] = 128,
+    corpus: options.NamedCorpus = "docs",
+    concepts: options.ConceptSet = "default",
+    max_tokens: options.MaxTokens = 100_000,
+    context: options.Context = 128,
     kind: Annotated[str | None, typer.Option(help="Only this kind: token, class, context, …")] = None,
     search: Annotated[
         str | None, typer.Option(help="Only names or descriptions that hold this text.")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
-    json_: Json = False,
+    offline: options.Offline = False,
+    json_: options.Json = False,
 ) -> None:
     """List the concepts of a corpus: what each means, how often it holds, and tokens in context.
 
@@ -73,7 +69,7 @@ def pair(
         Path | None, typer.Option("--out", help="Also write the picture (.svg) or the page (.html).")
     ] = None,
     layer: Annotated[int | None, typer.Option(help="Contexts and neurons of this layer only.")] = None,
-    json_: Json = False,
+    json_: options.Json = False,
 ) -> None:
     """Look at one pair of a finished run: every layer, quadrant distributions, neurons, contexts and twins.
 
@@ -181,23 +177,6 @@ def _print_concepts(table: pd.DataFrame) -> None:
         )
         shown.add_row(*(_escaped(str(cell)) for cell in (*cells, row["description"], example)))
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(shown)
-
-
-def print_table(console: Any, table: Table) -> None:
-    """Print a table of a report.
-
-    Args:
-        console: of rich.
-        table: what to print.
-    """
-    from rich.table import Table as RichTable
-
-    shown = RichTable(title=table.caption, title_justify="left")
-    for index, column in enumerate(table.columns):
-        shown.add_column(column, justify="left" if index < table.n_text else "right", overflow="fold")
-    for row in table.rows:
-        shown.add_row(*(_escaped(cell) for cell in row))
-    console.print(shown)
 
 
 def _escaped(text: str) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from probekit.evidence.summary import RungKey
+    from probekit.report.tables import Table
     from probekit.results.run import Run
 
 Result = TypeVar("Result")
@@ -83,6 +87,41 @@ class _Shown:
         self._bars.console.print(text, highlight=False, markup=False)
 
 
+def print_table(console: Console, table: Table) -> None:
+    """Print a table of a report; its text is no markup."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(title=Text(table.caption, "table.title"), title_justify="left")
+    for number, column in enumerate(table.columns):
+        shown.add_column(column, justify="left" if number < table.n_text else "right", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*map(Text, row))
+    console.print(shown)
+
+
+def print_answer(table: Table, sentences: Iterable[str], *, width: int) -> None:
+    """A table of a report, and what it says in words.
+
+    Args:
+        table: of the report.
+        sentences: printed below it.
+        width: in characters, where no terminal says it.
+    """
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else width, highlight=False)
+    print_table(console, table)
+    for sentence in sentences:
+        console.print(sentence, markup=False)
+
+
+_RUNGS: dict[str, RungKey] = {
+    "significant": "n_significant_raw", "ε-represented": "n_represented", "above plain twins": "n_above_plain",
+    "relayed": "n_relayed", "above twins": "n_above_twins", "computed": "n_computed", "superposed": "n_superposed",
+}  # fmt: skip
+
+
 def print_run(run: Run) -> None:
     """The ladder of every layer, and the answer in words."""
     from rich.console import Console
@@ -94,30 +133,12 @@ def print_run(run: Run) -> None:
     summary = run.summary
     title = f"{summary['model']['name']}: pairs on every rung (random twins' mean in brackets)"
     table = Table(title=Text(title, "table.title"))
-    for name in (
-        "layer",
-        "tested",
-        "significant",
-        "ε-represented",
-        "above plain twins",
-        "relayed",
-        "above twins",
-        "computed",
-        "superposed",
-    ):
+    for name in ("layer", "tested", *_RUNGS):
         table.add_column(name, justify="right")
     for row in summary["layers"]:
         cells = [str(row["layer"]), f"{row['n_tested']:,}"]
-        for rung in (
-            "significant_raw",
-            "represented",
-            "above_plain",
-            "relayed",
-            "above_twins",
-            "computed",
-            "superposed",
-        ):
-            value, twins = row[f"n_{rung}"], (row["twins"] or {}).get(f"n_{rung}")
+        for rung in _RUNGS.values():
+            value, twins = row[rung], (row["twins"] or {}).get(rung)
             text = "–" if value is None else f"{value:,}"
             cells.append(text + (f" ({twins['mean']:,.1f})" if twins else ""))
         table.add_row(*cells)

@@ -9,14 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from probekit.cli.look import Json, go_offline
+import probekit.cli.options as options
+from probekit.cli.look import go_offline
 from probekit.cli.terminal import print_json
 
 
 def writes(  # noqa: PLR0913
-    model: Annotated[
-        str, typer.Argument(help="Hub name, folder in Hugging Face format, GGUF file, or nano (bundled).")
-    ],
+    model: options.Model,
     a: Annotated[str, typer.Argument(help="First concept of the pair.")],
     b: Annotated[str, typer.Argument(help="Second concept.")],
     layer: Annotated[int, typer.Option(help="The layer that is asked.")] = 0,
@@ -24,22 +23,17 @@ def writes(  # noqa: PLR0913
         Path | None,
         typer.Option("--run", help="A finished run that tested the pair. Default: one on this pair alone."),
     ] = None,
-    corpus: Annotated[
-        str | None,
-        typer.Option(
-            "--corpus", help="A text/jsonl/parquet file or a hub dataset. Default: docstrings, offline."
-        ),
-    ] = None,
-    concepts: Annotated[str, typer.Option("--concepts", help="default, or a TOML file.")] = "default",
-    max_tokens: Annotated[int, typer.Option(help="Counted tokens to read.")] = 60_000,
-    min_support: Annotated[int, typer.Option(help="Tokens every quadrant must hold in both halves.")] = 60,
+    corpus: options.Corpus = None,
+    concepts: options.ConceptSet = "default",
+    max_tokens: options.MaxTokens = 60_000,
+    min_support: options.MinSupport = 60,
     twins: Annotated[int, typer.Option(help="Null layers of the analysis, where none was given.")] = 20,
     top: Annotated[int, typer.Option(help="Tokens named at each end.")] = 10,
     n_random: Annotated[int, typer.Option(help="Random readouts of the same norm.")] = 200,
     seed: Annotated[int, typer.Option(help="Of what is random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
-    json_: Json = False,
+    device: options.Device = "auto",
+    offline: options.Offline = False,
+    json_: options.Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Say which tokens a pair's readout promotes, and what the layer writes for A and B together and for neither alone.

@@ -21,13 +21,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import special
 
 from probekit.errors import InputError, ShapeError
+from probekit.evidence.summary import AtLeast
 
 LEVEL = 0.95
 MIN_TWINS_FOR_BOUND = 19
@@ -149,7 +149,7 @@ def summary_of(
     parts: Float[np.ndarray, "part pair"],
     twin_parts: Sequence[Float[np.ndarray, "part pair"]],
     level: float = LEVEL,
-) -> dict[str, Any]:
+) -> AtLeast:
     """The key `at_least` of a layer's row in summary.json.
 
     The negative control is the same bound on the upside-down p-values, 1 − p: where it is above 0, more pairs than chance
@@ -166,15 +166,12 @@ def summary_of(
     """
     decisive, null = parts.max(0), [held.min(0) for held in twin_parts]
     calibration = calibrate(null, level)
-    held: dict[str, Any] = {
-        "level": level,
-        "lambda": None,
-        "n_twins": len(null),
-        "n_low": None,
-        "control": None,
-    }
+    held: AtLeast = {
+        "level": level, "lambda": None, "n_twins": len(null), "n_low": None, "control": None,
+        "why_not": calibration.why_not,
+    }  # fmt: skip
     if calibration.scale is None:
-        return held | {"why_not": calibration.why_not}
+        return held
     everything = np.ones(len(decisive), bool)
     # a rank (b + 1)/(B + 1) turned over is one again: of 1, the smallest, not 0
     floor = 1 / (len(null) * len(decisive) + 1)
@@ -184,12 +181,13 @@ def summary_of(
         calibrate([np.clip(1 + floor - other.max(0), 0, 1) for other in twin_parts], level),
     )
     if control:
-        return held | {
+        return {
+            **held,
             "control": control,
             "why_not": f"the same bound on 1 − p says {control}, where it must say 0",
         }
-    return held | {
-        "lambda": calibration.scale, "n_low": at_least(decisive, everything, calibration), "control": 0, "why_not": "",
+    return {
+        **held, "lambda": calibration.scale, "n_low": at_least(decisive, everything, calibration), "control": 0,
     }  # fmt: skip
 
 

@@ -8,9 +8,7 @@ are printed with the words "constant 1 assumed".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
+from probekit.evidence.summary import Capacity, Verdict
 from probekit.theory import bounds
 
 ASSUMED_BITS = 2.0
@@ -20,47 +18,7 @@ SENSITIVITY_DELTAS = (0.0, 0.05, 0.2)
 """Shares of the selected set that may be missed or replaced."""
 
 
-@dataclass(frozen=True)
-class Capacity:
-    """One layer's capacity references and the verdict on its count."""
-
-    n2_over_ln_n: float
-    """Asymptotic reference n²/ln n, constant 1 assumed."""
-    n2_over_log2_n: float
-    """Asymptotic reference n²/log2 n, constant 1 assumed."""
-    max_selected: float | None
-    """Largest m′ with log2 C(M, m′) ≤ P·b at b = 2 (assumed); None when vacuous."""
-    max_selected_stored: float | None
-    """The same at the bits of the stored weights; None when vacuous."""
-    bits_per_param: float
-    """b of `max_selected`."""
-    bits_stored: float
-    """Bits of the stored weights."""
-    n_params: int
-    """P: weights and biases that act at the neurons."""
-    universe: int
-    """M: tested pairs."""
-    vacuous: bool
-    """No count of tested pairs could exceed P·b bits at b = 2."""
-    cannot_bind: bool
-    """Vacuous, or fewer pairs tested than n²/ln n: no count possible in this run could have exceeded the reference."""
-    bits_needed: float
-    """log2 C(M, m′) at m′ = the lower limit of the excess."""
-    bits_held: float
-    """P·b at b = 2."""
-    min_neurons: float
-    """√(m′ ln m′) for that m′: the order of neurons pairwise AND needs, constant 1 assumed."""
-    min_params: float
-    """m′ ln m′ for that m′: the order of parameters it needs, constant 1 assumed."""
-    by_assumption: list[dict[str, Any]]
-    """The verdict under other bits b and tolerances δ (`by_assumption`)."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For summary.json."""
-        return dict(self.__dict__)
-
-
-def by_assumption(*, n_params: int, n_tested: int, n_found: int) -> list[dict[str, Any]]:
+def by_assumption(*, n_params: int, n_tested: int, n_found: int) -> list[Verdict]:
     """The finite bound under each b of `SENSITIVITY_BITS` and δ of `SENSITIVITY_DELTAS`.
 
     Args:
@@ -68,7 +26,7 @@ def by_assumption(*, n_params: int, n_tested: int, n_found: int) -> list[dict[st
         n_tested: M.
         n_found: m′, the lower limit of the excess.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Verdict] = []
     for bits in SENSITIVITY_BITS:
         for delta in SENSITIVITY_DELTAS:
             most = bounds.max_selected(n_universe=n_tested, n_params=n_params, bits=bits, delta=delta)

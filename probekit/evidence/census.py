@@ -10,7 +10,7 @@ counts are not normal, so the interval reaches at least as far as the exact one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -21,18 +21,9 @@ from probekit.evidence.decide import Decision
 from probekit.evidence.estimate import Estimate, horvitz_thompson, in_population
 from probekit.evidence.nulls import Standardised
 from probekit.evidence.spread import Classes, Spread
+from probekit.evidence.summary import GroupMean, LayerRow, RungCounts, Tail, Total, TwinRange
 
-RUNGS = (
-    "significant_raw",
-    "represented",
-    "beyond_linear",
-    "above_plain",
-    "relayed",
-    "above_twins",
-    "computed",
-    "distributed",
-    "superposed",
-)
+RUNGS = tuple(key.removeprefix("n_") for key in RungCounts.__annotations__)
 TAILS = (0.001, 0.01, 0.05, 0.1)
 TAIL_SHOWN = 0.01
 EFFECT_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -42,6 +33,11 @@ def rung_counts(decision: Decision, spread: Spread | None, classes: Classes | No
     """Number of pairs on every rung; None where the rung was not measured."""
     flags = rung_flags(decision, spread, classes)
     return {name: None if held is None else int(held.sum()) for name, held in flags.items()}
+
+
+def keyed(counts: dict[str, int | None]) -> RungCounts:
+    """Counts of `rung_counts` under the keys that they have in summary.json."""
+    return cast(RungCounts, {f"n_{rung}": n for rung, n in counts.items()})
 
 
 def rung_flags(
@@ -62,9 +58,9 @@ def rung_flags(
     }
 
 
-def twin_ladder(twin_counts: Sequence[dict[str, int | None]]) -> dict[str, dict[str, float] | None]:
+def twin_ladder(twin_counts: Sequence[dict[str, int | None]]) -> dict[str, TwinRange | None]:
     """Mean and range of the twins' counts on every rung."""
-    ladder: dict[str, dict[str, float] | None] = {}
+    ladder: dict[str, TwinRange | None] = {}
     for rung in RUNGS:
         held = [float(c[rung] or 0) for c in twin_counts if c[rung] is not None]
         ladder[f"n_{rung}"] = (
@@ -79,7 +75,7 @@ def in_all(
     n_testable: int,
     pairs: Int[np.ndarray, "pair 2"] | None = None,
     block: Block | None = None,
-) -> dict[str, Any]:
+) -> Total:
     """How many of all testable pairs the same rule would call computed, from the tested ones.
 
     Args:
@@ -140,11 +136,9 @@ def _highest_null_count(total: int, n_twins: int) -> int:
     return highest
 
 
-def tail_table(
-    p: Float[np.ndarray, " pair"], twin_p: Sequence[Float[np.ndarray, " pair"]]
-) -> list[dict[str, float]]:
+def tail_table(p: Float[np.ndarray, " pair"], twin_p: Sequence[Float[np.ndarray, " pair"]]) -> list[Tail]:
     """Share of pairs with p ≤ t and with p ≥ 1 − t, beside the twins' means."""
-    rows: list[dict[str, float]] = []
+    rows: list[Tail] = []
     for t in TAILS:
         low = [float((other <= t).mean()) for other in twin_p]
         high = [float((other >= 1 - t).mean()) for other in twin_p]
@@ -157,7 +151,7 @@ def tail_table(
     return rows
 
 
-def group_table(z: Standardised, group: Sequence[str]) -> list[dict[str, Any]]:
+def group_table(z: Standardised, group: Sequence[str]) -> list[GroupMean]:
     """Mean standardised z of each group of pairs beside the twin-level means.
 
     The interval is a 95 % prediction interval of one more twin, for one group at a time.
@@ -165,7 +159,7 @@ def group_table(z: Standardised, group: Sequence[str]) -> list[dict[str, Any]]:
     Groups show what single pairs cannot: a pair's d′ scatters by a third between twins, a group's mean hardly does.
     """
     labels = np.asarray(group)
-    rows: list[dict[str, Any]] = []
+    rows: list[GroupMean] = []
     for name in sorted(set(group)):
         inside = labels == name
         theirs = z.twins[:, inside].mean(1)
@@ -182,15 +176,14 @@ def group_table(z: Standardised, group: Sequence[str]) -> list[dict[str, Any]]:
 
 def group_counts(
     decision: Decision, classes: Classes | None, spread: Spread | None, group: Sequence[str]
-) -> dict[str, dict[str, int | None]]:
+) -> dict[str, RungCounts]:
     """Number of pairs of each group on every rung; None where the rung was not measured."""
     labels = np.asarray(group)
     flags = rung_flags(decision, spread, classes)
     return {
-        name: {
-            f"n_{rung}": None if held is None else int(held[labels == name].sum())
-            for rung, held in flags.items()
-        }
+        name: keyed(
+            {rung: None if held is None else int(held[labels == name].sum()) for rung, held in flags.items()}
+        )
         for name in sorted(set(group))
     }
 
@@ -200,34 +193,36 @@ def effect_quantiles(d_prime: Float[np.ndarray, " any"]) -> list[float]:
     return [float(v) for v in np.quantile(d_prime, EFFECT_LEVELS)] if d_prime.size else []
 
 
-def _bound(row: dict[str, Any]) -> str:
+def _bound(row: LayerRow) -> str:
     """What is said of all pairs at once, where it says more than those that can be named."""
     bound = row.get("n_at_least_above")
-    if not bound or bound <= row["n_above_twins"]:
+    if not bound or bound <= (row["n_above_twins"] or 0):
         return ""
     return f" by themselves, at least {bound:,} do so together, with 95 % confidence, without saying which"
 
 
-def statement(row: dict[str, Any]) -> str:
+def statement(row: LayerRow) -> str:
     """One paragraph on the layer, generated from its counts (wording of theory §6)."""
     where = f"Layer {row['layer']} ({row['n_neurons']:,} neurons), {row['n_tested']:,} tested pairs: "
-    if row["n_computed"] is None:
+    twins, low, high = row["twins"], row["excess_low"], row["excess_high"]
+    if row["n_computed"] is None or twins is None or low is None or high is None:
         return where + (
             f"{row['n_significant_raw']:,} have a significant interaction, but no twin was run, so nothing is said about "
             "computation."
         )
-    twins = row["twins"]["n_computed"]
+    raw, computed = twins["n_significant_raw"], twins["n_computed"]
+    assert raw is not None
+    assert computed is not None
     parts = [
         (
             f"{row['n_significant_raw']:,} have a significant interaction (random twins: "
-            f"{row['twins']['n_significant_raw']['mean']:,.0f}). {row['n_above_plain']:,} stand above plain twins; of these "
+            f"{raw['mean']:,.0f}). {row['n_above_plain']:,} stand above plain twins; of these "
             f"{row['n_relayed']:,} no longer do once what the input already holds of the pair is taken out (relayed). "
             f"{row['n_above_twins']:,} stand above their twins without it{_bound(row)}, and {row['n_computed']:,} are "
-            f"computed pair-specifically (twins in the layer's place: {twins['mean']:.2f} on average, at most "
-            f"{twins['high']:.0f})."
+            f"computed pair-specifically (twins in the layer's place: {computed['mean']:.2f} on average, at most "
+            f"{computed['high']:.0f})."
         )
     ]
-    low, high = row["excess_low"], row["excess_high"]
     if row["n_computed"] == 0:
         parts.append(
             f"No pair-specific computation was found; {row['n_twins']} twins leave room for at most "
@@ -235,10 +230,11 @@ def statement(row: dict[str, Any]) -> str:
         )
     else:
         parts.append(f"Excess over the twins {row['n_excess']:.1f} (95 % interval {low:.1f} to {high:.1f}).")
-        if row["n_superposed"] and row["n_distinct"] > row["effective_rank"]:
+        distinct, rank = row["n_distinct"] or 0, row["effective_rank"] or 0.0
+        if row["n_superposed"] and distinct > rank:
             parts.append(
-                f"{row['n_superposed']:,} are in superposition, and the {row['n_distinct']:,} distinct readouts exceed "
-                f"their effective rank {row['effective_rank']:.1f}."
+                f"{row['n_superposed']:,} are in superposition, and the {distinct:,} distinct readouts exceed "
+                f"their effective rank {rank:.1f}."
             )
         else:
             parts.append("Distributed readouts are not shown to exceed the neurons they use.")

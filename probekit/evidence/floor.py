@@ -9,7 +9,6 @@ twins: that of twins at hand, or else the documented defaults. Axes: twin pair.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -26,6 +25,7 @@ from probekit.evidence.nulls import (
     leave_one_out,
     pooled_p,
 )
+from probekit.evidence.summary import Floor
 
 USUAL_D = 1.0
 """Median |d′| of twins at k = 16, where none is at hand: SmolLM2's layer 0 and the planted layers show 0.8 to 1."""
@@ -45,7 +45,7 @@ def floor(
     tail: bool = True,
     strata: Sequence[int] | None = None,
     d_twins: Float[np.ndarray, "twin pair"] | None = None,
-) -> dict[str, Any]:
+) -> Floor:
     """What a run of this size could find at best.
 
     Args:
@@ -69,11 +69,12 @@ def floor(
     """
     sizes = np.asarray([n_pairs] if strata is None else strata, np.int64)
     _check(n_pairs, n_twins, q, sizes)
-    nothing: dict[str, Any] = {"smallest_p": None, "fewest_nameable": None, "detectable_d": None}
+    nothing: Floor = {"smallest_p": None, "fewest_nameable": None, "detectable_d": None, "assumptions": ""}
     # one twin is left out when the layer is standardised, and a spread needs two more
     if n_twins < MIN_TWINS_LEAVE_ONE_OUT - 1:
-        return nothing | {
-            "assumptions": f"{n_twins} twins: no pair is compared with any, and none can be named."
+        return {
+            **nothing,
+            "assumptions": f"{n_twins} twins: no pair is compared with any, and none can be named.",
         }
     fitted = tail & (TAIL_SHARE * n_twins * sizes >= MIN_TAIL)
     smallest = np.sort(np.repeat(np.where(fitted, 0.0, 1 / (n_twins * sizes + 1.0)), sizes))
@@ -86,15 +87,16 @@ def floor(
     how = f"p-values are ranks among {n_twins} twins in {pool}" + (
         ", with a tail fitted beyond them" if fitted.any() else ""
     )
-    held = nothing | {"smallest_p": float(smallest[0]), "fewest_nameable": fewest}
+    held: Floor = {**nothing, "smallest_p": float(smallest[0]), "fewest_nameable": fewest}
     if fewest is None:
-        return held | {"assumptions": f"{how}; at q = {q:g} not even all {n_pairs:,} pairs could be named."}
+        return {**held, "assumptions": f"{how}; at q = {q:g} not even all {n_pairs:,} pairs could be named."}
     needed = _needed(smallest, fewest, q, fdr)
     if d_twins is None or len(d_twins) < MIN_TWINS_LEAVE_ONE_OUT:
         detectable, scatter = _by_default(needed, n_twins)
     else:
         detectable, scatter = _by_twins(needed, d_twins, tail)
-    return held | {
+    return {
+        **held,
         "detectable_d": detectable,
         "assumptions": f"{how}; {fdr.upper()} at q = {q:g}, the other pairs at p = 1; {scatter}.",
     }

@@ -6,10 +6,11 @@ their slopes can be seen. Axes: none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from probekit.evidence.summary import LayerRow, Summary
 from probekit.theory.gap import Gap, gap
 
 __all__ = ["Gap", "Shape", "shape", "shapes_of"]
@@ -28,18 +29,18 @@ class Shape:
     """The levels at the layers' own size."""
     curves: tuple[Gap, ...]
     """The levels from narrow to wide, at the same ratio of neurons to dimensions."""
-    rows: tuple[Mapping[str, Any], ...]
+    rows: tuple[LayerRow, ...]
     """The rows of these layers in the summary."""
 
 
-def shapes_of(summary: Mapping[str, Any]) -> list[Shape]:
+def shapes_of(summary: Summary) -> list[Shape]:
     """The sizes that a run's layers have, in the order of the layers.
 
     Args:
         summary: summary.json of the run. Layers whose inputs were not given have no width and are left out.
     """
     gated = bool(summary["model"].get("gated"))
-    sizes: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
+    sizes: dict[tuple[int, int], list[LayerRow]] = {}
     for row in summary["layers"]:
         width = _width(summary, row)
         # below 8 neurons n²/ln n and the rest say nothing
@@ -53,7 +54,7 @@ def shape(
     d_model: int,
     *,
     gated: bool = False,
-    rows: Sequence[Mapping[str, Any]] = (),
+    rows: Sequence[LayerRow] = (),
     **options: Any,
 ) -> Shape:
     """The levels of one size and of others of its ratio.
@@ -71,7 +72,7 @@ def shape(
     return Shape(gap(n_neurons, d_model, gated=gated, **options), curves, tuple(rows))
 
 
-def _width(summary: Mapping[str, Any], row: Mapping[str, Any]) -> int:
+def _width(summary: Summary, row: LayerRow) -> int:
     """Dimensions of the layer's input: as the summary says, else from the weights that act at the neurons."""
     told = summary["model"].get("d_model")
     if told:

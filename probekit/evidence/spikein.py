@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from probekit.evidence.contrast import Contrast
 from probekit.evidence.decide import Tested, decide
 from probekit.evidence.estimate import clopper_pearson
+from probekit.evidence.summary import Recall, RecallStep, Sensitivity
 
 AMPLITUDES = (0.5, 1.0, 2.0, 4.0)
 """Sizes in standard deviations of the neuron."""
@@ -99,7 +100,7 @@ def sensitivity(
     at: Int[np.ndarray, " spike"],
     twins: list[Contrast],
     tested: Tested,
-) -> dict[str, Any] | None:
+) -> Sensitivity | None:
     """The recall curve of one layer.
 
     Args:
@@ -116,28 +117,29 @@ def sensitivity(
     if not twins or not spiked or neurons.d_relay is None:
         return None
     strata = support_strata(tested.n11)[at]
-    rows: list[dict[str, Any]] = []
+    rows: list[RecallStep] = []
     for amplitude in (0.0, *sorted(spiked)):
         layer = spliced(neurons, spiked[amplitude], at) if amplitude else neurons
         decision = decide(layer, twins, [], tested)
         assert decision.computed is not None
         assert decision.above_twins is not None
-        found = {"above_twins": decision.above_twins[at], "computed": decision.computed[at]}
         rows.append(
-            {"amplitude": amplitude, **{rung: _recall(flags, strata) for rung, flags in found.items()}}
+            {
+                "amplitude": amplitude,
+                "above_twins": _recall(decision.above_twins[at], strata),
+                "computed": _recall(decision.computed[at], strata),
+            }
         )
     return {
         "n_spiked": len(at),
         "channel": CHANNEL,
         "curve": rows,
-        **{
-            f"{rung}_at": {f"{share:g}": _amplitude_at(rows, rung, share) for share in RECALLS}
-            for rung in ("above_twins", "computed")
-        },
+        "above_twins_at": {f"{share:g}": _amplitude_at(rows, "above_twins", share) for share in RECALLS},
+        "computed_at": {f"{share:g}": _amplitude_at(rows, "computed", share) for share in RECALLS},
     }
 
 
-def _recall(flags: np.ndarray, strata: np.ndarray) -> dict[str, Any]:
+def _recall(flags: np.ndarray, strata: np.ndarray) -> Recall:
     whole = clopper_pearson(int(flags.sum()), len(flags))
     return {
         "recall": whole.value,
@@ -150,7 +152,9 @@ def _recall(flags: np.ndarray, strata: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _amplitude_at(rows: list[dict[str, Any]], rung: str, share: float) -> float | None:
+def _amplitude_at(
+    rows: list[RecallStep], rung: Literal["above_twins", "computed"], share: float
+) -> float | None:
     """Where the curve first reaches a share, between two amplitudes on a line; None where it never does."""
     for before, after in itertools.pairwise(rows):
         low, high = before[rung]["recall"], after[rung]["recall"]

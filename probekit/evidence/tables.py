@@ -1,4 +1,4 @@
-"""The schema of the tables a run writes: the one owner of column names, types and the rows of summary.json.
+"""The tables a run writes: the one owner of their column names and types.
 
 `pairs/layer-LL.parquet` has one row a tested pair at the deciding k; `paths/layer-LL.parquet` one row a pair and other
 k. What was not measured is null, never 0; flags are booleans, never null, except those that need twins when none ran.
@@ -6,7 +6,7 @@ k. What was not measured is null, never 0; flags are booleans, never null, excep
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ import pandas as pd
 from probekit.evidence.contrast import Contrast
 from probekit.evidence.decide import Decision, Tested
 from probekit.evidence.spread import Classes, Spread
+from probekit.evidence.summary import LayerRow
 from probekit.probes.refit import Readouts
 
-SCHEMA = "probekit.summary/2"
 PAIR_COLUMNS = (
     "layer", "a", "b", "n11", "n10", "n01", "n00", "k", "neurons", "weights", "kappa", "kappa_se", "d_prime",
     "d_prime_input", "eps95", "mean11", "mean10", "mean01", "mean00", "best_neuron_d_prime", "participation", "shape",
@@ -193,7 +193,7 @@ def path_rows(
     return pd.DataFrame(columns)[list(PATH_COLUMNS)]
 
 
-def layer_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def layer_table(rows: Sequence[LayerRow]) -> pd.DataFrame:
     """One row a layer: every number of summary.json's `layers`, nested ones with their path as a prefix."""
     flat: list[dict[str, Any]] = []
     for row in rows:

@@ -251,8 +251,7 @@ def latents(
 
     Args:
         model: as in `analyze`; pass a TransformerBridge to both, so that the model is loaded once.
-        folder: of the dictionary, in SAELens' format (cfg.json, sae_weights.safetensors) or dictionary_learning's
-            (config.json, ae.pt, which is read without unpickling).
+        folder: of the dictionary, in a format that `probekit.model.dictionaries` reads; nothing in it is run.
         latents: which ones; None takes those that hold on 0.5 to 30 % of a sample of the corpus, the rarest left out first.
         corpus: a `Corpus` to choose them on; only needed when `latents` is None.
         most: latents at most, when none are given.

@@ -6,12 +6,12 @@ listed nulls, never a share of some capacity. "Null layers" are the layer's rand
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from probekit.evidence.summary import LayerRow, Summary, TwinRange
 from probekit.report import words
-from probekit.report.words import Row
 
 Kind = Literal["at least", "named", "doubtful", "relayed", "nothing", "undecided"]
 """What may be said of a layer: a lower bound, pairs that can be named, no more than nulls get, relays only, nothing."""
@@ -22,7 +22,7 @@ _SHOWING = ("at least", "named")
 class Shown:
     """What one layer shows beyond its null layers, relays removed."""
 
-    row: Row
+    row: LayerRow
     """Its entry of the summary."""
     kind: Kind
     """What may be said of it."""
@@ -47,12 +47,18 @@ class Shown:
         return self.row["n_computed"]
 
     @property
-    def null(self) -> Mapping[str, Any]:
-        """The same count for null layers in its place: mean, low, high; empty where none ran."""
-        return (self.row["twins"] or {}).get("n_above_twins") or {}
+    def null(self) -> TwinRange | None:
+        """The same count for null layers in its place; None where none ran."""
+        return (self.row["twins"] or {}).get("n_above_twins")
+
+    @property
+    def beside(self) -> TwinRange:
+        """The same, of a layer that was set beside null layers."""
+        assert self.null is not None
+        return self.null
 
 
-def shown(row: Row) -> Shown:
+def shown(row: LayerRow) -> Shown:
     """What may be said of a layer."""
     n_above, bound = row["n_above_twins"], row.get("n_at_least_above")
     this = Shown(row, "undecided", n_above, bound)
@@ -70,7 +76,7 @@ def shown(row: Row) -> Shown:
     return Shown(row, kind, n_above, bound)
 
 
-def finds(rows: Sequence[Row]) -> list[Shown]:
+def finds(rows: Sequence[LayerRow]) -> list[Shown]:
     """Layers that show more than their null layers do, the one that shows most first.
 
     Either a lower bound says so, or more pairs are named than in any null layer put in its place.
@@ -79,14 +85,14 @@ def finds(rows: Sequence[Row]) -> list[Shown]:
     return sorted(held, key=lambda found: (-(found.n_at_least or 0), -(found.n_above or 0), found.layer))
 
 
-def headline(summary: Mapping[str, Any], *, q: float | None = None) -> str:
+def headline(summary: Summary, *, q: float | None = None) -> str:
     """The whole run in one or two sentences, with its number.
 
     Args:
         summary: summary.json of the run.
         q: the level of the false discovery rate, where it is known.
     """
-    rows: list[Row] = summary["layers"]
+    rows: list[LayerRow] = summary["layers"]
     model = summary["model"]["name"]
     tested = words.spread(row["n_tested"] for row in rows)
     each = "pairs" if len(rows) == 1 else f"pairs in each of {words.count(len(rows))} layers"
@@ -113,7 +119,7 @@ def headline(summary: Mapping[str, Any], *, q: float | None = None) -> str:
     return f"{model}: 0 of {tested} {each} stand above the null layers ({_null_of(rows)}){_could(rows)}."
 
 
-def _by_kind(rows: Sequence[Row]) -> dict[str, list[Shown]]:
+def _by_kind(rows: Sequence[LayerRow]) -> dict[str, list[Shown]]:
     return {
         kind: [one for one in map(shown, rows) if one.kind == kind]
         for kind in ("undecided", "doubtful", "relayed")
@@ -145,17 +151,17 @@ def _stand(n: int | None) -> str:
 
 
 def _mean(one: Shown) -> str:
-    value = one.null["mean"]
+    value = one.beside["mean"]
     # two decimals where one would print a rare event as 0.0 or 0.1
     number = words.real(value, 2) if 0 < value < 0.1 else words.mean(value)
     return f"{number} {'pair' if value == 1 else 'pairs'}"
 
 
 def _range(one: Shown) -> str:
-    return words.span(one.null["low"], one.null["high"])
+    return words.span(one.beside["low"], one.beside["high"])
 
 
-def _null_of(rows: Sequence[Row]) -> str:
+def _null_of(rows: Sequence[LayerRow]) -> str:
     means = [one.null["mean"] for one in map(shown, rows) if one.null]
     high = max(means)
     number = words.real(high, 2) if 0 < high < 0.1 else words.mean(high)
@@ -163,7 +169,7 @@ def _null_of(rows: Sequence[Row]) -> str:
     return f"a null layer in {'its' if len(rows) == 1 else 'their'} place: {number}{most}"
 
 
-def _could(rows: Sequence[Row]) -> str:
+def _could(rows: Sequence[LayerRow]) -> str:
     """What would have been found, behind a zero; empty where it was not measured."""
     held = floor_of(rows)
     where = "" if len(rows) == 1 else " in the worst layer"
@@ -195,15 +201,15 @@ class Floor:
     """The fewest pairs that can be named together."""
 
 
-def floor_of(rows: Sequence[Row]) -> Floor:
+def floor_of(rows: Sequence[LayerRow]) -> Floor:
     """What could have been found, over the layers."""
-    held = [row for row in rows if row.get("sensitivity")]
-    reached = {row["layer"]: row["sensitivity"]["above_twins_at"]["0.5"] for row in held}
+    held = [(row["layer"], found) for row in rows if (found := row.get("sensitivity"))]
+    reached = {layer: found["above_twins_at"]["0.5"] for layer, found in held}
     sizes = {layer: float(size) for layer, size in reached.items() if size is not None}
     blind = [layer for layer, size in reached.items() if size is None]
     worst = blind[0] if blind else max(sizes, key=lambda layer: sizes[layer]) if sizes else None
-    largest = max((point["amplitude"] for row in held for point in row["sensitivity"]["curve"]), default=0.0)
-    floors: list[Mapping[str, Any]] = [row["floor"] for row in rows if row.get("floor")]
+    largest = max((point["amplitude"] for _, found in held for point in found["curve"]), default=0.0)
+    floors = [row["floor"] for row in rows if row.get("floor")]
     detectable = [float(floor["detectable_d"]) for floor in floors if floor["detectable_d"] is not None]
     return Floor(
         (min(sizes.values(), default=largest), max(sizes.values(), default=largest)) if held else None,
@@ -215,7 +221,7 @@ def floor_of(rows: Sequence[Row]) -> Floor:
     )
 
 
-def floor_line(rows: Sequence[Row]) -> str:
+def floor_line(rows: Sequence[LayerRow]) -> str:
     """What could have been found, in one or two sentences."""
     held = floor_of(rows)
     one = len(rows) == 1
@@ -244,13 +250,13 @@ def floor_line(rows: Sequence[Row]) -> str:
     return " ".join(said)
 
 
-def answer(summary: Mapping[str, Any]) -> tuple[str, str, str]:
+def answer(summary: Summary) -> tuple[str, str, str]:
     """The answer in three sentences: what was asked, what was found, what it says of the capacity limit."""
     return _asked(summary), _found(summary["layers"]), _limit(summary["layers"])
 
 
-def _asked(summary: Mapping[str, Any]) -> str:
-    rows: list[Row] = summary["layers"]
+def _asked(summary: Summary) -> str:
+    rows: list[LayerRow] = summary["layers"]
     model = summary["model"]["name"]
     tested = words.spread(row["n_tested"] for row in rows)
     neurons = words.spread(row["n_neurons"] for row in rows)
@@ -276,7 +282,7 @@ def _asked(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _found(rows: Sequence[Row]) -> str:
+def _found(rows: Sequence[LayerRow]) -> str:
     by_kind = _by_kind(rows)
     if len(by_kind["undecided"]) == len(rows):
         return "Whether any pair is more than an accident was not decided in this run: the counts speak of readability only."
@@ -294,7 +300,7 @@ def _sentence_of_finds(found: Sequence[Shown], weak: Sequence[Shown], n_layers: 
     best = found[0]
     many = f"{words.count(best.n_above)} of {words.plural(best.n_tested, 'tested pair')}"
     beyond = "even after what its input already holds of them is taken out of both"
-    differ = best.null["low"] != best.null["high"]
+    differ = best.beside["low"] != best.beside["high"]
     spread = f" on average, {_range(best)}" if differ else ""
     named = f"(a null layer in its place gets {_mean(best)}{spread})"
     if best.kind == "at least":
@@ -349,7 +355,7 @@ def _layer_list(found: Sequence[Shown]) -> str:
     return words.listed([*parts, *more])
 
 
-def _nothing(rows: Sequence[Row]) -> str:
+def _nothing(rows: Sequence[LayerRow]) -> str:
     n_tests = sum(int(row["n_tested"]) for row in rows if row["n_above_twins"] is not None)
     where = "" if len(rows) == 1 else " over all layers"
     return (
@@ -361,7 +367,7 @@ def _nothing(rows: Sequence[Row]) -> str:
     )
 
 
-def _power(rows: Sequence[Row]) -> str:
+def _power(rows: Sequence[LayerRow]) -> str:
     """What a zero is worth: how large the ANDs that were added for comparison had to be; empty where none were."""
     held = floor_of(rows)
     if held.sizes is None:
@@ -394,7 +400,7 @@ def _doubtful(passed: Sequence[Shown], n_layers: int) -> str:
         f"{words.plural(one.n_above or 0, 'pair')} of "
         f"{words.count(one.n_tested)} stood out from the null layers, but a null layer put in its place gets "
         f"{_mean(one)} on "
-        f"average and up to {words.count(one.null['high'])}{likewise}{none}."
+        f"average and up to {words.count(one.beside['high'])}{likewise}{none}."
     )
 
 
@@ -416,7 +422,7 @@ def _relayed(passed: Sequence[Shown], n_layers: int) -> str:
     )
 
 
-def _limit(rows: Sequence[words.Row]) -> str:
+def _limit(rows: Sequence[LayerRow]) -> str:
     binding = [row for row in rows if not row["capacity"]["cannot_bind"]]
     if binding:
         return _bound(
@@ -443,7 +449,7 @@ def _limit(rows: Sequence[words.Row]) -> str:
 _THEORY = "Theory puts the most such features that n neurons can compute at the order of n²/log n"
 
 
-def _bound(row: words.Row, n_unbound: int) -> str:
+def _bound(row: LayerRow, n_unbound: int) -> str:
     capacity = row["capacity"]
     reference, exact = capacity["n2_over_ln_n"], capacity["max_selected"]
     rest = (
@@ -456,7 +462,7 @@ def _bound(row: words.Row, n_unbound: int) -> str:
     return f"{_THEORY}: n²/ln n = {words.count(reference)} with constant 1 assumed{room}; {_side(row)}{rest}."
 
 
-def _side(row: words.Row) -> str:
+def _side(row: LayerRow) -> str:
     """On which side of the references the count of a layer lies, and what that does not mean."""
     found, exact = row["n_computed"], row["capacity"]["max_selected"]
     if found is None:

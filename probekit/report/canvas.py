@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from probekit.report import words
+from probekit.evidence.summary import LayerRow
 
 INK, MUTED, GRID, TWIN, ACCENT, PAPER = "#1b1f24", "#5a6472", "#e2e5ea", "#8793a1", "#1f5fbf", "#fffffe"
 TINT = "#cfdff5"
@@ -51,12 +51,12 @@ _CONFIG: dict[str, Any] = {
 }
 
 
-def columns_of(rows: Sequence[words.Row]) -> int:
+def columns_of(rows: Sequence[LayerRow]) -> int:
     """How many panels stand side by side."""
     return 1 if len(rows) == 1 else 2 if len(rows) <= 4 else 3
 
 
-def faceted(layered: Any, rows: Sequence[words.Row], *, gap: int) -> Any:
+def faceted(layered: Any, rows: Sequence[LayerRow], *, gap: int) -> Any:
     """One panel a layer, each with its own horizontal axis on the common scale."""
     import altair as alt
 

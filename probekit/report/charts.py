@@ -14,19 +14,10 @@ import pandas as pd
 
 from probekit.errors import ShapeError
 from probekit.evidence.gap import shapes_of
+from probekit.evidence.summary import LayerRow, RungKey, Summary
 from probekit.report import gap, overview, recall, words
 from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, columns_of, faceted, keyed, to_svg
-
-EFFECT_SITES: tuple[tuple[str, str], ...] = (
-    ("neurons", "Neurons"),
-    ("twins", "Null layers’ neurons"),
-    ("isotropic", "Isotropic twins"),
-    ("shuffle", "Channel-shuffle twins"),
-    ("linear", "Linearised layer"),
-    ("pre", "Pre-activations"),
-    ("input", "MLP input"),
-)
-"""Where d′ was measured: key under `effect`, label."""
+from probekit.report.tables import EFFECT_SITES, effect_quantiles
 
 TITLES: dict[str, tuple[str, str]] = {
     "overview": overview.TITLE,
@@ -56,9 +47,7 @@ TITLES: dict[str, tuple[str, str]] = {
 """Title and key to the signs of each figure."""
 
 
-def figures(
-    summary: Mapping[str, Any], layers: pd.DataFrame, pairs: Mapping[int, pd.DataFrame]
-) -> dict[str, str]:
+def figures(summary: Summary, layers: pd.DataFrame, pairs: Mapping[int, pd.DataFrame]) -> dict[str, str]:
     """Every figure of a run for which there are numbers: name → SVG text.
 
     Args:
@@ -91,7 +80,7 @@ def figures(
 
 
 def overview_svg(
-    rows: Sequence[words.Row], positive: tuple[str, words.Row] | None = None, *, titled: bool = True
+    rows: Sequence[LayerRow], positive: tuple[str, LayerRow] | None = None, *, titled: bool = True
 ) -> str | None:
     """The first picture: what each layer shows beyond its null layers; None where there were none.
 
@@ -115,7 +104,7 @@ def overview_svg(
 # -------------------------------------------------------------------------------- figures
 
 
-def _ladder(rows: Sequence[words.Row]) -> Any:
+def _ladder(rows: Sequence[LayerRow]) -> Any:
     import altair as alt
 
     frame = pd.DataFrame(
@@ -150,7 +139,7 @@ def _ladder(rows: Sequence[words.Row]) -> Any:
     return faceted(keyed(layered, key), rows, gap=34)
 
 
-def _groups(rows: Sequence[words.Row]) -> Any:
+def _groups(rows: Sequence[LayerRow]) -> Any:
     import altair as alt
 
     records = [
@@ -192,7 +181,7 @@ def _groups(rows: Sequence[words.Row]) -> Any:
     return faceted(keyed(layered, key), rows, gap=28)
 
 
-def _effect(rows: Sequence[words.Row], pairs: Mapping[int, pd.DataFrame]) -> Any:
+def _effect(rows: Sequence[LayerRow], pairs: Mapping[int, pd.DataFrame]) -> Any:
     import altair as alt
 
     records = [record for row in rows for record in effect_quantiles(row, pairs.get(row["layer"]))]
@@ -223,7 +212,7 @@ def _effect(rows: Sequence[words.Row], pairs: Mapping[int, pd.DataFrame]) -> Any
     return faceted(keyed(layered, key), rows, gap=28)
 
 
-def _tails(rows: Sequence[words.Row]) -> Any:
+def _tails(rows: Sequence[LayerRow]) -> Any:
     import altair as alt
 
     records: list[dict[str, Any]] = []
@@ -281,7 +270,7 @@ def _tails(rows: Sequence[words.Row]) -> Any:
     return faceted(keyed(layered, key), rows, gap=28)
 
 
-def _capacity(rows: Sequence[words.Row]) -> Any:
+def _capacity(rows: Sequence[LayerRow]) -> Any:
     import altair as alt
 
     floor = 0.5
@@ -346,7 +335,7 @@ def _capacity(rows: Sequence[words.Row]) -> Any:
 # -------------------------------------------------------------------------------- shared parts
 
 
-def same_layers(summary: Mapping[str, Any], layers: pd.DataFrame) -> None:
+def same_layers(summary: Summary, layers: pd.DataFrame) -> None:
     """Refuse a summary and a table that speak of different layers."""
     told, tabled = [row["layer"] for row in summary["layers"]], [int(number) for number in layers["layer"]]
     if not told or told != tabled:
@@ -356,27 +345,7 @@ def same_layers(summary: Mapping[str, Any], layers: pd.DataFrame) -> None:
         )
 
 
-def effect_quantiles(row: words.Row, table: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """The five drawn quantiles of d′ at each site; where the summary has none, from the pairs."""
-    effect: Mapping[str, Any] = row.get("effect") or {}
-    levels: Sequence[float] = row.get("effect_levels") or []
-    marks = (0.05, 0.25, 0.5, 0.75, 0.95)
-    columns = {"neurons": "d_prime", "input": "d_prime_input"}
-    records: list[dict[str, Any]] = []
-    for site, label in EFFECT_SITES:
-        if effect.get(site):
-            values = np.interp(marks, levels, effect[site])
-        elif table is not None and columns.get(site) in table and table[columns[site]].notna().any():
-            values = np.quantile(table[columns[site]].dropna().to_numpy(float), marks)
-        else:
-            continue
-        own = "layer" if site == "neurons" else "control"
-        named = {f"q{round(100 * mark):02d}": float(value) for mark, value in zip(marks, values, strict=True)}
-        records.append({"layer": f"Layer {row['layer']}", "site": label, "own": own, **named})
-    return records
-
-
-def _rung(row: words.Row, key: str, label: str, *, brief: bool) -> dict[str, Any]:
+def _rung(row: LayerRow, key: RungKey, label: str, *, brief: bool) -> dict[str, Any]:
     twins = (row["twins"] or {}).get(key) or {}
     low, high = twins.get("low"), twins.get("high")
     told = words.mean(twins.get("mean")) + ("" if brief else f" ({words.count(low)}–{words.count(high)})")
@@ -392,7 +361,7 @@ def _rung(row: words.Row, key: str, label: str, *, brief: bool) -> dict[str, Any
     }
 
 
-def _description(name: str, rows: Sequence[words.Row]) -> str:
+def _description(name: str, rows: Sequence[LayerRow]) -> str:
     """What the figure shows, in words, for readers who do not see it."""
     about = {
         "ladder": lambda row: (

@@ -76,6 +76,7 @@ def claims_table(audit: Shown) -> Table:
             )
             for row in shown.to_dict("records")
         ),
+        n_text=3,
     )  # fmt: skip
 
 

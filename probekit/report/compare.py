@@ -15,13 +15,20 @@ from typing import Any
 import pandas as pd
 
 from probekit.errors import InputError
-from probekit.evidence.difference import LEVEL
+from probekit.evidence.summary import LayerRow, RungKey, Summary
 from probekit.report import answer, tables, words
 from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, THIN, TWIN, keyed, to_svg
+from probekit.report.difference import Difference, difference_in_words, difference_table
 from probekit.report.environment import environment
 from probekit.report.page import Figure
 
-RUNGS = ("n_significant_raw", "n_above_plain", "n_relayed", "n_above_twins", "n_computed")
+RUNGS: tuple[RungKey, ...] = (
+    "n_significant_raw",
+    "n_above_plain",
+    "n_relayed",
+    "n_above_twins",
+    "n_computed",
+)
 """The rungs drawn; the table holds all of them."""
 TAIL = 0.01
 """The level at which the two tails of the p-values are compared."""
@@ -61,14 +68,14 @@ class Compared:
 
     title: str
     """What it is called on the page; unique."""
-    summary: Mapping[str, Any]
+    summary: Summary
     """Its summary.json."""
     science: Mapping[str, Any]
     """What its result depends on: model, corpus, concepts and settings, as recorded in run.json."""
 
 
 def render_comparison(
-    runs: Sequence[Compared], tested: Mapping[str, Sequence[words.Row]] | None = None
+    runs: Sequence[Compared], tested: Mapping[str, Sequence[Difference]] | None = None
 ) -> str:
     """The comparison as one HTML text.
 
@@ -187,97 +194,10 @@ def _answer(runs: Sequence[Compared], differing: Mapping[str, Any], tested: bool
     return compared, told, fair
 
 
-# -------------------------------------------------------------------------------- the test between runs
-
-SIGNIFICANT = 0.05
-"""Adjusted p-value up to which a difference counts as shown."""
-RUNG_NAMES = {"above_plain": "above plain twins", "above_twins": "above twins, relays removed"}
-
-
-def difference_in_words(first: str, second: str, rows: Sequence[words.Row]) -> str:
-    """The test between two runs in one sentence.
-
-    Args:
-        first: title of the first run.
-        second: title of the other.
-        rows: of the table of `pk.difference`, one a layer and rung.
-    """
-    asked = [row for row in rows if not row["note"]]
-    if not asked:
-        return f"Between {first} and {second} nothing could be tested: {rows[0]['note'].rstrip('.')}."
-    found = [
-        f"{_between(row)} ({words.count(abs(row['difference']))} {'more' if row['difference'] > 0 else 'fewer'} of "
-        f"{words.count(row['n_pairs'])} pairs in {first}, 95 % interval {row['low']:+.0f} to {row['high']:+.0f}, "
-        f"p = {_p(row['p_holm'])} after Holm’s correction)"
-        for row in asked
-        if row["p_holm"] <= SIGNIFICANT
-    ]
-    if not found:
-        return (
-            f"Between {first} and {second} no difference in the number of pairs beyond the null layers was shown "
-            f"({words.plural(len(asked), 'test')}, smallest p = {_p(min(row['p_holm'] for row in asked))} after Holm’s "
-            "correction)."
-        )
-    rest = len(asked) - len(found)
-    more = "" if rest == 0 else f"; {words.plural(rest, 'other test')} showed none"
-    return f"{first} and {second} differ in the number of pairs beyond their null layers in {words.listed(found)}{more}."
-
-
-def _between(row: words.Row) -> str:
-    one, two = row["first_layer"], row["second_layer"]
-    where = f"layer {one}" if one == two else f"layer {one} against layer {two}"
-    return f"{where}, {RUNG_NAMES[row['rung']]}"
-
-
-def _p(value: float) -> str:
-    return f"{value:.2g}" if value >= 1e-4 else "below 0.0001"
-
-
-def difference_table(
-    first: str, second: str, rows: Sequence[words.Row], level: float = LEVEL
-) -> tables.Table:
-    """The test between two runs, one row a layer and rung.
-
-    Args:
-        first: title of the first run.
-        second: title of the other.
-        rows: of the table of `pk.difference`.
-        level: share of the null layers' values beyond which a pair counted.
-    """
-
-    def cells(row: words.Row) -> tuple[str, ...]:
-        counts = [
-            row[name] for name in ("n_named_first", "n_named_second", "n_computed_first", "n_computed_second")
-        ]
-        head = (_between(row), words.count(row["n_pairs"]), *(_or_none(n) for n in counts))
-        if row["note"]:
-            return (*head, *[words.NONE] * 5, row["note"])
-        return (
-            *head, words.count(row["n_first"]), words.count(row["n_second"]),
-            f"{row['difference']:+d} ({row['low']:+.0f} to {row['high']:+.0f})",
-            _p(row["p"]), _p(row["p_holm"]), "",
-        )  # fmt: skip
-
-    columns = (
-        "Layer and rung", "Common pairs", f"Named, {first}", f"Named, {second}", f"Computed, {first}",
-        f"Computed, {second}", f"Beyond, {first}", f"Beyond, {second}", "Difference (95 %)",
-        "p", "p, Holm", "Note",
-    )  # fmt: skip
-    caption = (
-        f"Pairs that both runs tested. Beyond: among the uppermost {100 * level:g} % of the run’s own null layers’ values, "
-        "which is what is tested, paired by pair. Counts of computed pairs are not tested."
-    )
-    return tables.Table(caption, columns, tuple(cells(row) for row in rows), n_text=1)
-
-
-def _or_none(value: Any) -> str:
-    return words.NONE if value is None or value is pd.NA else words.count(value)
-
-
 # -------------------------------------------------------------------------------- figures
 
 
-def _layer_name(run: Compared, row: words.Row) -> str:
+def _layer_name(run: Compared, row: LayerRow) -> str:
     return run.title if len(run.summary["layers"]) == 1 else f"{run.title} · layer {row['layer']}"
 
 
@@ -297,16 +217,14 @@ def _rungs(runs: Sequence[Compared]) -> Any:
     for run in runs:
         for row in run.summary["layers"]:
             for key in RUNGS:
-                if row[key] is None or not row["n_tested"]:
+                if (count := row[key]) is None or not row["n_tested"]:
                     continue
-                twins = (row["twins"] or {}).get(key) or {}
+                twins = (row["twins"] or {}).get(key)
                 scale = 100 / row["n_tested"]
-                shares = {
-                    f"twin_{part}": scale * twins[part] if twins else None for part in ("low", "mean", "high")
-                }
                 records.append(
-                    {"run": _layer_name(run, row), "rung": labels[key], "share": scale * row[key],
-                     "label": words.count(row[key]), **shares}
+                    {"run": _layer_name(run, row), "rung": labels[key], "share": scale * count, "label": words.count(count),
+                     "twin_low": twins and scale * twins["low"], "twin_mean": twins and scale * twins["mean"],
+                     "twin_high": twins and scale * twins["high"]}
                 )  # fmt: skip
     if not records:
         return None
@@ -342,9 +260,9 @@ def _effect(runs: Sequence[Compared]) -> Any:
     for run in runs:
         for row in run.summary["layers"]:
             effect, levels = row.get("effect") or {}, row.get("effect_levels") or []
-            if not effect.get("neurons"):
+            if not (neurons := effect.get("neurons")):
                 continue
-            own = np.interp((0.05, 0.5, 0.95), levels, effect["neurons"])
+            own = np.interp((0.05, 0.5, 0.95), levels, neurons)
             twins = effect.get("twins")
             median = float(np.interp(0.5, levels, twins)) if twins else None
             records.append(
@@ -385,11 +303,14 @@ def _tails(runs: Sequence[Compared]) -> Any:
             for tail in row.get("tails") or []:
                 if tail["t"] != TAIL:
                     continue
-                for side in ("low", "high"):
+                sides = {
+                    "low": (tail["low"], tail["twin_low_mean"]),
+                    "high": (tail["high"], tail["twin_high_mean"]),
+                }
+                for side, (share, twin) in sides.items():
                     records.append(
-                        {"run": _layer_name(run, row), "side": side, "share": 100 * tail[side],
-                         "twin": 100 * tail[f"twin_{side}_mean"]}
-                    )  # fmt: skip
+                        {"run": _layer_name(run, row), "side": side, "share": 100 * share, "twin": 100 * twin}
+                    )
     if not records:
         return None
     y = alt.Y("run:N", sort=_order(runs), title=None)

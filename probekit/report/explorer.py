@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from probekit.evidence.columns import PAIRS
+from probekit.evidence.summary import Summary
 from probekit.evidence.tables import ranked
 from probekit.report import glossary, words
 from probekit.report.environment import environment
@@ -77,7 +78,7 @@ _HIDDEN = {"reading": "", "detail": ""}
 class Explored:
     """What an explorer shows of a run. Axes: pair."""
 
-    summary: Mapping[str, Any]
+    summary: Summary
     """summary.json."""
     identity: str
     """Of the run."""

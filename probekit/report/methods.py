@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from probekit.evidence.summary import Summary
 from probekit.report import words
 
 
-def methods(summary: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+def methods(summary: Summary, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The method in steps: heading and text."""
     corpus = summary["corpus"]
     n_twins = summary["layers"][0]["n_twins"] or 0
@@ -125,7 +126,7 @@ def _twins(n_twins: int) -> str:
     )
 
 
-def limits(summary: Mapping[str, Any]) -> list[str]:
+def limits(summary: Summary) -> list[str]:
     """What the counts do not show."""
     n_twins = summary["layers"][0]["n_twins"] or 0
     return [

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from probekit.evidence.summary import LayerRow, Summary
 from probekit.report import words
 from probekit.report.answer import Shown, finds, shown
 from probekit.report.canvas import ACCENT, INK, MUTED, PAPER, TINT, TWIN, keyed
@@ -23,7 +24,7 @@ CAPTION = (
 _WIDTH = 236
 
 
-def chart(rows: Sequence[words.Row], positive: tuple[str, words.Row] | None = None) -> Any:
+def chart(rows: Sequence[LayerRow], positive: tuple[str, LayerRow] | None = None) -> Any:
     """One row a layer; None where no layer was set against null layers.
 
     Args:
@@ -79,25 +80,27 @@ def _record(name: str, one: Shown) -> dict[str, Any]:
         "above": scale * (one.n_above or 0),
         "specific": None if specific is None else scale * specific,
         "least": None if least is None else scale * least,
-        **{f"null_{part}": scale * one.null[part] for part in ("low", "mean", "high")},
-        "label": f"{words.count(one.n_above)} of {words.count(one.n_tested)} ({words.mean(one.null['mean'])})",
+        "null_low": scale * one.beside["low"],
+        "null_mean": scale * one.beside["mean"],
+        "null_high": scale * one.beside["high"],
+        "label": f"{words.count(one.n_above)} of {words.count(one.n_tested)} ({words.mean(one.beside['mean'])})",
     }
 
 
-def described(rows: Sequence[words.Row], positive: tuple[str, words.Row] | None) -> str:
+def described(rows: Sequence[LayerRow], positive: tuple[str, LayerRow] | None) -> str:
     """The picture in words."""
     named = [(f"layer {row['layer']}", row) for row in rows]
     every = named if positive is None else [positive, *named]
     told = ((name, shown(row)) for name, row in every)
     return "; ".join(
         f"{name}: {words.count(one.n_above)} of {words.count(one.n_tested)} pairs above the null layers, which get "
-        f"{words.mean(one.null.get('mean'))} on average"
+        f"{words.mean(one.null and one.null['mean'])} on average"
         for name, one in told
     )
 
 
-def best_row(summary: Mapping[str, Any]) -> words.Row:
+def best_row(summary: Summary) -> LayerRow:
     """The layer of a known positive that shows most."""
-    rows: list[words.Row] = summary["layers"]
+    rows: list[LayerRow] = summary["layers"]
     found = finds(rows)
     return found[0].row if found else rows[0]

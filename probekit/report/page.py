@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from probekit.evidence.gap import shapes_of
+from probekit.evidence.summary import LayerRow, Summary
 from probekit.evidence.truth import Truth
 from probekit.report import (
     answer,
@@ -39,7 +40,7 @@ class Companion:
 
     title: str
     """What it is called."""
-    summary: Mapping[str, Any]
+    summary: Summary
     """Its summary.json."""
     layers: pd.DataFrame
     """One row a layer."""
@@ -68,7 +69,7 @@ class Figure:
 
 
 def render_page(  # noqa: PLR0913
-    summary: Mapping[str, Any],
+    summary: Summary,
     layers: pd.DataFrame,
     pairs: Mapping[int, pd.DataFrame],
     *,
@@ -97,7 +98,7 @@ def render_page(  # noqa: PLR0913
         detail: the pair of the first screen (`showcase.chosen`) in its quadrants and beside its null layers.
         truth: the known answer of a planted model.
     """
-    rows: list[words.Row] = summary["layers"]
+    rows: list[LayerRow] = summary["layers"]
     provenance = provenance or {}
     drawn = figures(summary, layers, pairs) if drawn is None else drawn
     shapes = shapes_of(summary)
@@ -219,11 +220,11 @@ def _facts(pair: Mapping[Any, Any]) -> list[tuple[str, str]]:
 # -------------------------------------------------------------------------------- the whole page
 
 
-def _subtitle(summary: Mapping[str, Any]) -> str:
+def _subtitle(summary: Summary) -> str:
     model, corpus = summary["model"], summary["corpus"]
     part = "" if len(summary["layers"]) == model["n_layers"] else f"{len(summary['layers'])} of "
     kind = f"{model['activation']}, gated" if model["gated"] else model["activation"]
-    stored = f" · weights from {model['stored']}" if model.get("stored") else ""
+    stored = f" · weights from {held}" if (held := model.get("stored")) else ""
     return (
         f"{part}{words.plural(model['n_layers'], 'MLP layer')}, "
         f"{words.count(model['d_mlp'])} neurons each ({kind}){stored} · text: {corpus.get('name', 'not named')}, "
@@ -238,14 +239,14 @@ def _figure(drawn: Mapping[str, str], name: str, caption: str, table: tables.Tab
 # -------------------------------------------------------------------------------- the first screen
 
 
-def _overview(rows: Sequence[words.Row], positive: tuple[str, words.Row] | None) -> Figure | None:
+def _overview(rows: Sequence[LayerRow], positive: tuple[str, LayerRow] | None) -> Figure | None:
     drawn = overview_svg(rows, positive, titled=False)
     if drawn is None:
         return None
     return Figure(overview.TITLE[0], drawn, overview.CAPTION, tables.Table("", (), ()))
 
 
-def _positive(companions: Sequence[Companion]) -> tuple[str, words.Row] | None:
+def _positive(companions: Sequence[Companion]) -> tuple[str, LayerRow] | None:
     """The first companion with finds, as the top row of the first picture."""
     for companion in companions:
         if answer.finds(companion.summary["layers"]):
@@ -254,7 +255,7 @@ def _positive(companions: Sequence[Companion]) -> tuple[str, words.Row] | None:
 
 
 def _glance(
-    rows: Sequence[words.Row],
+    rows: Sequence[LayerRow],
     truth: Truth | None,
     pairs: Mapping[int, pd.DataFrame],
     companions: Sequence[Companion],
@@ -274,7 +275,7 @@ def _planted(title: str) -> str:
 
 def _showcase(
     example: Mapping[str, Any],
-    summary: Mapping[str, Any],
+    summary: Summary,
     pairs: Mapping[int, pd.DataFrame],
     detail: PairDetailLike | None,
     concepts: pd.DataFrame | None,
@@ -289,7 +290,7 @@ def _showcase(
     )
 
 
-def _best_first(rows: Sequence[words.Row]) -> list[words.Row]:
+def _best_first(rows: Sequence[LayerRow]) -> list[LayerRow]:
     """The layer that the headline names before the others."""
     first = [one.row for one in answer.finds(rows)[:1]]
     return [*first, *(row for row in rows if not first or row is not first[0])]

@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from probekit.errors import InputError
-from probekit.report import strongest, tables, words
+from probekit.evidence.summary import LayerRow, Summary
+from probekit.report import strongest, tables
 from probekit.report.charts import figures
 
 PAGE_MM = 170.0
@@ -37,7 +38,7 @@ class Printed:
 
 
 def paper_figures(
-    summary: Mapping[str, Any],
+    summary: Summary,
     layers: pd.DataFrame,
     pairs: Mapping[int, pd.DataFrame],
     *,
@@ -85,7 +86,7 @@ def printed(svg: str, *, width_mm: float | int = PAGE_MM) -> Printed:
     return Printed(sized(1.0, "mm"), vl_convert.svg_to_pdf(sized(_POINT_MM, "")))
 
 
-def paper_tables(summary: Mapping[str, Any], pairs: Mapping[int, pd.DataFrame]) -> dict[str, str]:
+def paper_tables(summary: Summary, pairs: Mapping[int, pd.DataFrame]) -> dict[str, str]:
     """The report's tables as LaTeX: name → text of one `table` environment (needs the booktabs package)."""
     rows = summary["layers"]
     named = {
@@ -141,7 +142,7 @@ def escape(text: str) -> str:
     return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
-def flat_groups(rows: list[words.Row]) -> pd.DataFrame:
+def flat_groups(rows: list[LayerRow]) -> pd.DataFrame:
     """One row a layer and kind of pair."""
     return pd.DataFrame(
         [{"layer": row["layer"], **group} for row in rows for group in row.get("groups") or []]

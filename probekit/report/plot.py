@@ -8,7 +8,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from probekit.errors import InputError, near, shown
-from probekit.report import charts, recall, words
+from probekit.evidence.summary import LayerRow, Summary
+from probekit.report import charts, recall
 from probekit.report.canvas import _CONFIG, PAPER
 
 Name = Literal["ladder", "effects", "groups", "capacity", "recall"]
@@ -23,7 +24,7 @@ _WHY_NOT = {
 }
 
 
-def run_chart(name: Any, summary: Mapping[str, Any], pairs: Mapping[int, pd.DataFrame]) -> Any:
+def run_chart(name: Any, summary: Summary, pairs: Mapping[int, pd.DataFrame]) -> Any:
     """One figure of a run.
 
     Args:
@@ -50,7 +51,7 @@ def run_chart(name: Any, summary: Mapping[str, Any], pairs: Mapping[int, pd.Data
     return chart.properties(title=told).configure(**{**_CONFIG, "background": PAPER})
 
 
-def _drawn(name: str, rows: list[words.Row], pairs: Mapping[int, pd.DataFrame]) -> Any:
+def _drawn(name: str, rows: list[LayerRow], pairs: Mapping[int, pd.DataFrame]) -> Any:
     match name:
         case "ladder":
             return charts._ladder(rows)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from probekit.evidence.summary import LayerRow
 from probekit.report import words
 from probekit.report.canvas import ACCENT, INK, MUTED, columns_of, faceted
 
@@ -22,20 +23,20 @@ CAPTION = (
 )
 
 
-def curve_records(rows: Sequence[words.Row]) -> list[dict[str, Any]]:
+def curve_records(rows: Sequence[LayerRow]) -> list[dict[str, Any]]:
     """One record a layer, rung and amplitude."""
     return [
         {
             "layer": f"Layer {row['layer']}", "rung": label, "amplitude": step["amplitude"],
             **{key: step[rung][key] for key in ("recall", "low", "high")},
         }
-        for row in rows if row.get("sensitivity")
-        for step in row["sensitivity"]["curve"]
+        for row in rows if (found := row.get("sensitivity"))
+        for step in found["curve"]
         for rung, label in RUNGS
     ]  # fmt: skip
 
 
-def chart(rows: Sequence[words.Row]) -> Any:
+def chart(rows: Sequence[LayerRow]) -> Any:
     """The recall curve of every layer; None where none was measured."""
     import altair as alt
 
@@ -71,11 +72,11 @@ def chart(rows: Sequence[words.Row]) -> Any:
     return faceted(layered, rows, gap=34)
 
 
-def described(row: words.Row) -> str:
+def described(row: LayerRow) -> str:
     """The curve of one layer in words."""
-    if not row.get("sensitivity"):
+    if not (found := row.get("sensitivity")):
         return "not measured"
-    at = row["sensitivity"]["computed_at"]["0.5"]
+    at = found["computed_at"]["0.5"]
     return (
         "half are never reached" if at is None else f"half are called computed at amplitude {words.real(at)}"
     )

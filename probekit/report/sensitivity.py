@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from probekit.evidence.summary import LayerRow
 from probekit.report import words
 from probekit.report.recall import RUNGS
 from probekit.report.tables import Table
 
 
-def table(rows: Sequence[words.Row]) -> Table:
+def table(rows: Sequence[LayerRow]) -> Table:
     """Recall by layer and amplitude."""
     return Table(
         "Share of the added ANDs that were found, by layer and amplitude.",
@@ -18,7 +19,7 @@ def table(rows: Sequence[words.Row]) -> Table:
             (
                 str(row["layer"]),
                 f"{step['amplitude']:g}",
-                words.count(row["sensitivity"]["n_spiked"]),
+                words.count(found["n_spiked"]),
                 *(
                     f"{words.percent(step[rung]['recall'], 0)} "
                     f"({words.percent(step[rung]['low'], 0)}–{words.percent(step[rung]['high'], 0)})"
@@ -26,13 +27,13 @@ def table(rows: Sequence[words.Row]) -> Table:
                 ),
             )
             for row in rows
-            if row.get("sensitivity")
-            for step in row["sensitivity"]["curve"]
+            if (found := row.get("sensitivity"))
+            for step in found["curve"]
         ),
     )
 
 
-def nonnull_notes(rows: Sequence[words.Row]) -> list[str]:
+def nonnull_notes(rows: Sequence[LayerRow]) -> list[str]:
     """The lower bound on pairs beyond the twins, layer by layer, or why it is not claimed."""
     notes: list[str] = []
     silent: dict[str, list[str]] = {}
@@ -53,7 +54,7 @@ def nonnull_notes(rows: Sequence[words.Row]) -> list[str]:
     return notes
 
 
-def assumptions_table(rows: Sequence[words.Row]) -> Table | None:
+def assumptions_table(rows: Sequence[LayerRow]) -> Table | None:
     """The verdict of the exact bound under other bits a weight and error tolerances."""
     held = [row for row in rows if row["capacity"].get("by_assumption")]
     if not held:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from probekit.evidence.summary import LayerRow, Summary
 from probekit.evidence.tables import ranked
 from probekit.evidence.truth import Truth
-from probekit.report import known_answer, words
+from probekit.report import known_answer
 from probekit.report.answer import finds
 from probekit.report.in_words import context, describe, neurons_of, sentence
 from probekit.report.pair import QUADRANTS, PairDetailLike, pair_figure
@@ -24,7 +25,7 @@ N_NEURONS = 5
 
 
 def chosen(
-    summary: Mapping[str, Any], pairs: Mapping[int, pd.DataFrame], examples: Sequence[Mapping[str, Any]]
+    summary: Summary, pairs: Mapping[int, pd.DataFrame], examples: Sequence[Mapping[str, Any]]
 ) -> Mapping[str, Any] | None:
     """The example shown on the first screen; None where there is none.
 
@@ -33,7 +34,7 @@ def chosen(
         pairs: layer number → its tested pairs.
         examples: the strongest pairs with their neurons and tokens.
     """
-    rows: list[words.Row] = summary["layers"]
+    rows: list[LayerRow] = summary["layers"]
     found = [one.layer for one in finds(rows)]
     held = [one for one in examples if one["layer"] in pairs]
     if not held:

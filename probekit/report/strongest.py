@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from probekit.evidence.summary import LayerRow
 from probekit.evidence.tables import ranked
 from probekit.evidence.truth import Truth
 from probekit.report import known_answer, words
@@ -82,7 +83,7 @@ def holds(flag: object) -> bool:
     return flag is not None and flag is not pd.NA and bool(flag)
 
 
-def strongest_table(row: words.Row, table: pd.DataFrame, truth: Truth | None = None) -> tuple[str, Table]:
+def strongest_table(row: LayerRow, table: pd.DataFrame, truth: Truth | None = None) -> tuple[str, Table]:
     """A layer's first pairs under a heading that says whether they are finds; with a known answer, what each of them is."""
     if row["n_computed"] is None:
         kind = "which of these pairs is computed was not decided"

@@ -9,10 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from probekit.evidence.summary import LayerRow, RungKey, Summary
 from probekit.report import words
-from probekit.report.charts import effect_quantiles
+
+EFFECT_SITES: tuple[tuple[str, str], ...] = (
+    ("neurons", "Neurons"),
+    ("twins", "Null layers’ neurons"),
+    ("isotropic", "Isotropic twins"),
+    ("shuffle", "Channel-shuffle twins"),
+    ("linear", "Linearised layer"),
+    ("pre", "Pre-activations"),
+    ("input", "MLP input"),
+)
+"""Where d′ was measured: key under `effect`, label."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +41,9 @@ class Table:
     """How many leading columns hold words; the rest are numbers, set right."""
 
 
-def ladder_table(summary: Mapping[str, Any]) -> Table:
+def ladder_table(summary: Summary) -> Table:
     """Every rung of every layer, with its twins' mean and range below."""
-    rows: list[words.Row] = summary["layers"]
+    rows: list[LayerRow] = summary["layers"]
     n_twins = sorted({row["n_twins"] or 0 for row in rows})
     return Table(
         f"Pairs on each rung by layer; below each count the mean and the range of its twins "
@@ -48,14 +60,14 @@ def ladder_table(summary: Mapping[str, Any]) -> Table:
     )
 
 
-def _beside(row: words.Row, key: str) -> str:
+def _beside(row: LayerRow, key: RungKey) -> str:
     twins = (row["twins"] or {}).get(key)
     if not twins:
         return words.count(row[key])
     return f"{words.count(row[key])}\n{words.mean(twins['mean'])}\n{words.span(twins['low'], twins['high'])}"
 
 
-def floor_table(rows: Sequence[words.Row]) -> Table | None:
+def floor_table(rows: Sequence[LayerRow]) -> Table | None:
     """What could have been named in each layer; None where it was not reckoned."""
     held = [(row["layer"], row["floor"]) for row in rows if row.get("floor")]
     if not held:
@@ -79,7 +91,7 @@ def floor_table(rows: Sequence[words.Row]) -> Table | None:
     )
 
 
-def groups_table(rows: Sequence[words.Row]) -> Table:
+def groups_table(rows: Sequence[LayerRow]) -> Table:
     """Each kind of pair of each layer against its twins, and how far its pairs get."""
     rungs = [rung for rung in words.RUNGS if rung[0] != "n_tested"]
     return Table(
@@ -111,7 +123,7 @@ def groups_table(rows: Sequence[words.Row]) -> Table:
     )
 
 
-def effect_table(rows: Sequence[words.Row], pairs: Mapping[int, pd.DataFrame]) -> Table:
+def effect_table(rows: Sequence[LayerRow], pairs: Mapping[int, pd.DataFrame]) -> Table:
     """The drawn quantiles of d′."""
     return Table(
         "Quantiles of d′ over the tested pairs.",
@@ -129,7 +141,27 @@ def effect_table(rows: Sequence[words.Row], pairs: Mapping[int, pd.DataFrame]) -
     )
 
 
-def tails_table(rows: Sequence[words.Row]) -> Table:
+def effect_quantiles(row: LayerRow, table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """The five drawn quantiles of d′ at each site; where the summary has none, from the pairs."""
+    effect = row.get("effect") or {}
+    levels = row.get("effect_levels") or []
+    marks = (0.05, 0.25, 0.5, 0.75, 0.95)
+    columns = {"neurons": "d_prime", "input": "d_prime_input"}
+    records: list[dict[str, Any]] = []
+    for site, label in EFFECT_SITES:
+        if found := effect.get(site):
+            values = np.interp(marks, levels, found)
+        elif table is not None and columns.get(site) in table and table[columns[site]].notna().any():
+            values = np.quantile(table[columns[site]].dropna().to_numpy(float), marks)
+        else:
+            continue
+        own = "layer" if site == "neurons" else "control"
+        named = {f"q{round(100 * mark):02d}": float(value) for mark, value in zip(marks, values, strict=True)}
+        records.append({"layer": f"Layer {row['layer']}", "site": label, "own": own, **named})
+    return records
+
+
+def tails_table(rows: Sequence[LayerRow]) -> Table:
     """Both tails of the pair-specific p-value."""
     return Table(
         "Share of tested pairs in both tails of the pair-specific p-value, layer and twins’ mean.",
@@ -146,7 +178,7 @@ def tails_table(rows: Sequence[words.Row]) -> Table:
     )
 
 
-def capacity_table(rows: Sequence[words.Row]) -> Table:
+def capacity_table(rows: Sequence[LayerRow]) -> Table:
     """Counts beside the references."""
     return Table(
         "Counts and capacity references by layer.",
@@ -173,7 +205,7 @@ def capacity_table(rows: Sequence[words.Row]) -> Table:
     )  # fmt: skip
 
 
-def capacity_notes(rows: Sequence[words.Row]) -> list[str]:
+def capacity_notes(rows: Sequence[LayerRow]) -> list[str]:
     """In which layers the bound is vacuous or cannot bind, in words."""
     vacuous = [str(row["layer"]) for row in rows if row["capacity"]["vacuous"]]
     unbound = [
@@ -194,7 +226,7 @@ def capacity_notes(rows: Sequence[words.Row]) -> list[str]:
     return notes
 
 
-def _stored_notes(rows: Sequence[words.Row]) -> list[str]:
+def _stored_notes(rows: Sequence[LayerRow]) -> list[str]:
     """What the bound says at the bits of the file, where its weights are stored in other than 16 or 32 bits."""
     told: list[str] = []
     for row in rows:
@@ -210,7 +242,7 @@ def _layers(numbers: Sequence[str]) -> str:
     return f"layer {numbers[0]}" if len(numbers) == 1 else f"layers {words.listed(numbers)}"
 
 
-def other_k_table(rows: Sequence[words.Row], paths: Mapping[int, pd.DataFrame] | None) -> Table | None:
+def other_k_table(rows: Sequence[LayerRow], paths: Mapping[int, pd.DataFrame] | None) -> Table | None:
     """Decisions at every number of neurons: from the layer rows where they hold them, else from the paths."""
     told = [(row["layer"], entry) for row in rows for entry in row.get("by_k") or []]
     if told:
@@ -281,7 +313,7 @@ _SPREAD = {
 }
 
 
-def spread_table(rows: Sequence[words.Row]) -> Table:
+def spread_table(rows: Sequence[LayerRow]) -> Table:
     """How the computed pairs share neurons, for those measures that the run has taken."""
     shown = {key: label for key, label in _SPREAD.items() if any(row.get(key) is not None for row in rows)}
     return Table(
@@ -312,7 +344,7 @@ def concepts_table(concepts: pd.DataFrame) -> Table:
     )
 
 
-def untestable_table(summary: Mapping[str, Any]) -> Table | None:
+def untestable_table(summary: Summary) -> Table | None:
     """Untestable pairs by reason; nothing where the run kept no reasons."""
     reasons = summary["concepts"].get("untestable")
     if not reasons:

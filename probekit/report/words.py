@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-Row = Mapping[str, Any]
-"""One entry of `summary["layers"]`."""
+from probekit.evidence.summary import RungKey, Summary
 
-RUNGS: tuple[tuple[str, str, str], ...] = (
+RUNGS: tuple[tuple[RungKey, str, str], ...] = (
     (
         "n_tested",
         "Tested",
@@ -120,7 +119,7 @@ def listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def excluded(summary: Mapping[str, Any]) -> str:
+def excluded(summary: Summary) -> str:
     """How many pairs could not be tested, in one sentence."""
     concepts = summary["concepts"]
     n_out = concepts["n_pairs"] - concepts["n_testable"]
@@ -136,7 +135,7 @@ def excluded(summary: Mapping[str, Any]) -> str:
     )
 
 
-def sampled(summary: Mapping[str, Any]) -> str:
+def sampled(summary: Summary) -> str:
     """Whether the tested pairs are all testable ones, in one sentence; empty when they are."""
     n_testable = summary["concepts"]["n_testable"]
     n_tested = max(row["n_tested"] for row in summary["layers"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import pandas as pd
 
 from probekit.errors import InputError, StaleError, StoreError, shown
 from probekit.evidence.tables import ranked
 from probekit.report.explorer import MARK, SCHEMA, Explored, detail, explorer_files
+from probekit.results.finished import Finished
 from probekit.results.pair import collect, read_pair_details
 from probekit.results.text_snapshot import TextSnapshot
 from probekit.storage import store
@@ -20,24 +21,6 @@ from probekit.storage.manifest import read_results
 
 N_CONTEXTS = 200
 """Pairs of each layer, the strongest, whose tokens are put into a folder unless somebody asks for others."""
-
-
-@runtime_checkable
-class Explorable(Protocol):
-    """What an explorer needs of a run."""
-
-    path: Path
-    record: dict[str, Any]
-    summary: dict[str, Any]
-
-    @property
-    def concepts(self) -> pd.DataFrame:
-        """One row a concept; empty where there are none to list."""
-        ...
-
-    def pairs(self, layer: int | None = None) -> pd.DataFrame:
-        """One row a tested pair."""
-        ...
 
 
 class Details:
@@ -51,7 +34,7 @@ class Details:
         CorruptError: a file is not what was written.
     """
 
-    def __init__(self, run: Explorable) -> None:
+    def __init__(self, run: Finished) -> None:
         digests: Mapping[str, Digest] = read_results(run.path, run.record).files
         layers = [int(row["layer"]) for row in run.summary["layers"]]
         self.pairs: pd.DataFrame = run.pairs().reset_index(drop=True)
@@ -84,7 +67,7 @@ class Details:
         return detail([float(d) for d in kept["d_prime_twins"]], parts["quadrants"], parts["contexts"])
 
 
-def files_of(run: Explorable, details: Details, contexts: int | None = N_CONTEXTS) -> dict[str, bytes]:
+def files_of(run: Finished, details: Details, contexts: int | None = N_CONTEXTS) -> dict[str, bytes]:
     """The explorer's files, name → bytes.
 
     Args:
@@ -123,7 +106,7 @@ def _strongest(pairs: pd.DataFrame, contexts: int | None) -> Sequence[int]:
     )
 
 
-def write_explorer(run: Explorable, folder: Path, contexts: int | None, *, force: bool = False) -> Path:
+def write_explorer(run: Finished, folder: Path, contexts: int | None, *, force: bool = False) -> Path:
     """Write the explorer's folder, all of it or nothing.
 
     Args:

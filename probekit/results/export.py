@@ -4,33 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
 from probekit.report.paper import PAGE_MM, flat_groups, flat_pairs, paper_figures, paper_tables
+from probekit.results.finished import Finished
 from probekit.storage import store
 
 
-@runtime_checkable
-class Measured(Protocol):
-    """What an export needs of a run."""
-
-    path: Path
-    record: dict[str, Any]
-    summary: dict[str, Any]
-
-    @property
-    def layers(self) -> pd.DataFrame:
-        """One row a layer."""
-        ...
-
-    def pairs(self, layer: int | None = None) -> pd.DataFrame:
-        """One row a tested pair."""
-        ...
-
-
-def export_run(run: Measured, folder: str | Path, *, width_mm: float | int = PAGE_MM) -> list[Path]:
+def export_run(run: Finished, folder: str | Path, *, width_mm: float | int = PAGE_MM) -> list[Path]:
     """Write a run's figures (SVG, PDF) and tables (CSV, LaTeX) into a folder.
 
     Args:
@@ -57,7 +39,7 @@ def export_run(run: Measured, folder: str | Path, *, width_mm: float | int = PAG
     return [folder / name for name in files]
 
 
-def _frames(run: Measured, pairs: Mapping[int, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+def _frames(run: Finished, pairs: Mapping[int, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     named = {f"pairs-layer-{layer:02d}": flat_pairs(table) for layer, table in pairs.items()}
     return {"layers": run.layers, "groups": flat_groups(run.summary["layers"]), **named}
 

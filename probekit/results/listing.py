@@ -135,15 +135,9 @@ def _of_summary(run: Run) -> dict[str, Any]:
         "layers": [int(row["layer"]) for row in rows],
         "n_layers_decided": len(rows),
         "n_pairs": max(int(row["n_tested"]) for row in rows),
-        "n_tokens": _n_tokens(summary.get("corpus") or {}),
+        "n_tokens": summary["corpus"]["n_tokens_fit"] + summary["corpus"]["n_tokens_confirm"],
         "n_computed": sum(known) if known else None,
     }
-
-
-def _n_tokens(corpus: Mapping[str, Any]) -> int | None:
-    halves = [corpus.get(f"n_tokens_{half}") for half in ("fit", "confirm")]
-    known = [int(n) for n in halves if n is not None]
-    return sum(known) if len(known) == len(halves) else None
 
 
 def _on_disk(path: Path) -> dict[str, Any]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
-from typing import Any
 
+from probekit.evidence.summary import LayerRow, Summary
 from probekit.report import words
 
 _LEFT = "style='text-align:left'"
 
 
-def run_html(summary: Mapping[str, Any], path: str) -> str:
+def run_html(summary: Summary, path: str) -> str:
     """The run as HTML.
 
     Args:
@@ -32,7 +31,7 @@ def run_html(summary: Mapping[str, Any], path: str) -> str:
     )
 
 
-def _row(row: words.Row) -> str:
+def _row(row: LayerRow) -> str:
     cells: list[str] = []
     for key, _, _ in words.RUNGS:
         twins = (row["twins"] or {}).get(key)

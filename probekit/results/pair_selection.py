@@ -12,10 +12,11 @@ from jaxtyping import Bool
 from probekit.errors import InputError, ShapeError
 from probekit.evidence.at_least import Calibration, at_least
 from probekit.evidence.pair_sampling import PairSampling
+from probekit.evidence.summary import LayerRow
 
 Rung = Literal["computed", "above_twins"]
 """What is bounded: pairs that are computed, or pairs above their twins with relays removed, specific to the pair or not."""
-_BOUNDS: dict[Rung, tuple[str, str]] = {
+_BOUNDS: dict[Rung, tuple[Literal["at_least", "at_least_above"], str]] = {
     "computed": ("at_least", "p_decision"),
     "above_twins": ("at_least_above", "p_relay"),
 }
@@ -23,7 +24,7 @@ _BOUNDS: dict[Rung, tuple[str, str]] = {
 
 
 def bound_of(
-    row: Mapping[str, Any],
+    row: LayerRow,
     table: pd.DataFrame,
     pairs: Any,
     n_before: int,

@@ -4,57 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-import pandas as pd
+from typing import Any
 
 from probekit.evidence.truth import Truth
 from probekit.report.charts import figures
 from probekit.report.page import Companion, render_page
 from probekit.report.pair import PairDetailLike
 from probekit.report.showcase import chosen
+from probekit.results.finished import Finished
 from probekit.storage import store
 from probekit.storage.manifest import FIGURES, PAIR_DETAILS, REPORT
-
-
-@runtime_checkable
-class Finished(Protocol):
-    """What a report needs of a run."""
-
-    path: Path
-    record: dict[str, Any]
-    summary: dict[str, Any]
-
-    @property
-    def layers(self) -> pd.DataFrame:
-        """One row a layer."""
-        ...
-
-    @property
-    def concepts(self) -> pd.DataFrame:
-        """One row a concept; empty where there are none to list."""
-        ...
-
-    def pairs(self, layer: int | None = None) -> pd.DataFrame:
-        """One row a tested pair."""
-        ...
-
-    @property
-    def truth(self) -> Truth | None:
-        """The known answer of a planted model."""
-        ...
-
-    def pair(self, a: str, b: str, layer: int | None = None) -> PairDetailLike:
-        """One pair, in a layer or in all."""
-        ...
-
-    def paths(self, layer: int | None = None) -> pd.DataFrame:
-        """One row a pair and other k."""
-        ...
-
-    def examples(self) -> list[dict[str, Any]]:
-        """The strongest pairs with their neurons and tokens."""
-        ...
 
 
 def publish(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
 from probekit.arguments import as_layer
 from probekit.errors import FormatError, InputError, guarded
 from probekit.evidence.columns import LAYERS, PAIRS, described, in_order
-from probekit.evidence.tables import SCHEMA, TOP_COLUMNS, layer_table, ranked
+from probekit.evidence.summary import SCHEMA, Summary
+from probekit.evidence.tables import TOP_COLUMNS, layer_table, ranked
 from probekit.evidence.truth import Truth
 from probekit.report.paper import PAGE_MM
 from probekit.report.plot import Name, run_chart
@@ -39,7 +40,7 @@ class Run:
         self._temporary = temporary
         self.record: dict[str, Any] = read_record(self.path)
         self._results = read_results(self.path, self.record)
-        self.summary: dict[str, Any] = _summary(self.path, self._results.files.get(SUMMARY))
+        self.summary: Summary = _summary(self.path, self._results.files.get(SUMMARY))
 
     @property
     def layers(self) -> pd.DataFrame:
@@ -257,7 +258,7 @@ class Run:
         return f"Run({name!r}, {n} layers, {self.summary['concepts']['n_tested']} pairs, {str(self.path)!r})"
 
 
-def _summary(path: Path, digest: Digest | None) -> dict[str, Any]:
+def _summary(path: Path, digest: Digest | None) -> Summary:
     summary = store.read_json(path / SUMMARY, digest)
     if not isinstance(summary, dict) or summary.get("schema") != SCHEMA:
         raise FormatError(f"{path / SUMMARY}: not a summary of {SCHEMA}; start the run afresh with --force.")
@@ -265,7 +266,8 @@ def _summary(path: Path, digest: Digest | None) -> dict[str, Any]:
         case {"layers": [_, *_] as rows, "model": {"name": str()}, "concepts": {"n_tested": int()}} if all(
             isinstance(row, dict) and isinstance(row.get("layer"), int) for row in rows
         ):
-            return summary
+            # by their digest these are the bytes that `write_results` wrote: no other key is looked at again
+            return cast(Summary, summary)
         case _:
             raise FormatError(
                 f"{path / SUMMARY}: its layers are no rows, or its model or concepts are not named; start the run afresh "

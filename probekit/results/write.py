@@ -17,7 +17,16 @@ import numpy as np
 import pandas as pd
 
 from probekit.errors import FormatError
-from probekit.evidence.tables import SCHEMA, layer_table
+from probekit.evidence.summary import (
+    SCHEMA,
+    ConceptsSection,
+    CorpusSection,
+    FloorSection,
+    LayerRow,
+    ModelSection,
+    Summary,
+)
+from probekit.evidence.tables import layer_table
 from probekit.results.text_snapshot import TextSnapshot
 from probekit.storage import store
 from probekit.storage.manifest import CONCEPTS, EXAMPLES, LAYERS, PAIR_DETAILS, SUMMARY, TABLES
@@ -46,7 +55,7 @@ class DecidedLayer:
 
     layer: int
     """Its number."""
-    row: dict[str, Any]
+    row: LayerRow
     """Its entry of summary.json."""
     pairs: pd.DataFrame
     """One row a tested pair."""
@@ -91,11 +100,11 @@ def keep_layer(stage: Stage, decided: DecidedLayer, n_tokens: int) -> None:
 class About:
     """What the results are about: sections of summary.json, and the text where there is one."""
 
-    model: dict[str, Any]
+    model: ModelSection
     """The `model` section."""
-    corpus: dict[str, Any]
+    corpus: CorpusSection
     """The `corpus` section."""
-    concepts: dict[str, Any]
+    concepts: ConceptsSection
     """The `concepts` section."""
     notes: list[str]
     """What the reader must know before any number."""
@@ -114,7 +123,7 @@ def write_results(folder: Path, stage: Stage, layers: Sequence[int], about: Abou
         layers: in the order of the summary.
         about: what they were measured on.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[LayerRow] = []
     examples: list[dict[str, Any]] = []
     for layer in layers:
         held = stage.get(layer)
@@ -128,19 +137,16 @@ def write_results(folder: Path, stage: Stage, layers: Sequence[int], about: Abou
         store.write_table(folder / CONCEPTS, about.concept_table)
     store.write_json(folder / EXAMPLES, examples)
     store.write_table(folder / LAYERS, layer_table(rows))
-    store.write_json(
-        folder / SUMMARY,
-        {
-            "schema": SCHEMA, "model": about.model, "corpus": about.corpus, "concepts": about.concepts,
-            "floor": _floor(rows), "layers": rows, "notes": about.notes,
-        },
-    )  # fmt: skip
-
-
-def _floor(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the run could find at best: the same for all layers but the detectable d′."""
-    same = {key: rows[0]["floor"][key] for key in ("smallest_p", "fewest_nameable")}
-    return same | {"detectable_d": {str(row["layer"]): row["floor"]["detectable_d"] for row in rows}}
+    floor: FloorSection = {
+        "smallest_p": rows[0]["floor"]["smallest_p"],
+        "fewest_nameable": rows[0]["floor"]["fewest_nameable"],
+        "detectable_d": {str(row["layer"]): row["floor"]["detectable_d"] for row in rows},
+    }
+    summary: Summary = {
+        "schema": SCHEMA, "model": about.model, "corpus": about.corpus, "concepts": about.concepts,
+        "floor": floor, "layers": rows, "notes": about.notes,
+    }  # fmt: skip
+    store.write_json(folder / SUMMARY, summary)
 
 
 def table_name(kind: str, layer: int) -> str:

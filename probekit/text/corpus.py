@@ -28,7 +28,7 @@ from probekit.errors import (
     shown,
 )
 from probekit.fingerprint import of_array, of_parts
-from probekit.text import readers
+from probekit.text import readers, text_files
 from probekit.text.docs import docstrings
 from probekit.text.encoding import special_ids
 from probekit.text.tokens import (
@@ -155,7 +155,7 @@ class Corpus:
             raise InputError(
                 f"corpus {str(path)!r} is a folder, wanted a file; use Corpus.from_dataset for a folder"
             )
-        if readers.suffix_of(path) in readers.TABLE_SUFFIXES:
+        if text_files.suffix_of(path) in readers.TABLE_SUFFIXES:
             if doc_sep is not None:
                 raise InputError(
                     f"corpus {path.name!r} is a table with one document a row; doc_sep= is for text files"
@@ -167,7 +167,7 @@ class Corpus:
             raise InputError(
                 f"column={column!r} given for {path.name!r}; columns exist in {wanted} files only"
             )
-        documents = readers.text_file(path, doc_sep)
+        documents = text_files.text_file(path, doc_sep)
         return cls(name=path.name, source=lambda: documents)
 
     @classmethod

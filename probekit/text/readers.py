@@ -1,28 +1,18 @@
-"""Reads documents from text files, tables of texts and hub datasets, each a re-readable source of strings.
+"""Reads documents from local tables and hub datasets, each a re-readable source of strings.
 
-Source: the project's document rules. Text files split at `<|endoftext|>` if it is there, else at blank
-lines, else at newlines; pieces of the last two are merged, as they stand in the file, to at least 1,000
-characters. Of a table one column is read: the one asked for; else `text`, if any of the rows seen holds a string there;
-else the only other column of strings, over all rows seen. A row whose text is null or missing holds no document: it is
-left out, and how many were is kept. Files may be compressed (.gz, .bz2, .xz, .zst).
+Which column of a table is read: `table_source`. Files may be compressed (.gz, .bz2, .xz, .zst).
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
 import io
-import itertools
 import json
-import lzma
 import platform
-import re
 import shutil
 import urllib.error
 import urllib.request
-import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -32,11 +22,10 @@ from typing import Any, cast
 from probekit.errors import InputError
 from probekit.fingerprint import of_file
 from probekit.text import docs
+from probekit.text.table_source import Rows, TableSource, column_source, first_line
+from probekit.text.text_files import COMPRESSED, open_bytes, suffix_of
 from probekit.text.timeouts import call_with_timeout
 
-END_OF_TEXT = "<|endoftext|>"
-MIN_DOCUMENT_CHARACTERS = 1_000
-MIN_DOCUMENTS = 20  # a quadrant needs tokens from this many documents, so fewer can support no pair at all
 JSON_LINES = frozenset({".jsonl", ".ndjson", ".jsonlines"})
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _ROWS_AT_ONCE = 10_000
@@ -45,30 +34,10 @@ _BUILDERS = {
 }  # fmt: skip
 TABLE_SUFFIXES = JSON_LINES | frozenset(_BUILDERS) | frozenset(_SEPARATORS)
 FILE_SUFFIXES = TABLE_SUFFIXES | {".txt", ".text", ".md"}
-COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
-ROWS_SEEN = 1_000
-"""Rows that are looked at to learn which columns hold strings."""
 HUB_TIMEOUT_S = 5.0
 _LONGEST_NAME = 255
 """Characters of a name of a file or dataset at most."""
-_BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
-_NO_TEXT = re.compile(
-    r"\s*(?:[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|nan|NA|True|False|true|false)\s*"
-)
-"""A number or a truth value, as a table of separated values writes it."""
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}
-
-Rows = Callable[[], Iterator[dict[str, Any]]]
-
-
-def suffix_of(path: Path) -> str:
-    """The suffix that tells what a file holds, in small letters, without that of a compression.
-
-    Args:
-        path: the file.
-    """
-    stem = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
-    return stem.suffix.lower()
 
 
 def names_a_file(path: Path) -> bool:
@@ -80,107 +49,6 @@ def names_a_file(path: Path) -> bool:
     return suffix_of(path) in FILE_SUFFIXES or path.suffix.lower() in COMPRESSED
 
 
-def open_bytes(path: Path) -> io.BufferedIOBase:
-    """A file's bytes, unpacked where its suffix says that they are packed.
-
-    Args:
-        path: the file.
-    """
-    packed = path.suffix.lower()
-    if packed == ".zst":
-        import pyarrow as pa  # Python's own library reads zstd from 3.14 on
-
-        return io.BufferedReader(cast(io.RawIOBase, pa.input_stream(str(path), compression="zstd")))
-    opened: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-    return opened.get(packed, open)(path, "rb")
-
-
-def text_file(path: Path, doc_sep: str | None) -> list[str]:
-    """Documents of one text file.
-
-    Args:
-        path: the file, UTF-8, maybe compressed.
-        doc_sep: string between documents; None applies the document rules.
-    """
-    try:
-        with open_bytes(path) as file:
-            text = file.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"corpus file {path.name!r} is not UTF-8 text (byte {error.start}: {error.reason}); convert it"
-        ) from error
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        why = getattr(error, "strerror", None) or error
-        raise InputError(f"corpus file {path.name!r} cannot be read: {why}") from error
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if doc_sep == "":
-        raise InputError("doc_sep= is empty; wanted the string that stands between documents")
-    if doc_sep is None and _is_json_lines(text):
-        raise InputError(
-            f"corpus file {path.name!r} holds JSON, one object a line, not running text; name it .jsonl to have it read as "
-            "a table, or say what stands between its documents with doc_sep="
-        )
-    documents, rule = split_documents(text, doc_sep)
-    if len(documents) < MIN_DOCUMENTS:
-        raise InputError(
-            f"corpus file {path.name!r} has {len(documents)} documents when split at {rule}, wanted at least "
-            f"{MIN_DOCUMENTS}; say what stands between its documents with doc_sep=, or pass a longer file"
-        )
-    return documents
-
-
-def _is_json_lines(text: str) -> bool:
-    """Whether the first two lines with ink are objects of JSON."""
-    lines = itertools.islice((line for line in io.StringIO(text) if line.strip()), 2)
-    found: list[object] = []
-    for line in lines:
-        if not line.lstrip().startswith("{"):
-            return False
-        try:
-            found.append(json.loads(line))
-        except (ValueError, RecursionError):
-            return False
-    return len(found) == 2 and all(isinstance(value, dict) for value in found)
-
-
-def split_documents(text: str, doc_sep: str | None = None) -> tuple[list[str], str]:
-    """Documents of a text by the document rules, and the name of the rule that applied.
-
-    Args:
-        text: the whole text.
-        doc_sep: string between documents; None tries `<|endoftext|>`, blank lines and newlines in this order.
-    """
-    if doc_sep is not None:
-        return _pieces(text, doc_sep), f"doc_sep={doc_sep!r}"
-    if END_OF_TEXT in text:
-        return _pieces(text, END_OF_TEXT), END_OF_TEXT
-    text = text.strip("\n")
-    if _BLANK_LINE.search(text):
-        return _merged(text, (match.end() for match in _BLANK_LINE.finditer(text))), "blank lines"
-    return _merged(text, (match.end() for match in re.finditer("\n", text))), "newlines"
-
-
-def _pieces(text: str, separator: str) -> list[str]:
-    """Every piece between separators that holds more than white space."""
-    return [piece.strip() for piece in text.split(separator) if not piece.isspace() and piece]
-
-
-def _merged(text: str, cuts: Iterable[int]) -> list[str]:
-    """Runs of pieces of at least 1,000 characters; a shorter rest joins the last one."""
-    documents: list[str] = []
-    start = 0
-    for cut in cuts:
-        if len(text[start:cut].strip()) >= MIN_DOCUMENT_CHARACTERS:
-            documents.append(text[start:cut])
-            start = cut
-    rest = text[start:]
-    if documents and len(rest.strip()) < MIN_DOCUMENT_CHARACTERS:
-        documents[-1] += rest
-    else:
-        documents.append(rest)
-    return [document.strip("\n") for document in documents if document.strip()]
-
-
 def table(path: Path, column: str | None) -> TableSource:
     """Source of one text column of a local table, its column checked now and its rows read lazily.
 
@@ -190,9 +58,9 @@ def table(path: Path, column: str | None) -> TableSource:
     """
     where, suffix = f"corpus file {path.name!r}", suffix_of(path)
     if suffix in _SEPARATORS:
-        return _column_source(where, lambda: _separated_rows(path, _SEPARATORS[suffix]), column, as_read=True)
+        return column_source(where, lambda: _separated_rows(path, _SEPARATORS[suffix]), column, as_read=True)
     rows = _jsonl_rows if suffix in JSON_LINES else _builder_rows
-    return _column_source(where, lambda: rows(path), column)
+    return column_source(where, lambda: rows(path), column)
 
 
 def _separated_rows(path: Path, separator: str) -> Iterator[dict[str, Any]]:
@@ -295,7 +163,7 @@ def dataset(
     held = opened()
     # a folder is opened again at each reading: what was opened would go on reading files that are there no more
     rows = (lambda: iter(opened())) if Path(name).exists() else (lambda: iter(held))
-    return _column_source(where, rows, column, _string_columns(held))
+    return column_source(where, rows, column, _string_columns(held))
 
 
 def dataset_object(loaded: Any, *, split: str | None, column: str | None) -> TableSource:
@@ -312,7 +180,7 @@ def dataset_object(loaded: Any, *, split: str | None, column: str | None) -> Tab
     if rows is not None:
         if split is not None:
             raise InputError(f"{where} has no splits, but split={split!r} was asked for; leave it out")
-        return _column_source(where, rows, column)
+        return column_source(where, rows, column)
     if not hasattr(loaded, "features") and not hasattr(loaded, "keys"):
         raise InputError(
             f"corpus: got a {type(loaded).__name__}, wanted a name, a path, a Corpus, a list of texts, or a table: a "
@@ -324,9 +192,9 @@ def dataset_object(loaded: Any, *, split: str | None, column: str | None) -> Tab
         raise InputError(f"{where} is one split already, but split={split!r} was asked for; leave it out")
     if getattr(loaded, "format", None) and loaded.format["type"] == "custom":
         # a transform of the user's own makes other values, not another view of the same
-        return _column_source(where, lambda: _plain_rows(loaded), column)
+        return column_source(where, lambda: _plain_rows(loaded), column)
     plain = loaded.with_format(None)  # rows as Python values, whatever format the user looks at them in
-    return _column_source(where, lambda: iter(plain), column, _string_columns(plain))
+    return column_source(where, lambda: iter(plain), column, _string_columns(plain))
 
 
 def _rows_in_memory(where: str, loaded: Any) -> Rows | None:
@@ -453,7 +321,7 @@ def _load(name: str, config: str | None, revision: str | None) -> Any:
     except (ConnectionError, OfflineModeIsEnabled, HfHubHTTPError, TimeoutError) as error:
         raise InputError(f"{where} is not on this machine and the hub cannot be reached; {local}") from error
     except (ValueError, HFValidationError, OSError, RuntimeError) as error:
-        raise InputError(f"{where} cannot be loaded: {_first_line(error)}; {local}") from error
+        raise InputError(f"{where} cannot be loaded: {first_line(error)}; {local}") from error
 
 
 def _require_name(name: str) -> None:
@@ -486,115 +354,6 @@ def _knock(name: str) -> None:
 
 def _ask(url: str) -> None:
     urllib.request.urlopen(url, timeout=HUB_TIMEOUT_S).close()  # noqa: S310
-
-
-class TableSource:
-    """Documents from one column of a table, and the rows they stand in; both from the first one on at each call.
-
-    Args:
-        where: what messages call the table.
-        rows: gives its rows.
-        column: the text column.
-    """
-
-    def __init__(self, where: str, rows: Rows, column: str) -> None:
-        self._where, self._rows = where, rows
-        self.column = column
-        """The column that is read."""
-        self.n_left_out = 0
-        """Rows without a text that the last reading passed over so far."""
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Rows that hold a text, whole."""
-        self.n_left_out = 0
-        for number, row in enumerate(_guarded(self._where, self._rows)):
-            text = row.get(self.column)
-            if text is None:
-                self.n_left_out += 1
-                continue
-            if not isinstance(text, str):
-                raise InputError(
-                    f"{self._where}, row {number}: column {self.column!r} holds a {type(text).__name__}, wanted text"
-                )
-            yield row
-
-    def __call__(self) -> Iterator[str]:
-        """The texts."""
-        return (row[self.column] for row in self.rows())
-
-
-def _column_source(
-    where: str, rows: Rows, column: str | None, strings: list[str] | None = None, *, as_read: bool = False
-) -> TableSource:
-    """Source of one column, its name settled now so that a wrong one is refused at once.
-
-    Args:
-        where: what messages call the table.
-        rows: gives its rows.
-        column: the one asked for.
-        strings: columns of strings, where a schema tells.
-        as_read: whether all values are strings, numbers as well, so that one tells a column of texts by what it holds.
-    """
-    if next(_guarded(where, rows), None) is None:
-        raise InputError(f"{where} has no rows; wanted one document a row")
-    if column is not None:
-        return TableSource(where, rows, _named_column(where, rows, column))
-    if strings is not None and "text" in strings:
-        return TableSource(where, rows, "text")
-    return TableSource(where, rows, _text_column(where, rows, as_read=as_read))
-
-
-def _guarded(where: str, rows: Rows) -> Iterator[dict[str, Any]]:
-    """The rows, with whatever goes wrong while reading them raised as an InputError."""
-    import pyarrow as pa
-    from datasets.exceptions import DatasetsError
-
-    damaged = (EOFError, lzma.LZMAError, zlib.error, RecursionError)
-    unreadable = (OSError, ValueError, pa.ArrowException, DatasetsError, *damaged)
-    try:
-        yield from rows()
-    except InputError:
-        raise
-    except unreadable as error:
-        raise InputError(f"{where} cannot be read: {_first_line(error)}") from error
-
-
-def _named_column(where: str, rows: Rows, column: str) -> str:
-    """The column asked for, which some row must have."""
-    names: dict[str, None] = {}
-    for row in _guarded(where, rows):
-        if column in row:
-            return column
-        names |= dict.fromkeys(row)
-    raise InputError(f"{where} has no column {column!r}; it has {', '.join(names)}; name one with column=")
-
-
-def _text_column(where: str, rows: Rows, *, as_read: bool) -> str:
-    """`text`, or the only column of strings, over the rows seen; an empty `text` is followed to its first value."""
-    names: dict[str, None] = {}
-    strings: dict[str, None] = {}
-    for number, row in enumerate(_guarded(where, rows), 1):
-        names |= dict.fromkeys(row)
-        strings |= dict.fromkeys(
-            name
-            for name, value in row.items()
-            if isinstance(value, str) and not (as_read and name != "text" and _NO_TEXT.fullmatch(value))
-        )
-        if "text" in strings:
-            return "text"
-        if number >= ROWS_SEEN and ("text" not in names or row.get("text") is not None):
-            break
-    if len(strings) != 1:
-        raise InputError(
-            f"{where} has {len(strings)} columns of strings ({', '.join(strings or names)}) and none is called 'text'; "
-            "name the one to read with column="
-        )
-    return next(iter(strings))
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def docs_key(split: docs.Split) -> str:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,7 +93,8 @@ class TestRunDirectory:
         assert set(planted_run.paths(0)["k"]) == {1, 4, 64, 96}
 
     def test_counts_of_summary_and_table_agree(self, planted_run: pk.Run):
-        row, pairs = planted_run.summary["layers"][0], planted_run.pairs(0)
+        row: Any = planted_run.summary["layers"][0]
+        pairs = planted_run.pairs(0)
         assert len(pairs) == row["n_tested"] <= 270
         for flag in ("computed", "above_twins", "represented", "superposed", "dedicated"):
             assert int(pairs[flag].sum()) == row[f"n_{flag}"]

@@ -53,6 +53,7 @@ def test_what_could_be_found_is_what_the_run_says(told: pk.Estimate, planted_run
     assert told.smallest_p == row["floor"]["smallest_p"]
     assert told.fewest_nameable == row["floor"]["fewest_nameable"]
     assert told.detectable_d is not None
+    assert row["floor"]["detectable_d"] is not None
     assert 0.5 < told.detectable_d / row["floor"]["detectable_d"] < 2
 
 

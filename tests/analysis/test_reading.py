@@ -64,7 +64,8 @@ class TestSaid:
     def test_summary_holds_the_column_and_all_that_is_not_counted(
         self, analysis_inputs: AnalysisInputs
     ) -> None:
-        held, tokens = analysis_inputs.corpus, analysis_inputs.tokens
+        held: Any = analysis_inputs.corpus
+        tokens = analysis_inputs.tokens
         assert tokens is not None
         assert (held["column"], held["n_rows_left_out"], held["skip_first"]) == ("text", 2, 2)
         assert list(held["special_tokens"]) == [MARK]
@@ -84,7 +85,7 @@ class TestSaid:
         n = analysis_inputs.corpus["n_tokens_fit"] + analysis_inputs.corpus["n_tokens_confirm"]
         assert n == len(read) == tokens.n_tokens
         control = replace(tokens, special=())
-        assert control.n_tokens == n + sum(analysis_inputs.corpus["special_tokens"].values()) - sum(
+        assert control.n_tokens == n + sum(analysis_inputs.corpus.get("special_tokens", {}).values()) - sum(
             int((row[1:3] == tokens.bos_id).sum()) for row in tokens.ids
         )
 
@@ -104,7 +105,7 @@ class TestSaid:
     def test_a_plain_text_has_nothing_to_say(self, hooked: HookedModel) -> None:
         plain = inputs_of(hooked, Corpus.docs(), skip_first=0)
         assert not [note for note in plain.notes if note.startswith(("The text is", "Special tokens"))]
-        assert plain.corpus["column"] is None
+        assert plain.corpus.get("column", "") is None
         assert "after the start mark" not in plain.corpus["policy"].split("never counted")[1]
 
 
@@ -123,7 +124,8 @@ class TestSkipped:
         assert torch.equal(some, whole[torch.from_numpy(kept)])
         for half in ("fit", "confirm"):
             delivered = sum(len(block[1][1]) for block in analysis_inputs.source.blocks(half, [1]))
-            assert delivered == analysis_inputs.corpus[f"n_tokens_{half}"]
+            corpus: Any = analysis_inputs.corpus
+            assert delivered == corpus[f"n_tokens_{half}"]
 
     def test_it_is_part_of_who_a_run_is(self) -> None:
         record = lambda **more: run_fingerprint.science(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def assert_relayed_and_computed(scene: str, form: Form) -> None:
     assert above.mean() > 0.5
     assert flags(run, "relayed", trap.relayed)[above].mean() >= 0.9
     assert_planted_alone_is_computed(run, trap)
-    row = run.result.row
+    row: Any = run.result.row
     assert row["n_relayed"] >= above.sum()
     assert row["twins"]["n_relayed"]["mean"] < 0.1 * above.sum()
 
@@ -87,7 +88,7 @@ def test_a_layer_that_spreads_its_pairs_over_shared_neurons_computes_in_superpos
 @pytest.mark.sweep
 def test_bounds_count_planted_pairs_and_nothing_in_a_random_layer() -> None:
     trap = draw("random layer", "planted", "relu", 2)
-    row = judged(trap, twins=20).result.row
+    row: Any = judged(trap, twins=20).result.row
     # what some planted neuron reads together by accident is computed as well
     assert 5 < row["n_at_least"] <= len(trap.planted | trap.shared)
     # each kind's bound is part of the same statement

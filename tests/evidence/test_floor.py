@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -93,7 +95,7 @@ def test_a_pair_at_the_detectable_d_is_just_named(tail: bool) -> None:
     rng = np.random.default_rng(0)
     n_pairs, n_twins = 400, 20
     d_twins = np.sinh(np.arcsinh(1.0) + 0.24 * rng.standard_normal((n_twins, n_pairs)))
-    got = floor(n_pairs, n_twins, 0.05, d_twins=d_twins, tail=tail)
+    got: Any = floor(n_pairs, n_twins, 0.05, d_twins=d_twins, tail=tail)
     assert "this layer's 20 twins" in got["assumptions"]
     assert got["fewest_nameable"] == 1
     twins = np.arcsinh(d_twins / np.median(np.abs(d_twins)))
@@ -110,12 +112,12 @@ def test_a_pair_at_the_detectable_d_is_just_named(tail: bool) -> None:
     assert is_named(1.1 * got["detectable_d"])
     assert not is_named(0.8 * got["detectable_d"])
     # the defaults know only how many twins there are: heavier tails than those of twins that all scatter alike
-    usual_d = floor(n_pairs, n_twins, 0.05, tail=tail)["detectable_d"]
+    usual_d: Any = floor(n_pairs, n_twins, 0.05, tail=tail)["detectable_d"]
     assert got["detectable_d"] < usual_d < 1.6 * got["detectable_d"]
 
 
 def test_more_twins_detect_less() -> None:
-    d = [floor(2_000, n, 0.05)["detectable_d"] for n in (8, 20, 40)]
+    d: Any = [floor(2_000, n, 0.05)["detectable_d"] for n in (8, 20, 40)]
     assert d[0] > d[1] > d[2] > 2 * USUAL_D
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from readings import made_up
@@ -59,7 +61,7 @@ def test_recall_rises_with_the_amplitude_and_is_nothing_without() -> None:
     row = summarise_layer(
         measure, design, names=names, kinds=kinds, n_params=weights.n_params, bits_stored=32.0
     ).row
-    found = row["sensitivity"]
+    found: Any = row["sensitivity"]
     assert found["n_spiked"] == len(design.spiked_at) == len(design.tested.pairs) // 10
     curve = [step["above_twins"]["recall"] for step in found["curve"]]
     assert [step["amplitude"] for step in found["curve"]] == [0.0, *amplitudes]

@@ -33,6 +33,8 @@ def test_analyze(family: str, model_folder: Callable[[str], Path]):
     assert run.summary["model"]["gated"] is (family in GATED)
     for row in run.summary["layers"]:
         assert row["n_tested"] == 40
+        assert row["excess_low"] is not None
+        assert row["excess_high"] is not None
         assert row["excess_low"] <= 0 <= row["excess_high"]
         assert row["n_neurons"] == hooked.d_mlp
         assert row["capacity"]["n_params"] == hooked.mlp(row["layer"]).n_params

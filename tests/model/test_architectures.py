@@ -91,6 +91,8 @@ def test_dense(
     for row in run.summary["layers"]:
         assert row["n_tested"] == 12
         # random weights are one more twin
+        assert row["excess_low"] is not None
+        assert row["excess_high"] is not None
         assert row["excess_low"] <= 0 <= row["excess_high"]
     finite = run.pairs()[["kappa", "kappa_se", "d_prime", "d_prime_input", "d_prime_pre", "p_vs_linear"]]
     assert np.isfinite(finite.to_numpy(float)).all()

@@ -399,7 +399,7 @@ def test_the_same_tables_as_in_hugging_face_format(
     ]
     assert stored == [[6.75, 5.0], [32.0, 32.0]]
     assert any("GGUF file" in note for note in by_file.summary["notes"])
-    assert by_file.summary["model"]["stored"] == "GGUF, Q4_1, Q8_0"
+    assert by_file.summary["model"].get("stored") == "GGUF, Q4_1, Q8_0"
     page = by_file.report(tmp_path / "file.html").read_text()
     assert "weights from GGUF, Q4_1, Q8_0" in page
     assert "in the file the exact bound says: layer 0: 6.75 bits, excludes nothing; layer 1: 5 bits" in page

@@ -10,7 +10,8 @@ from synthetic import HOSTILE, run
 
 from probekit.errors import ShapeError
 from probekit.report.canvas import ACCENT, GRID, INK, MUTED, PAPER, TINT, TWIN
-from probekit.report.charts import TITLES, effect_quantiles, figures
+from probekit.report.charts import TITLES, figures
+from probekit.report.tables import effect_quantiles
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from typing import Any
 
 import pytest
 from synthetic import HOSTILE, run
@@ -94,7 +95,7 @@ def test_figures_show_every_layer_and_only_palette_colours() -> None:
 
 def test_what_was_not_measured_is_left_out() -> None:
     bare = compared("bare", "none")
-    row = bare.summary["layers"][0]
+    row: Any = bare.summary["layers"][0]
     row |= dict.fromkeys(
         (
             "twins",

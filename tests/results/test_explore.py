@@ -5,16 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run
 
 import probekit as pk
-from probekit import cli
 from probekit.errors import InputError, StaleError, StoreError
 from probekit.results.explore import Details, files_of
 from probekit.results.serving import ExplorerServer
@@ -207,30 +206,18 @@ class TestServed:
 
 
 class TestCommand:
-    @staticmethod
-    def command(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["probekit", "explore", *words])
-            try:
-                cli.main()
-                code = 0
-            except SystemExit as done:
-                code = int(done.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, " ".join(captured.err.split())
-
     def test_writes_a_folder(
         self, capsys: pytest.CaptureFixture[str], planted_run: pk.Run, folder: Path, tmp_path: Path
     ):
         out = tmp_path / "out"
-        code, _, err = self.command(capsys, str(planted_run.path), "--out", str(out), "--contexts", "5")
+        code, _, err = run(capsys, "explore", str(planted_run.path), "--out", str(out), "--contexts", "5")
         assert code == 0
         assert str(out / "index.html") in err
         assert held(out) == held(folder)
-        code, _, err = self.command(capsys, str(planted_run.path), "--out", str(tmp_path), "--force")
+        code, _, err = run(capsys, "explore", str(planted_run.path), "--out", str(tmp_path), "--force")
         assert code == 3
         assert "holds files that are no explorer" in err
-        code, _, err = self.command(capsys, str(planted_run.path), "--out", str(out), "--contexts", "few")
+        code, _, err = run(capsys, "explore", str(planted_run.path), "--out", str(out), "--contexts", "few")
         assert code == 2
         assert "--contexts: got 'few', wanted a whole number, or all" in err
 
@@ -244,7 +231,7 @@ class TestCommand:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(ExplorerServer, "serve_forever", serve)
-        code, out, err = self.command(capsys, str(planted_run.path))
+        code, out, err = run(capsys, "explore", str(planted_run.path))
         assert code == 0
         assert out.startswith("http://127.0.0.1:")
         assert "Ctrl-C ends it. closed." in err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -63,7 +64,7 @@ class TestPlot:
         assert spec["title"]["text"]
         assert spec["config"]["background"]
         held = [row for rows in spec["datasets"].values() for row in rows]
-        layer = run.summary["layers"][0]
+        layer: Any = run.summary["layers"][0]
         if name == "ladder":
             drawn = {row["rung"]: row["value"] for row in held if "rung" in row}
             assert drawn == {label: layer[key] for key, label, _ in words.RUNGS}
@@ -104,7 +105,7 @@ class TestPlot:
 class TestShown:
     def test_a_run_in_a_notebook(self, run: pk.Run):
         page = run._repr_html_()
-        layer = run.summary["layers"][0]
+        layer: Any = run.summary["layers"][0]
         text = html.unescape(re.sub("<[^>]+>", " ", page))
         assert layer["statement"] in text
         assert (

@@ -202,5 +202,6 @@ class TestGroups:
             assert group["n_tested"] == len(mine)
             assert group["n_computed"] == mine["computed"].sum()
             assert group["n_represented"] == mine["represented"].sum()
+            assert group["mean_z"] is not None
             assert np.isfinite(group["mean_z"])
         assert sum(g["n_tested"] for g in groups) == len(pairs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,16 +107,17 @@ def test_what_cannot_be_said(table: pd.DataFrame) -> None:
 def test_a_run_is_asked(planted_run) -> None:
     """Through `Run`: the row's λ and the table's p give what the pure function gives."""
     own = pk.load(planted_run.path)  # changed below; the other tests keep theirs
-    layer = own.summary["layers"][0]["layer"]
+    row: Any = own.summary["layers"][0]
+    layer = row["layer"]
     pairs = own.pairs(layer)
-    own.summary["layers"][0].pop("at_least", None)
+    row.pop("at_least", None)
     with pytest.raises(InputError, match="holds no calibration"):
         own.at_least(layer)
     with pytest.raises(InputError, match="layer 99: this run measured layers"):
         own.at_least(99)
     twins = [np.random.default_rng(r).random(len(pairs)) for r in range(40)]
     calibration = calibrate(twins)
-    own.summary["layers"][0]["at_least"] = {
+    row["at_least"] = {
         "level": 0.95, "lambda": calibration.scale, "n_twins": 40, "n_low": None,
     }  # fmt: skip
     everything = np.ones(len(pairs), bool)
@@ -127,7 +130,7 @@ def test_a_run_is_asked(planted_run) -> None:
         InputError, match=r"rung: got 'above' \(str\), wanted Literal\['computed', 'above_twins'\]"
     ):
         own.at_least(layer, rung="above")
-    own.summary["layers"][0]["at_least_above"] = own.summary["layers"][0]["at_least"]
+    row["at_least_above"] = row["at_least"]
     assert own.at_least(layer, rung="above_twins") == at_least(
         pairs["p_relay"].to_numpy(float), everything, calibration
     )

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from probekit.errors import InputError
 from probekit.text.concepts.concepts import Concepts
 from probekit.text.corpus import Corpus, as_corpus
-from probekit.text.readers import MIN_DOCUMENT_CHARACTERS, ROWS_SEEN, split_documents
+from probekit.text.table_source import ROWS_SEEN
+from probekit.text.text_files import MIN_DOCUMENT_CHARACTERS, split_documents
 
 PARAGRAPH = "word " * 60  # 300 characters: four of them make a document
 
