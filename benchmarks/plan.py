@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import RESULTS
-from probekit.analysis.runner import GROUP_BYTES
+from probekit.model.sign_products import GROUP
 from probekit.storage.store import read_json, write_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "planning.md"
 N_ISOTROPIC, N_SPIKES, TILE, SAMPLED = 4, 4, 4_096, 8_000
 CALIBRATION = 50_000
 """Tokens of the fit half that are forwarded once more, before its two passes."""
+MEMORY = 8e9
+"""Bytes for sums and kept activations in one process."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,18 @@ def plan(
     n_sites = 2 + shape.gated + n_twins + N_ISOTROPIC + N_SPIKES
     n_squares = n_sites + 3 * shape.gated  # its pre-activations have two halves: twice as wide
     site_bytes = 8.0 * n * (n + n_pairs + n_concepts) + 4 * TILE * n * 3
-    forwards, n_busy = _forwards(depth, n_sites, n_squares * site_bytes, n_slots)
+    kept_bytes = 4.0 * (d + n) * n_tokens
+    forwards, n_busy, keeps = _forwards(depth, n_sites, n_squares * site_bytes, kept_bytes, n_slots)
     # the fit half twice, the confirm half once; the first tokens once more for each group of layers, or each layer
-    forwarded = forwards * 1.5 * n_tokens + min(forwards, (depth + 1) / 2) * min(CALIBRATION, fit)
+    again = 0.5 * n_tokens + min(CALIBRATION, fit)
+    forwarded = forwards * (n_tokens + (0 if keeps else again))
     per_site = fit * 2.0 * n**2 / rates.gram
     squares = n_squares + (d / n) ** 2  # the input's is smaller
     per_pairs = fit * n * (n_pairs * (n_active / n_concepts) ** 2 + n_active) / rates.additions
-    twin_flops = 2.0 * d * n * (2 if shape.gated else 1) * (n_twins + N_ISOTROPIC) * 1.5 * n_tokens
+    # twins of a group share one product; each is a sum of its classes
+    n_groups = -(-n_twins // GROUP)
+    products = d * (n_groups + N_ISOTROPIC) + n_twins * 2 ** (GROUP - 1)
+    twin_flops = 2.0 * n * (2 if shape.gated else 1) * products * 1.5 * n_tokens
     k = 16
     sampled = n_sites * n_pairs * 2 * min(SAMPLED, n_tokens) * (k + k * k / 2)
     seconds = {
@@ -146,18 +153,22 @@ def plan(
     )
 
 
-def _forwards(n_layers: int, n_sites: int, layer_bytes: float, n_slots: int) -> tuple[float, int]:
-    """How often the whole model is run over the text, and the cores that have something to do.
+def _forwards(
+    n_layers: int, n_sites: int, layer_bytes: float, kept_bytes: float, n_slots: int
+) -> tuple[float, int, bool]:
+    """How often the whole model is run over the text, the cores that have something to do, and whether it runs once.
 
-    A pass stops inside the last layer that it reads. One process takes layers together as far as their sums fit
-    (`GROUP_BYTES`), a cluster deals the sites of each layer to as many tasks as there are cores (`engine._shares`).
+    A pass stops inside the last layer that it reads. One process keeps the activations of a group of layers where they fit
+    into `MEMORY`, else takes layers together as far as their sums fit; a cluster deals the sites of each layer to as many
+    tasks as there are cores (`backends._shares`).
     """
     if n_slots <= 1:
-        together = max(1, int(GROUP_BYTES // layer_bytes))
+        n_kept = int((MEMORY - layer_bytes) // kept_bytes)
+        together = n_kept if n_kept >= 1 else max(1, int(MEMORY // layer_bytes))
         lasts = [min(first + together, n_layers) for first in range(0, n_layers, together)]
-        return sum(lasts) / n_layers, 1
+        return sum(lasts) / n_layers, 1, n_kept >= 1
     n_shares = min(-(-n_slots // n_layers), n_sites)
-    return n_shares * (n_layers + 1) / 2, min(n_slots, n_shares * n_layers)
+    return n_shares * (n_layers + 1) / 2, min(n_slots, n_shares * n_layers), False
 
 
 def size(n_bytes: float) -> str:
@@ -233,7 +244,8 @@ def page() -> str:
             "cores. "
             "Default analysis: 1,000 concepts of which 10 hold at a token, 2,000 tested pairs, 20 twins, 4 isotropic "
             "twins, 4 "
-            "spike sizes; the fit half is forwarded twice, its first 50,000 tokens three times, the confirm half once."
+            "spike sizes; where activations do not fit into memory the fit half is forwarded twice, its first 50,000 tokens "
+            "three times, the confirm half once."
         ),
         "",
         (
@@ -248,8 +260,8 @@ def page() -> str:
         "## One core",
         "",
         (
-            "One process takes as many layers together as have sums of a gigabyte in all; a wide layer goes alone, and the "
-            "text is run through the model up to it once for each."
+            f"One process with {MEMORY / 1e9:g} GB (`memory=`) takes as many layers together as have their sums there; of a "
+            "short text the activations fit as well, and it is forwarded once."
         ),
         "",
         *rows(MODELS, TOKENS, rates, 1),

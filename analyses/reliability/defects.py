@@ -65,7 +65,7 @@ DEFECTS = (
     Defect("p-values of b / B", "evidence/nulls.py", "    p = (reached + 1) / (len(null) + 1)", "    p = reached / len(null)", "tests/evidence/test_nulls.py"),
     Defect("the exact test on 58 documents", "evidence/contrast.py", "MIN_DOCS_EXACT = 59", "MIN_DOCS_EXACT = 58", "tests/evidence/test_contrast.py"),
     Defect("finds predict their neighbours", "evidence/mixed.py", "            calm = np.where(kept, values, fit.prediction)", "            calm = values", "tests/evidence/test_mixed.py"),
-    Defect("twins without signs", "model/twins.py", "            pre = (rotated * sign) @ into_frame + bias", "            pre = rotated @ into_frame + bias", "tests/model/test_twins.py"),
+    Defect("twins without signs", "model/sign_products.py", "        flipped = rotated[:, self.order] * self.first", "        flipped = rotated[:, self.order]", "tests/model/test_sign_products.py"),
     Defect("quadrants weigh as they come", "probes/refit.py", "        self._weight = (0.25 / np.maximum(sample.n_sampled, 1)).astype(np.float32)", "        self._weight = np.full(sample.n_sampled.shape, 1 / max(1, len(sample.token)), np.float32)", "tests/probes/test_refit.py"),
     Defect("parts come as their folder lists them", "storage/shards.py", "        return sorted(int(match.group(1)) for match in found if match)", "        return [int(match.group(1)) for match in found if match]", f"{FAULTS}/test_grid.py -k listed"),
     Defect("what a pass left is computed again", "storage/checkpoint.py", "        return self._outputs.get(layer) if self._outputs is not None and self._outputs.has(layer) else None", "        return None", f"{ANALYSIS}/test_resume_is_cheap.py"),
