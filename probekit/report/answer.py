@@ -268,7 +268,7 @@ def _asked(summary: Summary) -> str:
         where, compared = f"{all_or_some} MLP layers of {model} ({neurons} neurons each)", "each layer"
     head = (
         f"We asked of {tested} pairs of concepts{each}, A and B, whether the neurons of {where} respond to A and B together "
-        "otherwise than by the sum of what they do for A alone and for B alone"
+        "by more or less than the sum of what they do for A alone and for B alone"
     )
     n_twins = rows[0]["n_twins"] or 0
     if n_twins == 0:
@@ -339,7 +339,8 @@ def _specific(best: Shown) -> str:
         return told
     if n_superposed == 0:
         return f"{told}, none of them on neurons that serve other such pairs too"
-    return f"{told}, {words.count(n_superposed)} of them on neurons that serve other such pairs too (“in superposition”)"
+    which = "all" if n_superposed == n > 1 else words.count(n_superposed)
+    return f"{told}, {which} of them on neurons that serve other such pairs too (“in superposition”)"
 
 
 def _layer_list(found: Sequence[Shown]) -> str:
