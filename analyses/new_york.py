@@ -79,7 +79,7 @@ def picture(pairs: pd.DataFrame, firsts: list[str], seconds: list[str]) -> str:
         color=alt.Color(
             "beyond:Q",
             title=["d′ less the", "null layers’ mean,", "relays removed"],
-            scale=alt.Scale(scheme="blueorange", domainMid=0, reverse=True),
+            scale=alt.Scale(scheme="blueorange", domain=[-6, 6], reverse=True),
         )
     )
     frames = base.transform_filter("datum.name").mark_rect(filled=False, stroke=INK, strokeWidth=2.5).encode()
