@@ -99,7 +99,8 @@ def _print_runs(table: pd.DataFrame) -> None:
 
     states = table["state"].value_counts().sort_index()
     shown = RichTable(
-        title=f"{len(table):,} runs: " + ", ".join(f"{n} {state}" for state, n in states.items())
+        title=f"{len(table):,} run{'' if len(table) == 1 else 's'}: "
+        + ", ".join(f"{n} {state}" for state, n in states.items())
     )
     for name in ("run", "state", "model", "layers", "pairs", "tokens", "computed", "size", "modified"):
         right = name in ("pairs", "tokens", "computed", "size")

@@ -64,8 +64,13 @@ class Encoder:
 
         Raises:
             InputError: no site is known, or it was trained on a model processed in a way that cannot be made up for.
-            ModelError: the model has no such site.
+            ModelError: the model is an encoder, or has no such site.
         """
+        if not hooked.bridge.hook_dict:
+            raise ModelError(
+                f"{hooked.name}: an encoder, whose activations have none of the names by which a dictionary says what it "
+                "reads, so no dictionary can be read in it; wanted a decoder. Choose another model or other concepts."
+            )
         site = site or dictionary.site
         if site is None:
             raise InputError(
@@ -263,7 +268,7 @@ def latents(
         InputError: the dictionary cannot be read, a field of it changes the encoder in a way not known here, or a latent
             does not exist.
         ShapeError: its arrays do not fit together, or it reads another width than the model's site has.
-        ModelError: the model has no such site.
+        ModelError: the model is an encoder, or has no such site.
     """
     require_order(latents, "latents")
     require_order(names, "names")

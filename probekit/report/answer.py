@@ -112,9 +112,9 @@ def headline(summary: Summary, *, q: float | None = None) -> str:
     if kinds["relayed"]:
         best = max(kinds["relayed"], key=lambda one: (one.row["n_relayed"], -one.layer))
         return (
-            f"{model}: 0 of {tested} {each} are more than a relay; {words.count(best.row['n_relayed'])} in layer "
-            f"{best.layer} "
-            "stand above its null layers only until the AND that its input already holds is taken out."
+            f"{model}: 0 of {tested} {each} are shown to be more than a relay; "
+            f"{words.count(best.row['n_relayed'])} in layer {best.layer} {_stand(best.row['n_relayed'])} above its null "
+            "layers only until what its input already holds of the AND is taken out."
         )
     return f"{model}: 0 of {tested} {each} stand above the null layers ({_null_of(rows)}){_could(rows)}."
 
@@ -134,10 +134,9 @@ def _found_line(model: str, found: Sequence[Shown], n_layers: int, q: float | No
     also = f" {words.count(len(found))} of {words.count(n_layers)} layers show some." if n_layers > 1 else ""
     if best.kind == "at least":
         return (
-            f"{model}, layer {best.layer}: at least {words.count(best.n_at_least)} of {tested} are ANDs that its "
-            "null layers "
-            f"do not show (95\u202f%); {words.count(best.n_above)} can be named{rate}{own}. A null layer in its place: "
-            f"{_mean(best)}.{also}"
+            f"{model}, layer {best.layer}: at least {words.count(best.n_at_least)} of {tested} stand above what its "
+            f"null layers show (95\u202f%); {words.count(best.n_above)} can be named{rate}{own}. A null layer in its "
+            f"place: {_mean(best)}.{also}"
         )
     return (
         f"{model}, layer {best.layer}: {words.count(best.n_above)} of {tested} {_stand(best.n_above)} above all null "
@@ -261,24 +260,22 @@ def _asked(summary: Summary) -> str:
     tested = words.spread(row["n_tested"] for row in rows)
     neurons = words.spread(row["n_neurons"] for row in rows)
     n_layers = summary["model"]["n_layers"]
+    each = "" if len(rows) == 1 else " in each layer"
     if len(rows) == 1:
-        where = f"layer {rows[0]['layer']} of {model} ({neurons} neurons)"
+        where, compared = f"layer {rows[0]['layer']} of {model} ({neurons} neurons)", "the layer"
     else:
         all_or_some = f"the {len(rows)}" if len(rows) == n_layers else f"{len(rows)} of the {n_layers}"
-        where = f"{all_or_some} MLP layers of {model} ({neurons} neurons each)"
+        where, compared = f"{all_or_some} MLP layers of {model} ({neurons} neurons each)", "each layer"
     head = (
-        f"We asked for which pairs of concepts, A and B, the neurons of {where} hold something that is there only "
-        "where A and "
-        "B are both true and that A and B do not add up to by themselves, and tested "
-        f"{tested} pairs{'' if len(rows) == 1 else ' in each'}"
+        f"We asked of {tested} pairs of concepts{each}, A and B, whether the neurons of {where} respond to A and B together "
+        "by more or less than the sum of what they do for A alone and for B alone"
     )
     n_twins = rows[0]["n_twins"] or 0
     if n_twins == 0:
         return f"{head}; no null layer (a random twin of the layer) was measured, so nothing below can be called a find."
     return (
-        f"{head}, each against {words.plural(n_twins, 'null layer')}: random twins of the layer that see the same "
-        "text and "
-        "respond as strongly, but whose learned directions have been scrambled."
+        f"{head}, and compared {compared} with {words.plural(n_twins, 'null layer')}: random twins of it that see the "
+        "same text and respond as strongly, but whose learned directions have been scrambled."
     )
 
 
@@ -299,20 +296,19 @@ def _found(rows: Sequence[LayerRow]) -> str:
 def _sentence_of_finds(found: Sequence[Shown], weak: Sequence[Shown], n_layers: int) -> str:
     best = found[0]
     many = f"{words.count(best.n_above)} of {words.plural(best.n_tested, 'tested pair')}"
-    beyond = "even after what its input already holds of them is taken out of both"
+    beyond = "even after what its input already holds of it is taken out of the layer and of the null layers"
     differ = best.beside["low"] != best.beside["high"]
     spread = f" on average, {_range(best)}" if differ else ""
     named = f"(a null layer in its place gets {_mean(best)}{spread})"
+    better = f"the AND can be read better from its neurons than from those of its null layers, {beyond}"
     if best.kind == "at least":
         text = (
-            f"Layer {best.layer} reads at least {words.count(best.n_at_least)} of "
-            f"{words.plural(best.n_tested, 'tested pair')} "
-            f"better than its null layers do, {beyond} (95\u202f%, for this layer by itself), and "
-            f"{words.count(best.n_above)} "
-            f"of them can be named {named}"
+            f"Layer {best.layer}: for at least {words.count(best.n_at_least)} of "
+            f"{words.plural(best.n_tested, 'tested pair')} {better} (95\u202f%, for this layer by itself), and "
+            f"{words.count(best.n_above)} of them can be named {named}"
         )
     else:
-        text = f"Layer {best.layer} reads {many} better than its null layers do, {beyond} {named}"
+        text = f"Layer {best.layer}: for {many} {better} {named}"
     text += _specific(best)
     others = found[1:]
     if others:
@@ -321,9 +317,7 @@ def _sentence_of_finds(found: Sequence[Shown], weak: Sequence[Shown], n_layers: 
         text += f"; what {_layer_list(weak)} {'passes' if len(weak) == 1 else 'pass'} is no more than null layers may get"
     n_none = n_layers - len(found) - len(weak)
     if n_none:
-        text += (
-            f"; nothing was found in the other {'layer' if n_none == 1 else words.plural(n_none, 'layer')}"
-        )
+        text += f"; nothing was found in {_the_other(n_none)}"
     return f"{text}."
 
 
@@ -345,7 +339,8 @@ def _specific(best: Shown) -> str:
         return told
     if n_superposed == 0:
         return f"{told}, none of them on neurons that serve other such pairs too"
-    return f"{told}, {words.count(n_superposed)} of them on neurons that serve other such pairs too (“in superposition”)"
+    which = "all" if n_superposed == n > 1 else words.count(n_superposed)
+    return f"{told}, {which} of them on neurons that serve other such pairs too (“in superposition”)"
 
 
 def _layer_list(found: Sequence[Shown]) -> str:
@@ -357,12 +352,12 @@ def _layer_list(found: Sequence[Shown]) -> str:
 
 def _nothing(rows: Sequence[LayerRow]) -> str:
     n_tests = sum(int(row["n_tested"]) for row in rows if row["n_above_twins"] is not None)
-    where = "" if len(rows) == 1 else " over all layers"
+    where, layer = (
+        ("", "the layer combines") if len(rows) == 1 else (" over all layers", "these layers combine")
+    )
     return (
-        f"Nothing was found: in {words.plural(n_tests, 'test')}{where} no pair stood out from the null layers, which "
-        "does not "
-        "prove that the layer combines nothing, only that nothing was strong enough to be told apart from what a "
-        "scrambled "
+        f"Nothing was found: in {words.plural(n_tests, 'test')}{where} no pair stood out from the null layers; that does "
+        f"not prove that {layer} nothing, only that nothing was strong enough to be told apart from what a scrambled "
         f"layer shows by accident{_power(rows)}."
     )
 
@@ -390,13 +385,9 @@ def _doubtful(passed: Sequence[Shown], n_layers: int) -> str:
     one = max(passed, key=lambda one: (one.n_above or 0, -one.layer))
     rest = [other for other in passed if other is not one]
     likewise = f"; {_layer_list(rest)} likewise" if rest else ""
-    none = (
-        f"; the other {words.plural(n_layers - len(passed), 'layer')} passed none"
-        if n_layers > len(passed)
-        else ""
-    )
+    none = f"; {_the_other(n_layers - len(passed))} passed none" if n_layers > len(passed) else ""
     return (
-        f"Nothing was found beyond what chance may give: in layer {one.layer} "
+        f"Nothing was found beyond what chance may give: in layer {one.layer}, "
         f"{words.plural(one.n_above or 0, 'pair')} of "
         f"{words.count(one.n_tested)} stood out from the null layers, but a null layer put in its place gets "
         f"{_mean(one)} on "
@@ -409,17 +400,17 @@ def _relayed(passed: Sequence[Shown], n_layers: int) -> str:
     rest = [other for other in passed if other is not one]
     others = [f"layer {other.layer} ({words.count(other.row['n_relayed'])})" for other in rest[:6]]
     likewise = f"; so it is in {words.listed(others)}" if rest else ""
-    none = (
-        f"; nothing was found in the other {words.plural(n_layers - len(passed), 'layer')}"
-        if n_layers > len(passed)
-        else ""
-    )
+    none = f"; nothing was found in {_the_other(n_layers - len(passed))}" if n_layers > len(passed) else ""
     return (
-        f"Layer {one.layer} only passes on what it is given: {words.count(one.row['n_relayed'])} of "
-        f"{words.plural(one.n_tested, 'tested pair')} are read better than in its null layers, but the AND of each "
-        "already lies "
-        f"in the layer’s input, and once that part is taken out of both no pair stands out any more{likewise}{none}."
+        f"Layer {one.layer} is not shown to do more than pass on what it is given: for "
+        f"{words.count(one.row['n_relayed'])} of {words.plural(one.n_tested, 'tested pair')} the AND can be read better "
+        "from its neurons than from those of its null layers, but for none of them any more once what the layer’s input "
+        f"already holds of it is taken out of both{likewise}{none}."
     )
+
+
+def _the_other(n: int) -> str:
+    return "the other layer" if n == 1 else f"the other {words.count(n)} layers"
 
 
 def _limit(rows: Sequence[LayerRow]) -> str:
@@ -430,23 +421,21 @@ def _limit(rows: Sequence[LayerRow]) -> str:
         )
     row = max(rows, key=lambda row: row["n_tested"])
     capacity = row["capacity"]
-    tested, reference = words.plural(row["n_tested"], "tested pair"), words.count(capacity["n2_over_ln_n"])
-    if capacity["vacuous"]:
-        few = row["n_tested"] < capacity["n2_over_ln_n"]
-        reason = (
-            f"a layer’s weights have room to single out any selection whatever from {tested}, so the exact "
-            "bound excludes nothing (it is vacuous), and no count possible here could have exceeded it"
-            f"{' or' if few else '; for scale,'} n²/ln n = {reference} (constant 1 assumed)"
-        )
+    tested, n_neurons = words.plural(row["n_tested"], "tested pair"), words.count(row["n_neurons"])
+    limit = f"{words.count(capacity['n2_over_ln_n'])} for {n_neurons} neurons (n²/ln n, constant 1 assumed)"
+    few = row["n_tested"] < capacity["n2_over_ln_n"]
+    if not capacity["vacuous"]:
+        reason = f"with only {tested} no count could have exceeded {limit}"
     else:
         reason = (
-            f"with only {tested}, fewer than n²/ln n = {reference} (constant 1 assumed), no count possible "
-            "here could have exceeded it"
+            f"the layer’s weights have room to store any choice among {tested}, so the exact bound excludes nothing (it is "
+            f"vacuous){', and' if few else '; for scale, the order is'} {limit}"
+            f"{' is more than were tested' if few else ''}"
         )
     return f"{_THEORY}, and this run cannot put that to the test: {reason}."
 
 
-_THEORY = "Theory puts the most such features that n neurons can compute at the order of n²/log n"
+_THEORY = "Theory says that n neurons can compute at most about n²/log n such features"
 
 
 def _bound(row: LayerRow, n_unbound: int) -> str:

@@ -27,7 +27,7 @@ def difference_in_words(first: str, second: str, rows: Sequence[Difference]) -> 
     """
     asked = [row for row in rows if not row["note"]]
     if not asked:
-        return f"Between {first} and {second} nothing could be tested: {rows[0]['note'].rstrip('.')}."
+        return f"Between {first} and {second} nothing could be tested: {_plain(rows[0]['note']).rstrip('.')}."
     found = [
         f"{_between(row)} ({words.count(abs(row['difference']))} {'more' if row['difference'] > 0 else 'fewer'} of "
         f"{words.count(row['n_pairs'])} pairs in {first}, 95 % interval {row['low']:+.0f} to {row['high']:+.0f}, "
@@ -68,29 +68,37 @@ def difference_table(
         level: share of the null layers' values beyond which a pair counted.
     """
 
+    # one note for all is said above the table, where it need not be scrolled to
+    noted = len({row["note"] for row in rows}) > 1
+
     def cells(row: Difference) -> tuple[str, ...]:
         counts = [
             row[name] for name in ("n_named_first", "n_named_second", "n_computed_first", "n_computed_second")
         ]
         head = (_between(row), words.count(row["n_pairs"]), *(_or_none(n) for n in counts))
         if row["note"]:
-            return (*head, *[words.NONE] * 5, row["note"])
+            return (*head, *[words.NONE] * 5, *[_plain(row["note"])][: int(noted)])
         return (
             *head, words.count(row["n_first"]), words.count(row["n_second"]),
             f"{row['difference']:+d} ({row['low']:+.0f} to {row['high']:+.0f})",
-            _p(row["p"]), _p(row["p_holm"]), "",
+            _p(row["p"]), _p(row["p_holm"]), *[""][: int(noted)],
         )  # fmt: skip
 
     columns = (
         "Layer and rung", "Common pairs", f"Named, {first}", f"Named, {second}", f"Computed, {first}",
         f"Computed, {second}", f"Beyond, {first}", f"Beyond, {second}", "Difference (95 %)",
-        "p", "p, Holm", "Note",
+        "p", "p, Holm", *["Note"][: int(noted)],
     )  # fmt: skip
     caption = (
         f"Pairs that both runs tested. Beyond: among the uppermost {100 * level:g} % of the run’s own null layers’ values, "
         "which is what is tested, paired by pair. Counts of computed pairs are not tested."
     )
     return tables.Table(caption, columns, tuple(cells(row) for row in rows), n_text=1)
+
+
+def _plain(note: str) -> str:
+    """Why nothing was tested, without the name of the function that says so."""
+    return note.removeprefix("difference: ")
 
 
 def _or_none(value: Any) -> str:

@@ -333,7 +333,7 @@ const explorer = (() => {
 
   // ---------------------------------------------------------------- the list of pairs
 
-  const WIDTHS = { layer: "3.6rem", a: "minmax(7rem,2fr)", b: "minmax(7rem,2fr)", kind: "minmax(8.5rem,1.5fr)", verdict: "minmax(12.5rem,1.3fr)" };
+  const WIDTHS = { layer: "3.6rem", a: "minmax(7rem,2fr)", b: "minmax(7rem,2fr)", kind: "minmax(8.5rem,3fr)", verdict: "minmax(12.5rem,.6fr)" };
   const rung = (row) => {
     const text = spelt("verdict", row);
     return h("span", { class: text.startsWith("computed") ? "found" : text === "no find" ? "nothing" : null }, text);

@@ -24,8 +24,8 @@ TERMS: dict[str, str] = {
         "More than the other pairs of the same two concepts lead one to expect (leave-one-out): a matter of the pair, not "
         "of A or B alone. Called computed."
     ),
-    "relayed": "The AND lies in the layer’s input already; without that part the layer is no better than its null layers.",
-    "relay": "The AND lies in the layer’s input already, and the layer passes it on.",
+    "relayed": "Without what the layer’s input already holds of the AND the layer is no better than its null layers.",
+    "relay": "The layer passes on an AND that its input already holds.",
     "in superposition": "Pair-specific, spread over several neurons, most of which serve other such pairs as well.",
     "false discoveries": "The share of the pairs named that may be named wrongly, on average (false discovery rate).",
     "d′": "Interaction contrast of the readout divided by its noise within the quadrants, on unseen documents.",

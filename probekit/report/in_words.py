@@ -74,8 +74,7 @@ def reading(row: Mapping[Any, Any], *, n_twins: int, ranged: bool) -> str:
         )
     if holds(row["relayed"]):
         return (
-            f"{reads}, but the AND lies in the layer’s input already: without that part it is no better than its "
-            "null layers "
+            f"{reads}, but without what the layer’s input already holds of the AND it is no better than its null layers "
             "(relayed)."
         )
     return f"{reads}. That is not a find: among so many pairs null layers come as far by accident."

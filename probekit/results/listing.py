@@ -70,7 +70,10 @@ def runs(folder: str | Path = ".", *, depth: int = DEPTH) -> pd.DataFrame:
     if isinstance(depth, bool) or depth < 0:
         raise InputError(f"depth: got {depth!r}, wanted a whole number ≥ 0, such as {DEPTH}.")
     if not top.is_dir():
-        raise InputError(f"{top}: no such folder; give one that holds run directories, such as runs.")
+        raise InputError(
+            f"{top}: no such folder; give one that holds run directories. One is made by "
+            "`probekit analyze MODEL --out runs/NAME`."
+        )
     rows = [_row(path) for path in _candidates(top, depth)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     whole = ("n_layers_decided", "n_pairs", "n_tokens", "n_computed", "n_bytes")

@@ -229,7 +229,8 @@ def _named(asked: str, names: Iterable[str]) -> list[str]:
         close = near(asked, held)
         told = f"did you mean {' or '.join(map(repr, close))}?" if close else "none is spelt like it."
         raise InputError(
-            f"concept {asked!r}: none of the {len(held)} in tested pairs; {told} run.concepts lists all of them."
+            f"concept {asked!r}: none of the {len(held)} in tested pairs; {told} run.concepts and `probekit explore RUN` "
+            "list all of them; a new run with pairs=[(a, b)] tests a pair of your choice."
         )
     return meant
 

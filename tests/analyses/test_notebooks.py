@@ -130,7 +130,7 @@ def test_the_template_renders_without_its_code(tmp_path: Path):
     )
     assert done.returncode == 0, done.stderr
     page = copy.with_suffix(".html").read_text(encoding="utf-8")
-    assert "We asked for which pairs" in page
+    assert "We asked of 150 pairs" in page
     assert "import pandas" not in page
     printed = copy.with_suffix(".pdf")
     assert printed.exists() or "no Chromium or Chrome found" in done.stdout

@@ -337,6 +337,24 @@ def test_what_predicts_is_not_asked_of_an_encoder(folder_of: Callable[[str], Pat
         next(predict(hooked, ragged(), np.arange(2), []))
 
 
+def test_a_dictionary_is_refused_in_an_encoder_for_what_it_is(
+    folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    import json
+
+    from safetensors.numpy import save_file
+
+    from probekit.model.latents import latents
+
+    save_file(
+        {"W_enc": np.ones((32, 4), "f4"), "b_enc": np.zeros(4, "f4")}, tmp_path / "sae_weights.safetensors"
+    )
+    config = {"architecture": "standard", "d_in": 32, "d_sae": 4, "apply_b_dec_to_input": False}
+    (tmp_path / "cfg.json").write_text(json.dumps(config | {"hook_name": "blocks.1.hook_resid_pre"}))
+    with pytest.raises(ModelError, match="an encoder, whose activations have none of the names"):
+        latents(folder_of("bert"), tmp_path, [0])
+
+
 # ------------------------------------------------------------------ a real one
 
 

@@ -54,16 +54,15 @@ def test_a_headline_has_a_number_and_the_model(kinds: tuple[str, ...]) -> None:
 
 def test_a_bound_is_the_headline_where_there_is_one() -> None:
     assert answer.headline(with_bound(333), q=0.05) == (
-        "nano, layer 0: at least 333 of 1\u202f140 tested pairs are ANDs that its null layers do not show "
-        "(95\u202f%); 133 can be "
-        "named at 5\u202f% false discoveries, 28 of them pair-specific. A null layer in its place: 0.5 pairs."
+        "nano, layer 0: at least 333 of 1\u202f140 tested pairs stand above what its null layers show (95\u202f%); "
+        "133 can be named at 5\u202f% false discoveries, 28 of them pair-specific. A null layer in its place: 0.5 pairs."
     )
     # the layer with the largest bound is the one named, and the bound is told in the answer
     summary = with_bound(20, 333, None)
     assert answer.headline(summary).startswith("nano, layer 1: at least 333 of")
     assert "3 of 3 layers show some" in answer.headline(summary)
     found = answer.answer(summary)[1]
-    assert "Layer 1 reads at least 333 of 1\u202f140 tested pairs better" in found
+    assert "Layer 1: for at least 333 of 1\u202f140 tested pairs the AND can be read better" in found
     assert "for this layer by itself" in found
     assert "layer 0 (20) and layer 2 (133) show some as well" in found
 
@@ -90,16 +89,18 @@ def test_nothing_found_comes_with_what_would_have_been_found() -> None:
         "an AND of ≥ 0.8 sd would have been found half the time in the worst layer."
     )
     asked, found, _ = sentences("none", "none")
-    assert "tested 1\u202f140 pairs in each" in asked
-    assert "20 null layers: random twins of the layer" in asked
+    assert "We asked of 1\u202f140 pairs of concepts in each layer" in asked
+    assert "20 null layers: random twins of it" in asked
     assert found.startswith("Nothing was found: in 2\u202f280 tests over all layers")
-    assert "does not prove that the layer combines nothing" in found
+    assert "does not prove that these layers combine nothing" in found
 
 
 def test_a_find_names_layer_count_and_what_null_layers_get() -> None:
     found = sentences("none", "finds", "doubtful")[1]
-    assert found.startswith("Layer 1 reads 133 of 1\u202f140 tested pairs better than its null layers do")
-    assert "after what its input already holds of them is taken out" in found
+    assert found.startswith("Layer 1: for 133 of 1\u202f140 tested pairs the AND can be read better")
+    assert (
+        "after what its input already holds of it is taken out of the layer and of the null layers" in found
+    )
     assert "(a null layer in its place gets 0.5 pairs on average, 0 to 2)" in found
     assert "28 are also specific to the pair" in found
     summary = run(("finds",))[0]
@@ -117,7 +118,7 @@ def test_pairs_that_null_layers_get_as_well_are_not_called_a_find() -> None:
         in headline
     )
     assert found.startswith(
-        "Nothing was found beyond what chance may give: in layer 1 3 pairs of 1\u202f140 stood out"
+        "Nothing was found beyond what chance may give: in layer 1, 3 pairs of 1\u202f140 stood out"
     )
     assert "gets 1.5 pairs on average and up to 6" in found
 
@@ -125,12 +126,14 @@ def test_pairs_that_null_layers_get_as_well_are_not_called_a_find() -> None:
 def test_a_relay_is_called_a_relay() -> None:
     headline, found = answer.headline(run(("relayed", "none"))[0]), sentences("relayed", "none")[1]
     assert (
-        "0 of 1\u202f140 pairs in each of 2 layers are more than a relay; 310 in layer 0 stand above"
+        "0 of 1\u202f140 pairs in each of 2 layers are shown to be more than a relay; 310 in layer 0 stand above"
         in headline
     )
-    assert found.startswith("Layer 0 only passes on what it is given: 310 of 1\u202f140 tested pairs")
-    assert "already lies in the layer’s input" in found
-    assert "nothing was found in the other 1 layer" in found
+    assert found.startswith(
+        "Layer 0 is not shown to do more than pass on what it is given: for 310 of 1\u202f140"
+    )
+    assert "what the layer’s input already holds of it" in found
+    assert "nothing was found in the other layer" in found
     # relays that null layers have as many of are nothing
     summary = run(("relayed",))[0]
     summary["layers"][0]["twins"]["n_relayed"]["high"] = 310
@@ -157,13 +160,15 @@ def test_a_vacuous_bound_is_called_vacuous() -> None:
     limit = sentences("none", capacity="vacuous")[2]
     assert "cannot put that to the test" in limit
     assert "it is vacuous" in limit
-    assert "no count possible here could have exceeded it" in limit
+    assert "42\u202f022 for 512 neurons (n²/ln n, constant 1 assumed) is more than were tested" in limit
     assert "constant 1 assumed" in limit
 
 
 def test_too_few_tested_pairs_cannot_bind() -> None:
     limit = sentences("finds", capacity="cannot_bind")[2]
-    assert "fewer than n²/ln n = 42\u202f022 (constant 1 assumed)" in limit
+    assert (
+        "with only 1\u202f140 tested pairs no count could have exceeded 42\u202f022 for 512 neurons" in limit
+    )
     assert "vacuous" not in limit
 
 

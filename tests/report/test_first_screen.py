@@ -153,7 +153,7 @@ def test_the_pair_shown_is_the_first_of_the_one_ranking() -> None:
         ),
         ({"computed": True, "above_twins": True}, "lead one to expect (pair-specific)."),
         ({"above_twins": True}, "so it may be a matter of A or of B alone"),
-        ({"relayed": True}, "the AND lies in the layer’s input already"),
+        ({"relayed": True}, "without what the layer’s input already holds of the AND it is no better"),
         ({}, "That is not a find"),
     ],
 )
