@@ -122,9 +122,9 @@ class Work:
         cut = passes._tiles
 
         def counted_tiles(
-            source: Source, layers: list[int], half: HalfPlan, what: str, *more: Any
+            source: Source, layers: list[int], half: HalfPlan, what: str, *more: Any, **size: int
         ) -> Iterator[Any]:
-            for tile in cut(source, layers, half, what, *more):
+            for tile in cut(source, layers, half, what, *more, **size):
                 self.tiles[what] += 1
                 yield tile
 
