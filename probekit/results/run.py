@@ -80,7 +80,7 @@ class Run:
         Args:
             name: "ladder" (pairs on every rung beside the twins), "effects" (d′ at every site), "groups" (kinds of pair
                 beside the twins), "capacity" (counts against the references), "recall" (how large an AND would have been
-                found).
+                found), "gap" (what a layer can represent, read and compute, with the observed count).
 
         Raises:
             InputError: no such figure, or the run has no numbers for it.

@@ -19,7 +19,7 @@ from probekit.report.plot import run_chart
 from probekit.storage.manifest import FORMAT
 
 GOLDEN = Path(__file__).parents[1] / "golden" / f"v{FORMAT}"
-NAMES = ("ladder", "effects", "groups", "capacity", "recall")
+NAMES = ("ladder", "effects", "groups", "capacity", "recall", "gap")
 
 
 @pytest.fixture(scope="module")
