@@ -10,7 +10,7 @@ from benchmarks.quality import Quality
 from benchmarks.table import Goal, Table, digits
 from benchmarks.timing import in_turns
 from probekit.probes.moments import FrozenMoments, Moments
-from probekit.probes.select import forward_select, least_squares_weights
+from probekit.probes.select import forward_select, least_squares_weights, select_readouts
 
 K = 16
 JUDGED = slice(None, None, 4)
@@ -43,6 +43,7 @@ def _compare(table: Table, n_neurons: int, *, quick: bool) -> None:
         {
             "ours": (lambda: forward_select(frozen, K, additive=False), n_ours),
             "ours, 1, A and B partialled out": (lambda: forward_select(frozen, K), n_ours),
+            "the public call": (lambda: select_readouts(frozen, k=K), n_ours),
             "one call, fp64": (lambda: pursuit_at_once(double, cross[:n_once], K), n_once),
             "one call, fp32": (lambda: pursuit_at_once(single, cross[:n_once].astype(np.float32), K), n_once),
             "loop": (lambda: pursuit_loop(gram, cross[:n_loop], K), n_loop),
@@ -63,6 +64,7 @@ def _compare(table: Table, n_neurons: int, *, quick: bool) -> None:
     names = {
         "ours": ("**forward selection, all targets**", ours.cells()),
         "ours, 1, A and B partialled out": ("the same, 1, A and B partialled out", ["–"] * 3),
+        "the public call": ("`pk.select_readouts(moments)`: that, and the weights", ["–"] * 3),
         "one call, fp64": ("scikit-learn `orthogonal_mp_gram`, one call, Fortran order", theirs.cells()),
         "one call, fp32": ("the same in fp32", ["–"] * 3),
         "loop": ("scikit-learn `orthogonal_mp_gram`, a call a target", theirs.cells()),
@@ -78,6 +80,10 @@ def _compare(table: Table, n_neurons: int, *, quick: bool) -> None:
     goals = {512: (75.0, 150.0), 3072: (75.0, 150.0)}[n_neurons]
     table.goals += [
         Goal(f"× scikit-learn's best call, n = {n_neurons}", goals[0], round(best / base, 1)),
+        Goal(
+            f"× scikit-learn's best call, `pk.select_readouts`, n = {n_neurons}", {512: 100.0, 3072: 150.0}[n_neurons],
+            round(best / times["the public call"].each, 1),
+        ),
         Goal(f"× scikit-learn's loop, n = {n_neurons}", goals[1], round(times["loop"].each / base, 1)),
         Goal(f"held-out F1 less scikit-learn's (± {noise:.4f}), n = {n_neurons}", 0.0, round(difference.mean(), 4)),
     ]  # fmt: skip

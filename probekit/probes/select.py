@@ -234,24 +234,66 @@ def _paths(
     return support
 
 
+JITTER = 1e-8
+"""Ridge on each neuron's variance: far below the fp32 rounding of the products that went into the moments."""
+
+
+@numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+@no_type_check
+def _solved(
+    gram, concept_sums, pair_sums, pairs, coefficients, support, weights
+):  # pragma: no cover - compiled
+    k = support.shape[1]
+    for p in numba.prange(len(pairs)):
+        column = np.zeros(k, np.int64)
+        v1, v2, y, low = np.zeros(k), np.zeros(k), np.zeros(k), np.zeros((k, k))
+        a, b = pairs[p, 0], pairs[p, 1]
+        n_held = 0
+        while n_held < k and support[p, n_held] >= 0:
+            column[n_held] = support[p, n_held]
+            n_held += 1
+        for i in range(n_held):
+            s_a, s_b = concept_sums[a, column[i]], concept_sums[b, column[i]]
+            v1[i] = s_a * coefficients[0, p]
+            v2[i] = (s_b - coefficients[2, p] * s_a) * coefficients[1, p]
+            y[i] = pair_sums[p, column[i]] - coefficients[3, p] * v1[i] - coefficients[4, p] * v2[i]
+        # Cholesky, row by row, with the forward half of the solution beside it
+        for i in range(n_held):
+            for j in range(i + 1):
+                total = gram[column[i], column[j]] - v1[i] * v1[j] - v2[i] * v2[j]
+                least = JITTER * total
+                if i == j:
+                    total += least
+                for s in range(j):
+                    total -= low[i, s] * low[j, s]
+                low[i, j] = np.sqrt(max(total, least)) if i == j else total / low[j, j]
+            for s in range(i):
+                y[i] -= low[i, s] * y[s]
+            y[i] = y[i] / low[i, i] if low[i, i] > 0 else 0.0
+        for i in range(n_held - 1, -1, -1):
+            for s in range(i + 1, n_held):
+                y[i] -= low[s, i] * y[s]
+            y[i] = y[i] / low[i, i] if low[i, i] > 0 else 0.0
+            weights[p, i] = y[i]
+
+
 def least_squares_weights(
     moments: FrozenMoments, support: Int[np.ndarray, "pair k"], *, additive: bool = True
 ) -> Float[np.ndarray, "pair k"]:
-    """Least-squares weights of A∧B on each support, with 1 (and A and B) partialled out; 0 at unused places."""
-    a_unit, b_unit, b_on_a, y_on_a, y_on_b = _coefficients(moments, additive)
-    held = np.maximum(support, 0)
-    side_a, side_b = moments.pairs[:, 0], moments.pairs[:, 1]
-    s_a, s_b = moments.concept_sums[side_a[:, None], held], moments.concept_sums[side_b[:, None], held]
-    v1, v2 = s_a * a_unit[:, None], (s_b - b_on_a[:, None] * s_a) * b_unit[:, None]
-    target = np.take_along_axis(moments.pair_sums, held, 1) - y_on_a[:, None] * v1 - y_on_b[:, None] * v2
-    gram = moments.gram[held[:, :, None], held[:, None, :]]
-    gram = gram - v1[:, :, None] * v1[:, None, :] - v2[:, :, None] * v2[:, None, :]
-    unused = support < 0
-    gram[unused[:, :, None] | unused[:, None, :]] = 0.0
-    diagonal = np.einsum("pkk->pk", gram)
-    # relative jitter 1e-8: far below the fp32 rounding of the products that went into the moments
-    diagonal += np.where(unused, 1.0, 1e-8 * diagonal)
-    return np.linalg.solve(gram, np.where(unused, 0.0, target)[:, :, None])[:, :, 0]
+    """Least-squares weights of A∧B on each support, with 1 (and A and B) partialled out; 0 at unused places.
+
+    Args:
+        moments: frozen moments of the pairs.
+        support: neurons of each pair; behind the first −1 none is used.
+        additive: whether A and B are partialled out.
+    """
+    start_workers()
+    weights = np.zeros(support.shape)
+    _solved(
+        moments.gram, moments.concept_sums, moments.pair_sums, moments.pairs,
+        np.stack(_coefficients(moments, additive)), support, weights,
+    )  # fmt: skip
+    return weights
 
 
 @guarded

@@ -105,6 +105,26 @@ def test_dead_constant_and_collinear_neurons_are_passed_over(planted) -> None:
     assert np.isin([20, 21], forward_select(planted.moments().finalize(), 24)).all()
 
 
+@pytest.mark.parametrize("additive", [True, False])
+def test_weights_are_those_of_least_squares(planted, additive: bool) -> None:
+    """On whole and on shortened supports, against NumPy's solution of the same normal equations."""
+    frozen = planted.moments().finalize()
+    support = forward_select(frozen, 8, additive=additive)
+    support[::3, 5:] = -1
+    support[1] = -1
+    weights = least_squares_weights(frozen, support, additive=additive)
+    gram, target = (
+        partialled(frozen) if additive else (np.stack([frozen.gram] * len(support)), frozen.pair_sums)
+    )
+    for p, chosen in enumerate(support):
+        held = chosen[chosen >= 0]
+        wanted = np.linalg.solve(gram[p][np.ix_(held, held)], target[p, held]) if len(held) else np.zeros(0)
+        # the ridge is 1e-8 of a variance, supports keep 1e-5 of it apart
+        np.testing.assert_allclose(weights[p, : len(held)], wanted, rtol=1e-2, atol=1e-5)
+        assert (weights[p, len(held) :] == 0).all()
+    assert np.abs(weights).max() > 0.01, "there is something to compare"
+
+
 def test_paths_are_nested_and_k_is_clipped(planted) -> None:
     frozen = planted.moments().finalize()
     longest = forward_select(frozen, 1_000)
