@@ -28,6 +28,7 @@ from probekit.analysis.passes import LayerMeasure, Progress, assemble, calibrate
 from probekit.analysis.sites import Layer
 from probekit.analysis.threads import computing_with
 from probekit.errors import ConfigError, OutOfMemoryError, ResourceError
+from probekit.model.sign_products import GROUP
 
 if TYPE_CHECKING:
     from probekit.analysis.design import StudyDesign
@@ -175,12 +176,20 @@ def _names(source: Source, layer: int, design: StudyDesign) -> list[str]:
 
 
 def _shares(names: dict[int, list[str]], n_slots: int) -> dict[int, list[list[str]]]:
-    """The sites of each layer, split into as many tasks as keep every slot busy: each task forwards the text again."""
+    """The sites of each layer, split into as many tasks as keep every slot busy: each task forwards the text again.
+
+    Twins that share products stay together: whoever computes one of them computes the products of all.
+    """
     n_shares = max(1, -(-n_slots // len(names)))
-    return {
-        layer: [held[first::n_shares] for first in range(min(n_shares, len(held)))]
-        for layer, held in names.items()
-    }
+    shares: dict[int, list[list[str]]] = {}
+    for layer, held in names.items():
+        units: dict[str, list[str]] = {}
+        for name in held:
+            kind, _, index = name.partition(":")
+            units.setdefault(f"twins {int(index) // GROUP}" if kind == "twin" else name, []).append(name)
+        dealt = [list(units.values())[first::n_shares] for first in range(min(n_shares, len(units)))]
+        shares[layer] = [[name for unit in share for name in unit] for share in dealt]
+    return shares
 
 
 def _calibrated(shared: tuple[RemoteSource, StudyDesign, int], layer: int) -> dict[str, np.ndarray]:

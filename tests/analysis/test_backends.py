@@ -136,6 +136,16 @@ def test_every_site_is_dealt_once(n_slots: int) -> None:
     assert n_tasks >= min(n_slots, sum(map(len, names.values()))) or n_slots > 2 * 3
 
 
+@pytest.mark.parametrize("n_slots", [1, 2, 5, 1_000])
+def test_twins_that_share_products_are_dealt_together(n_slots: int) -> None:
+    names = ["neurons", "input", *(f"twin:{r}" for r in range(10)), "isotropic:0", "isotropic:1"]
+    shares = backends._shares({0: names}, n_slots)[0]
+    assert sorted(name for share in shares for name in share) == sorted(names)
+    for group in (range(4), range(4, 8), range(8, 10)):
+        assert sum(any(f"twin:{r}" in share for r in group) for share in shares) == 1
+    assert len(shares) == min(n_slots, 7), "the other sites are dealt one by one"
+
+
 @pytest.mark.parametrize(("on_gpu", "held", "told"), [
     (False, {"CPU": 1, "GPU": 4}, "no machine of the cluster has 2 cores for a task, so none would ever begin"),
     (True, {"CPU": 8}, "has 2 cores and a GPU for a task, .* or choose device=cpu"),
