@@ -1,6 +1,6 @@
 """Weight matrices as compute ∘ decompress: planted circuits, trained nets whose targets are known, nano, SmolLM2.
 
-    python analyses/factored.py            # some ten minutes of one core; writes results/factored.md and .json
+    python analyses/factored.py            # some 20 minutes of one core; writes results/factored.md and .json
     python analyses/factored.py --parts planted trained
 
 `pk.circuits.factor` writes each row of a layer's input weights with few concepts of a dictionary and holds what that
@@ -308,12 +308,12 @@ def picture(found: dict[str, list[dict[str, Any]]]) -> str:
     )  # fmt: skip
 
 
-def _smollm2(layer: int) -> Iterator[dict[str, Any]]:
+def _smollm2(layers: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     from channels import smollm2
 
     file = smollm2()
     if file is not None:
-        yield from real(file, "SmolLM2-135M (GGUF)", (layer,), 100)
+        yield from real(file, "SmolLM2-135M (GGUF)", layers, 100)
 
 
 def main() -> None:
@@ -321,7 +321,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     makers: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
         "planted": planted, "trained": trained, "nano": lambda: real("nano", "nano", (0, 1, 2, 3), 80),
-        "smollm2": lambda: _smollm2(0),
+        "smollm2": lambda: _smollm2((0, 3, 8, 15, 22)),
     }  # fmt: skip
     parser.add_argument("--parts", nargs="*", choices=list(makers), default=list(makers))
     parser.add_argument("--out", type=Path, default=OUT)
