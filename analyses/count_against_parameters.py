@@ -1,6 +1,6 @@
 """How many features does a layer compute, by this library's own rule, as neurons and parameters grow?
 
-    python analyses/count_against_parameters.py                  # some 20 minutes of one core; goes on where it stopped
+    python analyses/count_against_parameters.py                  # some 12 minutes of one core; goes on where it stopped
     python analyses/count_against_parameters.py --kinds planted  # one family
     python analyses/count_against_parameters.py --quick --out /tmp/count.json
 
