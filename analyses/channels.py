@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from measured import mean_and_error, table
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, norm
 
 from probekit.evidence.channels import agreement, measured_pairs
 from probekit.storage.store import write_text
@@ -44,6 +44,8 @@ PLANTED = (
     ("basis", 192, 128, 128, None), ("basis", 256, 128, 128, None), ("basis", 256, 256, 256, None),
     ("basis", 512, 256, 512, None), ("superposed", 128, 128, 64, 128), ("superposed", 256, 128, 64, 256),
     ("superposed", 256, 256, 256, 256), ("superposed", 512, 128, 128, 512), ("superposed", 512, 256, 256, 512),
+    ("superposed", 512, 128, 128, 2_048), ("superposed", 768, 128, 128, 768), ("superposed", 768, 256, 256, 768),
+    ("superposed", 1_024, 256, 256, 1_024),
 )  # fmt: skip
 """Inputs, n, m, m′, d."""
 
@@ -53,21 +55,38 @@ def clauses_of(found: Channels, gate: str) -> set[tuple[int, int]]:
     return {(min(one["a"], one["b"]), max(one["a"], one["b"])) for one in found.sets if one["gate"] == gate}
 
 
-def readable(circuit: Circuit) -> float:
-    """Recall that the wiring itself allows: the exact test on which neurons read which concepts, no code in between.
+def readable(circuit: Circuit, d: int | None, seed: int) -> float:
+    """Recall that theory allows: the exact test on the wiring, on superposed inputs through the noise of their reads.
 
-    Concepts in two pairs take twice the neurons, so that theirs are harder to tell from chance.
+    Concepts in two pairs take twice the neurons, so that theirs are harder to tell from chance. Where a neuron reads r of
+    m concepts whose codes are random in d dimensions, an entry of it is 1 or 0 and noise of variance r/d (less 1/d where it
+    reads the concept), and a random code of the same covariance gives it variance r(1/m + 1/d), the second moments of m
+    random codes. Left out are overlaps of the very codes drawn, and neurons that are copies of each other.
     """
     assert circuit.route is not None
-    wired = circuit.route > 0
+    wired = (circuit.route > 0).astype(float)
     pairs = np.column_stack(np.triu_indices(circuit.n_concepts, k=1))
-    odds = log_load_ratio(wired, wired)
-    p, _, _ = overlap_tail(wired, wired, pairs, lambda rows: np.full(len(rows), odds))
+    if d is None:
+        p = _exact(wired > 0, pairs)
+    else:
+        reads = np.maximum(wired.sum(axis=1, keepdims=True), 1.0)
+        noise = np.random.default_rng([seed, 5]).standard_normal(wired.shape)
+        scores = (wired + np.sqrt((reads - wired) / d) * noise) / np.sqrt(reads * (1 / len(wired.T) + 1 / d))
+        n = len(wired)
+        levels = (1 / n**2, 1 / n, 0.05)
+        p = np.min([_exact(scores > norm.isf(level / 2), pairs) for level in levels], axis=0)
     # three levels tried, and two more kinds of meeting for each pair in which nothing is planted
     everything = np.concatenate([np.minimum(1.0, 3 * p), np.ones(2 * len(p))])
     found = false_discovery_control(everything, method="bh")[: len(p)] <= Q
     true = {tuple(pair) for pair in np.sort(circuit.pairs, axis=1).tolist()}
     return len(true & {tuple(pair) for pair in pairs[found].tolist()}) / len(true)
+
+
+def _exact(codes: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """p-values of the exact test on codes that are all on or off."""
+    odds = log_load_ratio(codes, codes)
+    p, _, _ = overlap_tail(codes, codes, pairs, lambda rows: np.full(len(rows), odds))
+    return p
 
 
 def planted(n_seeds: int) -> Iterator[dict[str, Any]]:
@@ -89,7 +108,7 @@ def planted(n_seeds: int) -> Iterator[dict[str, Any]]:
             recalls.append(len(true & got) / len(true))
             precisions.append(len(true & got) / len(got) if got else float("nan"))
             alone.append(_exact_alone(found, true))
-            allowed.append(readable(circuit))
+            allowed.append(readable(circuit, d, seed))
             others.append(len(found.sets) - len(got))
             runs.append(_agrees(found, seed))
         yield {
@@ -398,7 +417,8 @@ def page(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     yield ""
     yield (
         "*Readable*: recall of the same test on the wiring itself (which neuron reads which concept), what counting allows; "
-        "on superposed inputs read noise and overlapping codes come on top. *Layer against program*: share of wrong "
+        "on superposed inputs with the noise of reading random codes, one draw a seed. The overlaps of the codes drawn "
+        "and twins of the codes come on top. *Layer against program*: share of wrong "
         "answers of the layer's own readings against the decoded program, three concepts on, the worse side, mean "
         "over clauses. *Exact p alone*: without twins of the codes; where it finds much more, the neurons of a channel are "
         "nearly copies of each other, which the twins count as fewer."

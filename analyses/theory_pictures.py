@@ -71,8 +71,8 @@ def decoder() -> str:
     ]
     return to_svg(
         alt.hconcat(*panels), "decoder", "Channels decoded from the weights of planted circuits",
-        "points: recall of the decoder; ticks: recall that counting allows on the wiring itself",
-        "On basis inputs the decoder finds what counting allows; on superposed ones less, and most of it at n = 512.",
+        "points: recall of the decoder; ticks: recall that counting allows on the wiring, read noise included",
+        "On basis inputs the decoder finds what counting allows; on superposed ones less, and nearly all from n = 768 on.",
     )  # fmt: skip
 
 
