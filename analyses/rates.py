@@ -1,14 +1,15 @@
 """The exponents that the papers name, fitted: universal AND, chosen ANDs in three influence cases, depth.
 
-    python analyses/rates.py                       # some ten minutes of one core; writes results/rates.md and .json
+    python analyses/rates.py                       # some half an hour of one core; writes results/rates.md and .json
     python analyses/rates.py --parts universal deep
 
 Universal AND: neurons for 1 % of errors against concepts m, on a basis and superposed at d = n, beside the d = Õ(m^⅔) of
 Hänni et al. (arXiv 2408.05451); the density of the sparse layer is chosen anew for every size, and its prediction is
 followed to sizes that cannot be run. Chosen ANDs: low, high and mixed influence against √m′ log m′, and parameters
 n(d + 1) against m′ log² m′ (Adler & Shavit, arXiv 2409.15318). Depth: gates a layer that three layers compute with 5 %
-of errors against d, beside d^1.5, without and with correction, and the size at which correction pays, by its
-prediction. `constructions.py` has the errors that these widths rest on, five seeds, and further constructions.
+of errors against d, beside d^1.5, without and with correction; errors at a given number of gates without and with it;
+and the size at which correction pays, by its prediction. `constructions.py` has the errors that these widths rest on,
+five seeds, and further constructions.
 """
 
 from __future__ import annotations
@@ -43,13 +44,17 @@ from probekit.theory.circuits import (
     two_and,
 )
 from probekit.theory.circuits.predict import Channel, channel_prediction, inverse_of_binomial
-from probekit.theory.measure import measure, measure_deep
+from probekit.theory.measure import MeasuredLayer, measure, measure_deep
 
 OUT = RESULTS / "rates.json"
 S = 3
 SEEDS = (0, 1, 2)
 N_INPUTS = 1_000
 WRONG, WRONG_DEEP = 0.01, 0.05
+DEPTHS = (192, 256, 384, 512, 768, 1_024, 1_536, 2_048)
+"""Dimensions between the layers of deep circuits; at 2,048 a layer's weights take 67 MB."""
+HELPS_DIMS, HELPS_GATES = (512, 1_024, 2_048, 4_096), (16, 32, 64, 128, 256)
+AGAIN, FRESH_SEEDS = ((4_096, 128), (4_096, 256)), (3, 4, 5, 6, 7, 8)
 
 
 # ------------------------------------------------------------------------------------------------- universal and chosen ANDs
@@ -215,24 +220,26 @@ def _far_width(m: float) -> float:
 # ------------------------------------------------------------------------------------------------------------------ depth
 
 
-def deep_error(d: int, width: int, seed: int, *, correct: bool) -> float:
-    """Larger share of wrong answers of the last of three layers."""
+def last_layer(d: int, width: int, seed: int, *, correct: bool, n_inputs: int = 300) -> MeasuredLayer:
+    """What the last of three layers of random gates gets wrong."""
     gates = random_gates(n_concepts=width, widths=[width] * 3, kinds=("and", "or", "xor"), seed=seed)
     circuit = boolean_circuit(
         gates=gates, n_concepts=width, n_neurons=2 * d, d_model=d, correct=correct, seed=seed
     )
-    last = measure_deep(circuit, n_inputs=300, seed=1_000 + seed)[-1]
-    return max(last.missed, last.falsely_on)
+    return measure_deep(circuit, n_inputs=n_inputs, seed=1_000 + seed)[-1]
 
 
-def emulated(d: int, seed: int, *, correct: bool) -> int:
-    """Most gates a layer with at most 5 % of errors; widths are tried upwards from 4 until three in a row fail.
+def emulated(d: int, seed: int, *, correct: bool, start: float) -> int:
+    """Most gates a layer with at most 5 % of errors; widths are tried upwards from `start` until three in a row fail.
 
     Which gates are drawn counts for as much as their number in so small circuits, hence not the first that fails.
     """
     best, failed = 0, 0
     for width in sorted({round(4 * 2 ** (i / 4)) for i in range(40)}):
-        if deep_error(d, width, seed, correct=correct) <= WRONG_DEEP:
+        if width < start:
+            continue
+        last = last_layer(d, width, seed, correct=correct)
+        if max(last.missed, last.falsely_on) <= WRONG_DEEP:
             best, failed = width, 0
         elif (failed := failed + 1) == 3:
             break
@@ -240,18 +247,50 @@ def emulated(d: int, seed: int, *, correct: bool) -> int:
 
 
 def deep() -> Iterator[dict[str, Any]]:
-    """Width emulated against d."""
+    """Width emulated against d; the search begins at a quarter of what the size before carried."""
     for correct in (False, True):
-        dims = (192, 256, 384, 512)
-        rows = [[emulated(d, seed, correct=correct) for seed in SEEDS] for d in dims]
-        print("deep", correct, rows, flush=True)
-        yield {"correct": correct, "dims": list(dims), "widths": rows}
+        rows = list[list[int]]()
+        for d in DEPTHS:
+            starts = [best / 4 for best in rows[-1]] if rows else [4.0] * len(SEEDS)
+            rows.append(
+                [
+                    emulated(d, seed, correct=correct, start=start)
+                    for seed, start in zip(SEEDS, starts, strict=True)
+                ]
+            )
+            print("deep", correct, d, rows[-1], flush=True)
+        yield {"correct": correct, "dims": list(DEPTHS), "widths": rows}
+
+
+def helps() -> Iterator[dict[str, Any]]:
+    """Errors of the last layer without and with correction, the same gates, where few gates are carried."""
+    for d in HELPS_DIMS:
+        for width in HELPS_GATES:
+            yield both_ways(d, width, SEEDS)
+
+
+def again() -> Iterator[dict[str, Any]]:
+    """Two sizes at which correction helped, on seeds that had no part in choosing them."""
+    for d, width in AGAIN:
+        yield both_ways(d, width, FRESH_SEEDS)
+
+
+def both_ways(d: int, width: int, seeds: Sequence[int]) -> dict[str, Any]:
+    """Errors of the last layer without and with correction."""
+    found: dict[str, Any] = {"d": d, "gates": width, "seeds": list(seeds)}
+    for correct in (False, True):
+        layers = [last_layer(d, width, seed, correct=correct, n_inputs=N_INPUTS) for seed in seeds]
+        which = "corrected" if correct else "plain"
+        found[f"{which}_rms"] = [layer.rms for layer in layers]
+        found[f"{which}_wrong"] = [max(layer.missed, layer.falsely_on) for layer in layers]
+    print("both ways", found, flush=True)
+    return found
 
 
 def pays() -> Iterator[dict[str, Any]]:
     """Smallest d, by the prediction, at which a correction layer leaves a recoded read better than it found it."""
     for neurons in (1.0, 1.5, 1.75):
-        for power in (1.0, 1.25, 1.5):
+        for power in (0.5, 0.75, 1.0, 1.25, 1.5):
             for noise in (0.0, 0.02, 0.05):
                 sizes = (2**k for k in range(7, 41))
                 found = next(
@@ -326,21 +365,41 @@ def page(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     yield (
         f"Three layers of random and, or, xor gates, n = 2d, c = 5; most gates a layer with at most "
         f"{WRONG_DEEP:.0%} of errors "
-        "in the last, tried upwards in quarters of an octave until three in a row fail.\n"
+        "in the last, tried upwards in quarters of an octave, from a quarter of what the size before carried, until "
+        "three in a row fail.\n"
     )
     yield from table(
-        ("correction", "d", "gates a layer, by seed", "exponent in d [95 %]", "Hänni et al.", "d^1.5 at the largest"),
-        (("yes" if row["correct"] else "no", ", ".join(map(str, row["dims"])),
-          "; ".join(", ".join(map(str, one)) for one in row["widths"]),
-          _interval(slope(row["dims"], row["widths"])) if np.min(row["widths"]) > 0 else "a width of 0", "1.50, with logs",
+        ("correction", "d", "gates a layer, by seed", "exponent in d [95 %]", "upper half of the sizes", "Hänni et al.",
+         "d^1.5 at the largest"),
+        (("yes" if row["correct"] else "no", ", ".join(f"{d:,}" for d in row["dims"]),
+          "; ".join(", ".join(map(str, one)) for one in row["widths"]), *_deep_slopes(row), "1.50, with logs",
           f"{row['dims'][-1] ** 1.5:,.0f}") for row in found["deep"]),
     )  # fmt: skip
+    yield ""
+    yield (
+        f"The last layer of such circuits at a given number of gates, {N_INPUTS:,} inputs, means over seeds: "
+        "root mean square error of the reads, and the larger share of wrong answers. *Lower in*: seeds in which correction, "
+        "with the same gates, has the lower root mean square error. The last rows are sizes at which it helped, tried again "
+        "on seeds that had no part in choosing them.\n"
+    )
+    yield from table(
+        (
+            "d",
+            "gates a layer",
+            "rms error: as it is",
+            "corrected",
+            "lower in",
+            "wrong %: as it is",
+            "corrected",
+        ),
+        map(_helps_row, (*found["helps"], *found["again"])),
+    )
     yield ""
     yield (
         "Where a correction layer leaves the *recoded* read of a feature that is off better "
         "than it found "
         "it, by the prediction that `constructions.md` holds against measurement, over channels of 4 to 64 "
-        "units, d = 2⁷ … 2⁴⁰.\n"
+        "units, d = 2⁷ … 2⁴⁰. Without extra noise it cannot at any size: recoding puts the s/d of a read back.\n"
     )
     yield from table(
         ("neurons n", "features m", "extra noise of a read", "smallest d", "channel there"),
@@ -348,6 +407,23 @@ def page(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
         f"{row['d']:,}", row["channel"] or "–")
          for row in found["pays"]),
     )  # fmt: skip
+
+
+def _helps_row(row: dict[str, Any]) -> tuple[object, ...]:
+    plain, corrected = np.array(row["plain_rms"]), np.array(row["corrected_rms"])
+    return (
+        f"{row['d']:,}", row["gates"], f"{plain.mean():.4f}", f"{corrected.mean():.4f}",
+        f"{int((corrected < plain).sum())} of {len(plain)}",
+        f"{100 * np.mean(row['plain_wrong']):.2f}", f"{100 * np.mean(row['corrected_wrong']):.2f}",
+    )  # fmt: skip
+
+
+def _deep_slopes(row: dict[str, Any]) -> tuple[str, str]:
+    """Exponents over all sizes and over the upper half of them."""
+    if np.min(row["widths"]) == 0:
+        return "a width of 0", "a width of 0"
+    dims, widths, half = row["dims"], row["widths"], len(row["dims"]) // 2
+    return _interval(slope(dims, widths)), _interval(slope(dims[half:], widths[half:]))
 
 
 def _chosen_rows(rows: list[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
@@ -439,6 +515,7 @@ def main() -> None:
     """Run the parts asked for, keep the numbers of each, write the page from all that are there."""
     makers: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
         "pays": pays, "far": far, "chosen": lambda: widths(CHOSEN), "universal": lambda: widths(UNIVERSAL), "deep": deep,
+        "helps": helps, "again": again,
     }  # fmt: skip
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--parts", nargs="*", choices=list(makers), default=list(makers))
