@@ -6,7 +6,7 @@ Nothing is measured here. Every number is read from the page or the JSON that th
 study that is run again changes its row; `tests/analyses/test_claims.py` fails while the page is older than what it reads.
 The papers: Adler & Shavit (arXiv 2409.15318), Hänni, Mendel, Vaintrob & Chan (2408.05451) with the post that it grew
 from (Vaintrob, Mendel & Hänni 2024), Adler, Alistarh & Shavit (2504.08842). Where a theorem is numbered, the number was
-read in a public text that cites it; the rest was read in the abstracts.
+read in a public text that cites it; *abstract*: read there; *attributed*: known, and not read again.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def upper_bounds() -> Claim:
         told.append(f"{row['name'].split()[0]} {_interval(n)} and {_interval(p)}")
     return Claim(
         "pairwise AND in O(√m′ log m′) neurons and O(m′ log² m′) parameters, whatever the influence",
-        f"{AS}, abstract; influence cases after the text",
+        f"{AS}, abstract; influence cases attributed",
         f"`two_and`, superposed, 1 % of errors, exponents of n and of n(d + 1) in m′: {'; '.join(told)}; the forms have "
         "0.66 to "
         "0.67 and 1.33 to 1.34 over the same sizes",
@@ -192,7 +192,7 @@ def channel_size() -> Claim:
     far = next(one for one in rows("constructions") if one.get("m'") == "1e6")
     return Claim(
         "the same with channels of log m′ neurons for each output",
-        f"{AS}, after the text",
+        f"{AS}, attributed",
         f"{first} neurons for {m} ANDs to {last} for {m_last}; exponent {row[SLOPE]}, predicted {row['predicted slope']}, "
         "and "
         f"predicted to tend to ½ ({far['slope']} at 10⁶)",
@@ -263,7 +263,7 @@ def factors() -> Claim:
     layers = sorted({row["layer"] for row in found["smollm2"]})
     return Claim(
         "a weight matrix decompresses into concepts and computes sparsely on them",
-        f"{AS}, after the text",
+        f"{AS}, attributed",
         f"planted channels: precision and recall of the entries {basis['precision'][0]:.2f} and {basis['recall'][0]:.2f} "
         "on a "
         f"basis, {tight['precision'][0]:.2f} and {tight['recall'][0]:.2f} at 64 concepts in 48 dimensions; nets trained on "
@@ -417,7 +417,7 @@ def training() -> Claim:
     )
     return Claim(
         "training finds computation in superposition",
-        f"{HMVC}, as an application; arXiv 2507.09816",
+        f"asked by {POST}; arXiv 2507.09816",
         f"24 concepts: with plain mean squares no universal AND at n = m (error {number(mse):.5f}; no layer at all "
         f"{number(none):.5f}); with balanced patterns an error {between(lead, '.0f')} % below that of random signs",
         "in part",

@@ -482,7 +482,7 @@ def picture(found: dict[str, list[dict[str, Any]]]) -> str:
     return to_svg(
         alt.hconcat(*panels).resolve_scale(color="independent"), "rates", "Rates: measured, and the papers' forms",
         "points: seeds; lines: means; dashed: the form named, put through the first point of its construction",
-        "Measured neurons rise more slowly than the dashed forms; gates a layer rise from far below d^1.5.",
+        "Measured neurons rise more slowly than the dashed forms; gates a layer, few as they are, more steeply than d^1.5.",
     )  # fmt: skip
 
 
@@ -504,7 +504,7 @@ def _panel(
     return alt.layer(
         alt.Chart(line).mark_line(color=MUTED, strokeDash=[4, 4]).encode(x=x, y=y),
         alt.Chart(line.tail(1))
-        .mark_text(align="right", dy=-9, color=INK)
+        .mark_text(align="left", dx=6, color=INK)
         .encode(x=x, y=y, text=alt.value(name)),
         base.mark_line(strokeWidth=1.2).encode(x=x, y=alt.Y("mean(n):Q", title=y_title), color=color),
         base.mark_point(filled=True, size=30, opacity=0.7).encode(x=x, y=y, color=color),
