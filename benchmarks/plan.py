@@ -22,6 +22,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "planning.md"
 N_ISOTROPIC, N_SPIKES, TILE, SAMPLED = 4, 4, 4_096, 8_000
 CALIBRATION = 50_000
 """Tokens of the fit half that are forwarded once more, before its two passes."""
+FORWARDED_AGAIN = 1.5
+"""Readings of the text where activations are not kept, but for the calibration."""
 MEMORY = 8e9
 """Bytes for sums and kept activations in one process."""
 
@@ -163,12 +165,20 @@ def _forwards(
     tasks as there are cores (`backends._shares`).
     """
     if n_slots <= 1:
+        n_streamed = max(1, int(MEMORY // layer_bytes))
+        streamed = _depth(n_layers, n_streamed)
         n_kept = int((MEMORY - layer_bytes) // kept_bytes)
-        together = n_kept if n_kept >= 1 else max(1, int(MEMORY // layer_bytes))
-        lasts = [min(first + together, n_layers) for first in range(0, n_layers, together)]
-        return sum(lasts) / n_layers, 1, n_kept >= 1
+        kept = _depth(n_layers, n_kept) if n_kept >= 1 else float("inf")
+        keeps = kept < streamed * FORWARDED_AGAIN
+        return (kept if keeps else streamed), 1, keeps
     n_shares = min(-(-n_slots // n_layers), n_sites)
     return n_shares * (n_layers + 1) / 2, min(n_slots, n_shares * n_layers), False
+
+
+def _depth(n_layers: int, together: int) -> float:
+    """How often the model's layers are gone through where groups of so many share a forward."""
+    lasts = [min(first + together, n_layers) for first in range(0, n_layers, together)]
+    return sum(lasts) / n_layers
 
 
 def size(n_bytes: float) -> str:

@@ -18,10 +18,9 @@ from jaxtyping import Float
 from probekit.analysis import run_fingerprint
 from probekit.analysis.api import analyze
 from probekit.analysis.backends import check_engine
-from probekit.analysis.grouping import Grouping, grouping
+from probekit.analysis.grouping import Grouping, grouping, halves_of, n_read
 from probekit.analysis.inputs import AnalysisInputs, inputs_of_model
 from probekit.analysis.memory import as_bytes
-from probekit.analysis.passes import CALIBRATION_TOKENS
 from probekit.analysis.pilot import Pilot, clock_of, run_pilot, seconds_a_token
 from probekit.analysis.progress import watching
 from probekit.analysis.reading import Reading
@@ -258,11 +257,7 @@ def _estimate_of(
 
 def _forward(analysis_inputs: AnalysisInputs, ends: Mapping[int, float], groups: Grouping) -> float:
     """Seconds of all forwards: a group reads the text once, or for its calibration, twice to fit and once to confirm."""
-    design = analysis_inputs.design
-    n_fit, n_confirm = design.fit.labels.n_tokens, design.confirm.labels.n_tokens
-    n_tokens = n_fit + n_confirm
-    if not groups.keeps:
-        n_tokens += min(n_fit, CALIBRATION_TOKENS) + n_fit
+    n_tokens = n_read(halves_of(analysis_inputs.design), groups)
     layers, size = analysis_inputs.layers, groups.n_layers
     deepest = [max(layers[i : i + size]) for i in range(0, len(layers), size)]
     return n_tokens * float(np.interp(deepest, list(ends), list(ends.values())).sum())

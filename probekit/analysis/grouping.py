@@ -8,10 +8,12 @@ the text is forwarded for every pass. The numbers are the same, bit for bit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probekit.analysis.design import StudyDesign
 from probekit.analysis.inputs import AnalysisInputs
+from probekit.analysis.passes import CALIBRATION_TOKENS
 from probekit.analysis.sites import N_CONTROL, N_FOLDS
 from probekit.probes.sums import bytes_waiting
 
@@ -35,21 +37,66 @@ class Grouping:
 
 
 def grouping(design: StudyDesign, inputs: AnalysisInputs, n_bytes: float) -> Grouping:
-    """The largest groups that fit.
+    """The groups that fit and forward least.
 
     Args:
         design: what is measured.
         inputs: of what.
         n_bytes: the budget.
     """
-    n_layers = len(inputs.layers)
-    sums, kept = layer_bytes(design, inputs), kept_bytes(design, inputs)
-    fitting = 0 if kept is None else int((n_bytes - sums) // kept)
-    if kept is not None and fitting >= 1:
-        together = min(n_layers, fitting)
-        return Grouping(together, True, sums + together * kept)
-    together = min(n_layers, max(1, int(n_bytes // sums)))
-    return Grouping(together, False, together * sums)
+    return fitted(
+        inputs.layers, halves_of(design), layer_bytes(design, inputs), kept_bytes(design, inputs), n_bytes
+    )
+
+
+def fitted(
+    layers: Sequence[int], n_tokens: tuple[int, int], sums: int, kept: int | None, n_bytes: float
+) -> Grouping:
+    """The same from sizes.
+
+    Args:
+        layers: the layers measured.
+        n_tokens: of the fit half and of the confirm half.
+        sums: bytes of one layer's sums.
+        kept: bytes of one layer's activations; None where they are not kept.
+        n_bytes: the budget.
+    """
+    together = min(len(layers), max(1, int(n_bytes // sums)))
+    streamed = Grouping(together, False, together * sums)
+    fitting = 0 if kept is None else min(len(layers), int((n_bytes - sums) // kept))
+    if kept is None or fitting < 1:
+        return streamed
+    keeping = Grouping(fitting, True, sums + fitting * kept)
+    return min(keeping, streamed, key=lambda groups: n_forwarded(layers, n_tokens, groups))
+
+
+def halves_of(design: StudyDesign) -> tuple[int, int]:
+    """Tokens of the fit half and of the confirm half."""
+    return design.fit.labels.n_tokens, design.confirm.labels.n_tokens
+
+
+def n_forwarded(layers: Sequence[int], n_tokens: tuple[int, int], groups: Grouping) -> int:
+    """Tokens times blocks that a run forwards: a group goes through the model up to its last layer.
+
+    Args:
+        layers: the layers measured.
+        n_tokens: of the fit half and of the confirm half.
+        groups: how they are grouped.
+    """
+    size = groups.n_layers
+    depth = sum(max(layers[i : i + size]) + 1 for i in range(0, len(layers), size))
+    return n_read(n_tokens, groups) * depth
+
+
+def n_read(n_tokens: tuple[int, int], groups: Grouping) -> int:
+    """Tokens that one group reads: all of them once, or for its calibration, twice to fit and once to confirm.
+
+    Args:
+        n_tokens: of the fit half and of the confirm half.
+        groups: how layers are grouped.
+    """
+    n_fit, n_confirm = n_tokens
+    return n_fit + n_confirm + (0 if groups.keeps else min(n_fit, CALIBRATION_TOKENS) + n_fit)
 
 
 def kept_bytes(design: StudyDesign, inputs: AnalysisInputs) -> int | None:
@@ -62,7 +109,7 @@ def kept_bytes(design: StudyDesign, inputs: AnalysisInputs) -> int | None:
     width = inputs.source.width_kept
     if width is None:
         return None
-    return 4 * width * (design.fit.labels.n_tokens + design.confirm.labels.n_tokens)
+    return 4 * width * sum(halves_of(design))
 
 
 def layer_bytes(design: StudyDesign, inputs: AnalysisInputs) -> int:
