@@ -126,8 +126,8 @@ def plan(
     kept_bytes = 4.0 * (d + n) * n_tokens
     forwards, n_busy, keeps = _forwards(depth, n_sites, n_squares * site_bytes, kept_bytes, n_slots)
     # the fit half twice, the confirm half once; the first tokens once more for each group of layers, or each layer
-    again = 0.5 * n_tokens + min(CALIBRATION, fit)
-    forwarded = forwards * (n_tokens + (0 if keeps else again))
+    calibrations = min(forwards, (depth + 1) / 2) * min(CALIBRATION, fit)
+    forwarded = forwards * n_tokens + (0 if keeps else forwards * fit + calibrations)
     per_site = fit * 2.0 * n**2 / rates.gram
     squares = n_squares + (d / n) ** 2  # the input's is smaller
     per_pairs = fit * n * (n_pairs * (n_active / n_concepts) ** 2 + n_active) / rates.additions
