@@ -191,9 +191,10 @@ def _measure_here(
     layers = analysis_inputs.layers
     while pending := [layer for layer in layers if not stage.has(layer)]:
         # windows over all layers, finished ones included: a continued run finds its groups again
-        window = (folder and begun_window(folder, pending[0], layers)) or _window(layers, pending[0], groups)
+        begun = begun_window(folder, pending[0], layers) if folder is not None else []
+        window = begun or _window(layers, pending[0], groups)
         try:
-            if groups.keeps:
+            if groups.keeps and len(begun) <= 1:
                 group = [layer for layer in window if layer in pending]
                 source = ReadOnce(analysis_inputs.source, group)
                 for layer in group:

@@ -22,6 +22,8 @@ from probekit.probes.moments import Moments
 from probekit.probes.pairs import LabelColumns, TokenSample, all_pairs, sample_tokens, splitmix64
 from probekit.probes.refit import BalancedMoments, Readouts
 from probekit.storage import store
+from probekit.storage.checkpoint import begun_window
+from probekit.storage.shards import STAGES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 from disks import CountingDisk
@@ -156,3 +158,13 @@ def test_a_folder_loses_its_name_before_its_files(tmp_path: Path):
         store.remove_tree(tmp_path / "d")
     assert counting.names == ["replace", "sync_folder", "unlink", "remove_folder"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_run_finds_the_group_it_had_begun(tmp_path: Path) -> None:
+    layers = [0, 2, 4, 6, 8]
+    assert begun_window(tmp_path, 2, layers) == []
+    (tmp_path / STAGES / "layers-002-006.supports").mkdir(parents=True)
+    (tmp_path / STAGES / "layers-002-006.readouts.at-000000004096").mkdir()
+    (tmp_path / STAGES / "layers-none.supports").mkdir()
+    assert begun_window(tmp_path, 4, layers) == [2, 4, 6]
+    assert begun_window(tmp_path, 8, layers) == []
