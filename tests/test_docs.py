@@ -207,3 +207,15 @@ def test_every_finding_is_in_the_docs():
     """The page of findings names every script, and no other."""
     named = re.findall(r"`([\w-]+\.sh)`", (ROOT / "docs" / "findings.md").read_text(encoding="utf-8"))
     assert sorted(named) == sorted(path.name for path in (ROOT / "findings").glob("*.sh"))
+
+
+def test_every_finding_has_a_head_and_a_line_of_the_table():
+    """A finding says what was seen with which versions; its guess, run and miss are in the docs, once."""
+    page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    for path in (ROOT / "findings").glob("*.sh"):
+        head = path.read_text(encoding="utf-8").split("\nset -eu")[0]
+        found = re.findall(r"^# (\w[\w ]*): \S", head, flags=re.MULTILINE)
+        assert found == ["Versions", "Behaviour", "Why a good guess is wrong", "Who it hurts", "seen"], (
+            path.name
+        )
+        assert page.count(f"| `{path.stem}` |") == 1, path.name

@@ -9,6 +9,9 @@ from probekit.model.dictionaries.dictionary_learning import ARCHIVE, read_dictio
 from probekit.model.dictionaries.encoder import Dictionary
 from probekit.model.dictionaries.saelens import CONFIG, WEIGHTS, read_saelens
 
+SPARSIFY = "sae.safetensors"
+"""What sparsify (EleutherAI) calls its weights; its cfg.json has the name of SAELens'."""
+
 
 def read_dictionary(folder: str | Path) -> Dictionary:
     """The encoder of an autoencoder or transcoder.
@@ -22,6 +25,11 @@ def read_dictionary(folder: str | Path) -> Dictionary:
         NonFiniteError: a weight is NaN or infinite.
     """
     folder = Path(folder)
+    if (folder / SPARSIFY).is_file() and not (folder / WEIGHTS).is_file():
+        raise InputError(
+            f"{folder}: {SPARSIFY} is sparsify's format, which is not read; wanted {WEIGHTS} (SAELens) or {ARCHIVE} "
+            "(dictionary_learning). Encode with sparsify and give where latents are active as labels of analyze_arrays."
+        )
     if (folder / CONFIG).is_file():
         return read_saelens(folder)
     if (folder / ARCHIVE).is_file():

@@ -222,6 +222,18 @@ class TestArrays:
         with pytest.raises(InputError, match="b_enc holds int64, wanted floating-point numbers"):
             read_dictionary(saved(tmp_path / "s", arrays=weights() | {"b_enc": np.zeros(N, np.int64)}))
 
+    def test_sparsify_by_its_name(self, tmp_path: Path) -> None:
+        """Its cfg.json has the name of SAELens'; beside SAELens' own weights the file decides nothing."""
+        folder = saved(tmp_path / "s")
+        wanted = encode(folder)
+        save_file(weights(), folder / "sae.safetensors")
+        np.testing.assert_array_equal(encode(folder), wanted)
+        (folder / "sae_weights.safetensors").unlink()
+        with pytest.raises(
+            InputError, match=r"sae\.safetensors is sparsify's format, which is not read; wanted"
+        ):
+            read_dictionary(folder)
+
     def test_a_threshold_that_was_never_estimated(self, tmp_path: Path) -> None:
         arrays = weights("batchtopk") | {"topk_threshold": np.asarray(0.0)}
         with pytest.raises(InputError, match="topk_threshold is 0: it was never estimated"):
