@@ -112,7 +112,7 @@ def headline(summary: Summary, *, q: float | None = None) -> str:
     if kinds["relayed"]:
         best = max(kinds["relayed"], key=lambda one: (one.row["n_relayed"], -one.layer))
         return (
-            f"{model}: 0 of {tested} {each} are shown to be more than a relay; "
+            f"{model}: for 0 of {tested} {each} is the AND shown to be more than passed on from the input (a relay); "
             f"{words.count(best.row['n_relayed'])} in layer {best.layer} {_stand(best.row['n_relayed'])} above its null "
             "layers only until what its input already holds of the AND is taken out."
         )
@@ -135,8 +135,8 @@ def _found_line(model: str, found: Sequence[Shown], n_layers: int, q: float | No
     if best.kind == "at least":
         return (
             f"{model}, layer {best.layer}: at least {words.count(best.n_at_least)} of {tested} stand above what its "
-            f"null layers show (95\u202f%); {words.count(best.n_above)} can be named{rate}{own}. A null layer in its "
-            f"place: {_mean(best)}.{also}"
+            f"null layers show (95\u202f%); which ones is known for {words.count(best.n_above)}{rate}{own}. A null layer in "
+            f"its place: {_mean(best)}.{also}"
         )
     return (
         f"{model}, layer {best.layer}: {words.count(best.n_above)} of {tested} {_stand(best.n_above)} above all null "
@@ -268,7 +268,7 @@ def _asked(summary: Summary) -> str:
         where, compared = f"{all_or_some} MLP layers of {model} ({neurons} neurons each)", "each layer"
     head = (
         f"We asked of {tested} pairs of concepts{each}, A and B, whether the neurons of {where} respond to A and B together "
-        "by more or less than the sum of what they do for A alone and for B alone"
+        "more strongly or less strongly than the sum of what they do for A alone and for B alone"
     )
     n_twins = rows[0]["n_twins"] or 0
     if n_twins == 0:
@@ -305,7 +305,7 @@ def _sentence_of_finds(found: Sequence[Shown], weak: Sequence[Shown], n_layers: 
         text = (
             f"Layer {best.layer}: for at least {words.count(best.n_at_least)} of "
             f"{words.plural(best.n_tested, 'tested pair')} {better} (95\u202f%, for this layer by itself), and "
-            f"{words.count(best.n_above)} of them can be named {named}"
+            f"for {words.count(best.n_above)} of them it is known which pairs they are {named}"
         )
     else:
         text = f"Layer {best.layer}: for {many} {better} {named}"
@@ -327,13 +327,12 @@ def _specific(best: Shown) -> str:
         return ""
     if n == 0:
         return (
-            "; none of these is specific to its pair, that is, more than the other pairs of its two concepts lead "
-            "one to expect"
+            "; none of these is shown to be pair-specific, that is, stronger than the other pairs of its two concepts "
+            "lead one to expect"
         )
     told = (
-        f"; {words.count(n)} {'is' if n == 1 else 'are'} also specific to the pair, that is, more than the other "
-        "pairs of the "
-        "two concepts lead one to expect"
+        f"; {words.count(n)} {'is' if n == 1 else 'are'} also pair-specific: stronger than the other pairs of "
+        f"{'its' if n == 1 else 'their'} two concepts lead one to expect"
     )
     if n_superposed is None:
         return told
@@ -368,11 +367,10 @@ def _power(rows: Sequence[LayerRow]) -> str:
     if held.sizes is None:
         return ""
     if not held.n_blind:
-        where = "" if len(rows) == 1 else f" in layer {held.worst}, the worst"
+        where = "" if len(rows) == 1 else f" (in layer {held.worst}, the least sensitive)"
         return (
-            f"; of known ANDs added for comparison half were found from a size of {words.real(held.sizes[1], 1)} "
-            "standard "
-            f"deviations of a neuron on{where}"
+            f"; of known ANDs added for comparison half were found once they were as large as "
+            f"{words.real(held.sizes[1], 1)} standard deviations of a neuron{where}"
         )
     where = "" if held.n_blind == len(rows) else f" in {held.n_blind} of the {len(rows)} layers"
     return (
@@ -405,7 +403,7 @@ def _relayed(passed: Sequence[Shown], n_layers: int) -> str:
         f"Layer {one.layer} is not shown to do more than pass on what it is given: for "
         f"{words.count(one.row['n_relayed'])} of {words.plural(one.n_tested, 'tested pair')} the AND can be read better "
         "from its neurons than from those of its null layers, but for none of them any more once what the layer’s input "
-        f"already holds of it is taken out of both{likewise}{none}."
+        f"already holds of it is taken out of the layer and of the null layers{likewise}{none}."
     )
 
 
@@ -428,14 +426,14 @@ def _limit(rows: Sequence[LayerRow]) -> str:
         reason = f"with only {tested} no count could have exceeded {limit}"
     else:
         reason = (
-            f"the layer’s weights have room to store any choice among {tested}, so the exact bound excludes nothing (it is "
-            f"vacuous){', and' if few else '; for scale, the order is'} {limit}"
+            f"the layer’s weights have room to store any subset of {tested}, so the exact bound, which counts what they can "
+            f"store, rules out no result (it is vacuous){', and' if few else '; for scale, the order is'} {limit}"
             f"{' is more than were tested' if few else ''}"
         )
     return f"{_THEORY}, and this run cannot put that to the test: {reason}."
 
 
-_THEORY = "Theory says that n neurons can compute at most about n²/log n such features"
+_THEORY = "Theory says that n neurons can compute at most about n²/log n such ANDs"
 
 
 def _bound(row: LayerRow, n_unbound: int) -> str:

@@ -55,7 +55,8 @@ def test_a_headline_has_a_number_and_the_model(kinds: tuple[str, ...]) -> None:
 def test_a_bound_is_the_headline_where_there_is_one() -> None:
     assert answer.headline(with_bound(333), q=0.05) == (
         "nano, layer 0: at least 333 of 1\u202f140 tested pairs stand above what its null layers show (95\u202f%); "
-        "133 can be named at 5\u202f% false discoveries, 28 of them pair-specific. A null layer in its place: 0.5 pairs."
+        "which ones is known for 133 at 5\u202f% false discoveries, 28 of them pair-specific. A null layer in its place: "
+        "0.5 pairs."
     )
     # the layer with the largest bound is the one named, and the bound is told in the answer
     summary = with_bound(20, 333, None)
@@ -102,7 +103,7 @@ def test_a_find_names_layer_count_and_what_null_layers_get() -> None:
         "after what its input already holds of it is taken out of the layer and of the null layers" in found
     )
     assert "(a null layer in its place gets 0.5 pairs on average, 0 to 2)" in found
-    assert "28 are also specific to the pair" in found
+    assert "28 are also pair-specific" in found
     summary = run(("finds",))[0]
     summary["layers"][0]["twins"]["n_above_twins"] = {"mean": 0.0, "low": 0, "high": 0}
     assert "(a null layer in its place gets 0 pairs)" in answer.answer(summary)[1]
@@ -126,8 +127,8 @@ def test_pairs_that_null_layers_get_as_well_are_not_called_a_find() -> None:
 def test_a_relay_is_called_a_relay() -> None:
     headline, found = answer.headline(run(("relayed", "none"))[0]), sentences("relayed", "none")[1]
     assert (
-        "0 of 1\u202f140 pairs in each of 2 layers are shown to be more than a relay; 310 in layer 0 stand above"
-        in headline
+        "for 0 of 1\u202f140 pairs in each of 2 layers is the AND shown to be more than passed on from the input "
+        "(a relay); 310 in layer 0 stand above" in headline
     )
     assert found.startswith(
         "Layer 0 is not shown to do more than pass on what it is given: for 310 of 1\u202f140"
@@ -198,7 +199,7 @@ def test_some_layers_are_not_called_the_layers() -> None:
     [
         (
             (1.5, 2.25),
-            "half were found from a size of 2.2 standard deviations of a neuron on in layer 1, the worst",
+            "found once they were as large as 2.2 standard deviations of a neuron (in layer 1, the least sensitive)",
         ),
         ((None, 2.25), "this zero says little in 1 of the 2 layers, because"),
         ((None, None), "this zero says little, because of known ANDs added for comparison not even half"),
