@@ -112,7 +112,7 @@ def headline(summary: Summary, *, q: float | None = None) -> str:
     if kinds["relayed"]:
         best = max(kinds["relayed"], key=lambda one: (one.row["n_relayed"], -one.layer))
         return (
-            f"{model}: for 0 of {tested} {each} is the AND shown to be more than passed on from the input (a relay); "
+            f"{model}: 0 of {tested} {each} are shown to be more than relays (passed on from the input); "
             f"{words.count(best.row['n_relayed'])} in layer {best.layer} {_stand(best.row['n_relayed'])} above its null "
             "layers only until what its input already holds of the AND is taken out."
         )

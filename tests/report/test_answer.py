@@ -127,8 +127,8 @@ def test_pairs_that_null_layers_get_as_well_are_not_called_a_find() -> None:
 def test_a_relay_is_called_a_relay() -> None:
     headline, found = answer.headline(run(("relayed", "none"))[0]), sentences("relayed", "none")[1]
     assert (
-        "for 0 of 1\u202f140 pairs in each of 2 layers is the AND shown to be more than passed on from the input "
-        "(a relay); 310 in layer 0 stand above" in headline
+        "0 of 1\u202f140 pairs in each of 2 layers are shown to be more than relays (passed on from the input); "
+        "310 in layer 0 stand above" in headline
     )
     assert found.startswith(
         "Layer 0 is not shown to do more than pass on what it is given: for 310 of 1\u202f140"
