@@ -222,7 +222,7 @@ def in_words(  # noqa: PLR0913
     pairs: Any,
     device: str,
     engine: str,
-    memory: str | float = "auto",
+    memory: str | int | float = "auto",
     dtype: str | None = None,
 ) -> dict[str, Any] | None:
     """The arguments of the call where all of them can be written down, so that it can be repeated; else None."""

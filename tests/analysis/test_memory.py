@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from probekit.analysis import memory
-from probekit.analysis.memory import as_bytes, free_memory
+from probekit.analysis import memory, run_fingerprint
+from probekit.analysis.memory import Memory, as_bytes, free_memory
+from probekit.analysis.settings import Settings
 from probekit.errors import InputError
 
 
@@ -43,3 +44,12 @@ def test_anything_else_is_refused(wrong: object) -> None:
         InputError, match=r"memory: got .*, wanted 'auto', a number of bytes, or a size such as '8GB'"
     ):
         as_bytes(wrong)
+
+
+@pytest.mark.parametrize("budget", ["auto", "8GB", 10**9, 1.5e9])
+def test_a_run_that_is_resumed_has_the_same_budget(budget: Memory) -> None:
+    told = run_fingerprint.in_words(
+        "nano", None, None, Settings(), layers=None, pairs=None, device="cpu", engine="local", memory=budget
+    )
+    assert told is not None
+    assert told["memory"] == budget
