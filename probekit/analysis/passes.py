@@ -31,8 +31,8 @@ from probekit.storage.named_arrays import Arrays, below, under
 
 CALIBRATION_TOKENS = 50_000
 GATHERED = 1_024
-"""Tokens of a tile from which readouts gather their neurons: fewer than are summed at a time, so that they are in the
-processor's cache when the next pair asks for them (4,096 take a fifth longer on SmolLM2-135M)."""
+"""Tokens of a tile from which readouts gather their neurons: fewer than are summed at a time, so that they are still in
+the processor's cache when the next pair asks for them."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is running, tokens done, tokens in all)."""

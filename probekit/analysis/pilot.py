@@ -21,8 +21,7 @@ from probekit.analysis.layer_summary import summarise_layer
 from probekit.analysis.pair_details import detail_table
 from probekit.analysis.passes import CALIBRATION_TOKENS, LayerMeasure, measure_layers
 from probekit.analysis.settings import DECIDING_K
-from probekit.analysis.source import Half, LayerBlock, Source
-from probekit.model.weights import MlpWeights
+from probekit.analysis.source import Half, HeldSource, LayerBlock, Source
 from probekit.probes.pairs import RELAY_SAMPLE, SAMPLE, natural_counts, sample_tokens, splitmix64
 from probekit.probes.tiles import TILE
 from probekit.storage.checkpoint import CheckpointStore, Pass
@@ -221,7 +220,7 @@ def more_twins(seconds: float, with_fewer: float, n_twins: int, n_fewer: int, n_
 # -------------------------------------------------------------------------------- one pilot
 
 
-class Recorded:
+class Recorded(HeldSource):
     """The first activations of one layer, held in memory, so that pilots do not run the model again.
 
     Args:
@@ -231,7 +230,8 @@ class Recorded:
     """
 
     def __init__(self, source: Source, layer: int, n_tokens: int) -> None:
-        self._source, self._layer = source, layer
+        super().__init__(source)
+        self._layer = layer
         halves: tuple[Half, ...] = ("fit", "confirm")
         with torch.inference_mode():
             self._blocks = {half: list(self._first(half, n_tokens)) for half in halves}
@@ -254,19 +254,6 @@ class Recorded:
             if start < n:
                 yield {self._layer: (None if inputs is None else inputs[start:], neurons[start:])}
             start = max(start - n, 0)
-
-    def weights(self, layer: int) -> MlpWeights | None:
-        """The layer's weights."""
-        return self._source.weights(layer)
-
-    def has_inputs(self, layer: int) -> bool:
-        """Whether blocks carry the layer's inputs."""
-        return self._source.has_inputs(layer)
-
-    @property
-    def width_kept(self) -> int | None:
-        """Blocks are held anyway."""
-        return None
 
 
 class _Stopwatch(CheckpointStore):

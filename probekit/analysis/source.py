@@ -124,7 +124,27 @@ class ModelSource:
         return self.hooked.d_model + self.hooked.d_mlp if on_cpu else None
 
 
-class ReadOnce:
+class HeldSource:
+    """A source whose blocks are in memory, in front of the one they come from."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def weights(self, layer: int) -> MlpWeights | None:
+        """Those of the source."""
+        return self._source.weights(layer)
+
+    def has_inputs(self, layer: int) -> bool:
+        """As the source has."""
+        return self._source.has_inputs(layer)
+
+    @property
+    def width_kept(self) -> int | None:
+        """Nothing is spared by keeping blocks twice."""
+        return None
+
+
+class ReadOnce(HeldSource):
     """A source whose blocks are kept when they are first read, for a group of layers measured one after another.
 
     Args:
@@ -133,7 +153,8 @@ class ReadOnce:
     """
 
     def __init__(self, source: Source, layers: list[int]) -> None:
-        self._source, self._layers = source, layers
+        super().__init__(source)
+        self._layers = layers
         self._kept: dict[Half, list[LayerBlock]] = {"fit": [], "confirm": []}
         self._whole: set[Half] = set()
 
@@ -161,19 +182,6 @@ class ReadOnce:
         for half in ("fit", "confirm"):
             for block in self._kept[half]:
                 block.pop(layer, None)
-
-    def weights(self, layer: int) -> MlpWeights | None:
-        """Those of the source."""
-        return self._source.weights(layer)
-
-    def has_inputs(self, layer: int) -> bool:
-        """As the source has."""
-        return self._source.has_inputs(layer)
-
-    @property
-    def width_kept(self) -> int | None:
-        """Nothing is spared by keeping it twice."""
-        return None
 
 
 def _n_tokens(block: LayerBlock) -> int:

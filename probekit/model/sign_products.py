@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 GROUP = 4
-"""Twins that share products: with five the additions cost what the products save."""
+"""Twins that share products. With more, twice as many classes are added up for each twin and fewer products saved."""
 CACHE_BYTES = 16 * 2**20
 """Room for the class products of one block of tokens."""
 MOST_ROWS = 128
