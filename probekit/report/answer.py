@@ -171,7 +171,7 @@ def _null_of(rows: Sequence[LayerRow]) -> str:
 def _could(rows: Sequence[LayerRow]) -> str:
     """What would have been found, behind a zero; empty where it was not measured."""
     held = floor_of(rows)
-    where = "" if len(rows) == 1 else " in the worst layer"
+    where = "" if len(rows) == 1 else " in the least sensitive layer"
     if held.sizes is None:
         return ""
     if held.n_blind:
@@ -235,11 +235,11 @@ def floor_line(rows: Sequence[LayerRow]) -> str:
         )
     else:
         low, high = (words.real(size, 1) for size in held.sizes)
-        where = "" if one else f" in the worst layer ({held.worst}), {low} in the best"
+        where = "" if one else f" in the least sensitive layer ({held.worst}), {low} in the most sensitive"
         where = " in every layer" if not one and low == high else where
         said.append(
-            f"Half of the known ANDs added for comparison were found from {high} standard deviations of a neuron "
-            f"on{where}."
+            "Half of the known ANDs added for comparison were found once they were as large as "
+            f"{high} standard deviations of a neuron{where}."
         )
     if held.detectable is not None:
         low, high = (words.real(d, 1) for d in held.detectable)

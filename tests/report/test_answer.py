@@ -87,7 +87,7 @@ def test_nothing_found_comes_with_what_would_have_been_found() -> None:
     assert answer.headline(run(("none", "none"))[0]) == (
         "nano: 0 of 1\u202f140 pairs in each of 2 layers stand above the null layers (a null layer in their place: "
         "0.1 at most); "
-        "an AND of ≥ 0.8 sd would have been found half the time in the worst layer."
+        "an AND of ≥ 0.8 sd would have been found half the time in the least sensitive layer."
     )
     asked, found, _ = sentences("none", "none")
     assert "We asked of 1\u202f140 pairs of concepts in each layer" in asked
@@ -230,7 +230,7 @@ def test_the_floor_names_the_worst_layer_and_the_least_that_can_be_named() -> No
     summary["layers"][1]["sensitivity"]["above_twins_at"] = {"0.5": 2.3, "0.9": None}
     summary["layers"][1]["floor"]["detectable_d"] = 5.0
     assert answer.floor_line(summary["layers"]) == (
-        "Half of the known ANDs added for comparison were found from 2.3 standard deviations of a neuron on in the "
-        "worst layer "
-        "(1), 0.8 in the best. The least that can be named is one pair alone, with a d′ of 3.4 to 5.0, by layer."
+        "Half of the known ANDs added for comparison were found once they were as large as 2.3 standard deviations of a "
+        "neuron in the least sensitive layer (1), 0.8 in the most sensitive. "
+        "The least that can be named is one pair alone, with a d′ of 3.4 to 5.0, by layer."
     )
