@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from probekit.analysis.passes import LayerMeasure, Progress, assemble, calibrate_layer, measure_sites
-from probekit.analysis.sites import Layer
+from probekit.analysis.sites import Layer, made_of
 from probekit.analysis.threads import computing_with
 from probekit.errors import ConfigError, OutOfMemoryError, ResourceError
 from probekit.model.sign_products import GROUP
@@ -178,7 +178,8 @@ def _names(source: Source, layer: int, design: StudyDesign) -> list[str]:
 def _shares(names: dict[int, list[str]], n_slots: int) -> dict[int, list[list[str]]]:
     """The sites of each layer, split into as many tasks as keep every slot busy: each task forwards the text again.
 
-    Twins that share products stay together: whoever computes one of them computes the products of all.
+    Twins that share products stay together (whoever computes one of them computes the products of all), and sites with
+    those they are made of.
     """
     n_shares = max(1, -(-n_slots // len(names)))
     shares: dict[int, list[list[str]]] = {}
@@ -186,7 +187,9 @@ def _shares(names: dict[int, list[str]], n_slots: int) -> dict[int, list[list[st
         units: dict[str, list[str]] = {}
         for name in held:
             kind, _, index = name.partition(":")
-            units.setdefault(f"twins {int(index) // GROUP}" if kind == "twin" else name, []).append(name)
+            shares_products = kind in ("twin", "isotropic")
+            unit = f"{kind}s {int(index) // GROUP}" if shares_products else made_of(name)
+            units.setdefault(unit, []).append(name)
         dealt = [list(units.values())[first::n_shares] for first in range(min(n_shares, len(units)))]
         shares[layer] = [[name for unit in share for name in unit] for share in dealt]
     return shares

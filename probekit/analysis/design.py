@@ -20,7 +20,7 @@ from probekit.evidence.blocks import Block
 from probekit.evidence.contrast import N_BATCHES, ConfirmPlan
 from probekit.evidence.decide import Tested
 from probekit.evidence.pair_sampling import PairSampling
-from probekit.evidence.spikein import spiked_pairs
+from probekit.evidence.spikein import holding_together, spiked_pairs
 from probekit.evidence.summary import BlockSection, ConceptsSection
 from probekit.probes.pairs import (
     MIN_DOCS,
@@ -181,6 +181,11 @@ class StudyDesign:
     def spiked(self) -> StudyDesign:
         """The design of the spiked pairs alone."""
         return self.with_settings(spikes=()).of_pairs(self.spiked_at)
+
+    @cached_property
+    def spiked_together(self) -> Int[np.ndarray, "concept_and_spike spike"]:
+        """Tokens of the fit half on which each concept, and each spiked pair, holds together with each spiked pair."""
+        return holding_together(self.fit.labels, self.pairs[self.spiked_at])
 
     def of_pairs(self, chosen: Int[np.ndarray, " chosen"]) -> StudyDesign:
         """The same design for some of the pairs."""

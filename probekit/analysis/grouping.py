@@ -124,6 +124,7 @@ def layer_bytes(design: StudyDesign, inputs: AnalysisInputs) -> int:
     n_controls = len(design.settings.controls) * min(N_CONTROL, design.settings.twins)
     n_sites = 4 + design.settings.twins + n_controls
     # of neurons and inputs every fold is kept apart; the two halves of a gated layer's pre-activations make it twice as wide
+    # (their sums are made at the end of pass A, when those of the null layers are still held; those of spikes after them)
     n_squares = 2 * N_FOLDS + (5 if weights is not None and weights.gated else 1) + n_controls
     n_squares += design.settings.twins * (N_FOLDS if 0 in design.settings.twin_ks else 1)
     n_concepts, n_neurons = design.tested.n_concepts, inputs.n_neurons
@@ -133,6 +134,4 @@ def layer_bytes(design: StudyDesign, inputs: AnalysisInputs) -> int:
     waiting += (n_sites - n_dealt) * bytes_waiting(1, n_pairs + n_concepts, n_neurons)
     confirm = n_pairs * (64 * 4 * 2 * 4 + 16 * 4 * 16 * 4 + 16 * 16 * 8)
     own = 4 * len(design.confirm.sample.token) * 5 + n_pairs * 64 * 64 * 8
-    # a spiked site holds as large a Gram matrix and few pairs
-    spiked = len(design.settings.spikes) * 8 * n_neurons * (n_neurons + n_concepts + len(design.spiked_at))
-    return n_squares * moments + n_sites * confirm + own + spiked + waiting
+    return n_squares * moments + n_sites * confirm + own + waiting

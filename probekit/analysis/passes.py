@@ -24,7 +24,7 @@ from probekit.evidence.spread import Spread
 from probekit.probes.lists import token_lists
 from probekit.probes.moments import fold_of, require_finite
 from probekit.probes.refit import Readouts
-from probekit.probes.removal import Rows
+from probekit.probes.removal import Columns
 from probekit.probes.tiles import TILE, retile
 from probekit.storage.checkpoint import CheckpointStore, Pass
 from probekit.storage.named_arrays import Arrays, below, under
@@ -217,32 +217,31 @@ def _pass_a(
         source, list(pending), design.fit, "moments", progress, n_done, size=TILE
     ):
         labels = design.fit.labels.between(start, start + n_rows)
-        whole = [token_lists(labels, part.pairs) for part in _parts(design)]
-        folds = fold_of(design.fit.doc_key[start : start + n_rows], N_FOLDS)
-        dealt = [lists.by_fold(folds, N_FOLDS) for lists in whole]
+        whole = token_lists(labels, design.pairs)
+        dealt = whole.by_fold(fold_of(design.fit.doc_key[start : start + n_rows], N_FOLDS), N_FOLDS)
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
-            for name, rows, _ in pending[layer].rows(inputs, neurons, labels):
-                site = pending[layer].sites[name]
-                moments = site.open_moments(rows.shape[1], _seen(site, design))
-                moments.add_tile(rows, (dealt if moments.n_folds > 1 else whole)[site.spiked])
+            for name, rows in pending[layer].rows(inputs, neurons, labels):
+                moments = pending[layer].sites[name].open_moments(rows.shape[1], design)
+                moments.add_tile(rows, dealt if moments.n_folds > 1 else whole)
         checkpoint.maybe_save(_sums(pending), start + n_rows)
     for index, layer in pending.items():
         outputs: dict[str, np.ndarray] = {}
-        for name, site in layer.sites.items():
-            outputs |= under(name, site.select(_seen(site, design), f"layer {index}, {name}"))
+        for name, summed in layer.summed():
+            site = layer.sites[name]
+            outputs |= under(name, site.select(summed, _seen(site, design), f"layer {index}, {name}"))
         checkpoint.save(index, outputs, design.fit.labels.n_tokens)
     return checkpoint.close()
 
 
-def _contiguous(rows: Tensor) -> np.ndarray:
-    return rows.to("cpu", torch.float32).contiguous().numpy()
+def _contiguous(columns: Tensor) -> np.ndarray:
+    return columns.to("cpu", torch.float32).contiguous().numpy()
 
 
-def _removable(layer: Layer, neurons: np.ndarray, pre: Tensor | None) -> Rows:
+def _removable(layer: Layer, neurons: np.ndarray, pre: Tensor | None) -> Columns:
     assert pre is not None
     assert layer.weights is not None
-    return Rows(neurons, _contiguous(pre), layer.weights.activation)
+    return Columns(neurons, _contiguous(pre), layer.weights.activation)
 
 
 def _pass_b(
@@ -267,13 +266,11 @@ def _pass_b(
         bounds = [part.fit.sample.between(start, start + n_rows) for part in _parts(design)]
         for layer, (inputs, neurons) in tile.items():
             changes = pending[layer].changes(inputs, start, design.fit)
-            for name, rows, pre in pending[layer].rows(
-                inputs, neurons, labels, sparse_only=True, removing=True
-            ):
+            for name, columns, pre in pending[layer].columns(inputs, neurons, labels, dense=False):
                 site = pending[layer].sites[name]
                 if site.balanced is None:
                     continue
-                values = _contiguous(rows)
+                values = _contiguous(columns)
                 site.balanced.add_tile(values, start, *bounds[site.spiked])
                 if site.removed is not None:
                     site.removed.add_tile(
@@ -309,9 +306,9 @@ def _pass_c(
         for layer, (inputs, neurons) in tile.items():
             require_finite(neurons, f"layer {layer}, neurons")
             changes = by_layer[layer].changes(inputs, start, design.confirm)
-            for name, rows, pre in by_layer[layer].rows(inputs, neurons, labels, removing=True):
+            for name, columns, pre in by_layer[layer].columns(inputs, neurons, labels, dense=True):
                 site = by_layer[layer].sites[name]
-                values = _contiguous(rows)
+                values = _contiguous(columns)
                 site.add_confirm(values, start, *bounds[site.spiked], scratch)
                 if site.removed_sums is not None:
                     site.removed_sums.add_tile(
@@ -409,4 +406,5 @@ def measure_sites(
     one.load_calibrated(calibrated)
     with torch.inference_mode():
         _passes(source, {layer: one}, design, CheckpointStore(), None, "")
-    return _site_results(one)
+    found = _site_results(one)
+    return {name: result for name, result in found.items() if name in names}

@@ -6,7 +6,7 @@ code, and each can be saved between two tiles and restored bit for bit. Axes: to
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,18 +20,19 @@ from probekit.evidence.contrast import ConfirmSums, Contrast, NeuronSums
 from probekit.evidence.spikein import Spikes
 from probekit.evidence.spread import Spread, channel_overlap, measure_spread
 from probekit.model.twins import (
+    RATE_TOKENS,
     ChannelShuffle,
     InputFrame,
+    IsotropicTwins,
     LinearLayer,
     PcSignTwins,
     channel_shuffle,
     concept_directions,
-    isotropic_twin,
     linearised,
 )
 from probekit.model.weights import MlpWeights
 from probekit.probes.interaction import interaction_directions
-from probekit.probes.moments import Moments
+from probekit.probes.moments import FrozenMoments, Moments, affine_image
 from probekit.probes.pairs import LabelColumns
 from probekit.probes.refit import BalancedMoments, DenseReadouts, Readouts, dense_readouts
 from probekit.probes.removal import SCRAMBLES, Removal, RemovedMoments, RemovedSums, TileChange
@@ -42,6 +43,18 @@ N_FOLDS = 3
 """Document folds that choose the strength of the dense readouts."""
 N_CONTROL = 4
 """Twins of each further kind: enough for a mean and a range."""
+
+
+@dataclass(frozen=True)
+class Summed:
+    """What pass A leaves of one site."""
+
+    frozen: FrozenMoments
+    """Moments of its activations."""
+    shift: Tensor
+    """The fixed vector that later passes take from every row."""
+    device: torch.device
+    """Where supports are chosen."""
 
 
 @dataclass
@@ -84,24 +97,29 @@ class Site:
             self.moments = Moments(n_columns, design.fit.labels.n_concepts, pairs=design.pairs, n_folds=folds)
         return self.moments
 
-    def select(self, design: StudyDesign, where: str) -> Arrays:
+    def select(self, summed: Summed, design: StudyDesign, where: str) -> Arrays:
         """End pass A; returns its results.
+
+        Args:
+            summed: the moments of its activations.
+            design: of its pairs.
+            where: the site, for an error.
 
         Raises:
             NonFiniteError: activations so large that their products overflow.
         """
-        assert self.moments is not None
-        frozen = self.moments.finalize()
+        frozen = summed.frozen
         if not np.isfinite(frozen.gram).all() or not np.isfinite(frozen.pair_sums).all():
             raise NonFiniteError(
                 f"{where}: products of activations overflow float32 (largest column sd "
                 f"{np.sqrt(np.nanmax(frozen.gram.diagonal()) / frozen.n_tokens):.3g}); wanted activations below some 1e15. "
                 "Rescale them."
             )
-        outputs: Arrays = {"shift": self.moments.shift.cpu().numpy()}
+        outputs: Arrays = {"shift": summed.shift.cpu().numpy()}
         if self.ks:
-            outputs["support"] = forward_select(frozen, max(self.ks), device=self.moments.device)
+            outputs["support"] = forward_select(frozen, max(self.ks), device=summed.device)
         if self.dense:
+            assert self.moments is not None
             fit = dense_readouts(self.moments)
             outputs |= {"dense/weights": fit.weights, "dense/offset": fit.offset, "dense/ridge": fit.ridge}
         self.moments = None  # the Gram matrix is the largest thing a site holds
@@ -126,7 +144,7 @@ class Site:
         """The sums with relays removed of passes B and C.
 
         Args:
-            reads: [pair direction half_k], how strongly the support reads along each direction.
+            reads: [pair side k direction], how strongly the support reads along each direction.
             half: the half that is about to be read.
         """
         assert half.relay_sample is not None
@@ -199,15 +217,15 @@ class Site:
             self.sums[0] = ConfirmSums(design.confirm_plan, self.dense_fit, keeps_values=self.keeps_values)
 
     def add_confirm(
-        self, rows: np.ndarray, start: int, low: np.ndarray, high: np.ndarray, scratch: np.ndarray
+        self, columns: np.ndarray, start: int, low: np.ndarray, high: np.ndarray, scratch: np.ndarray
     ) -> None:
         """Add one tile of the confirm half."""
         for sums in self.sums.values():
-            sums.add_tile(rows, start, low, high, scratch)
+            sums.add_tile(columns, start, low, high, scratch)
         if self.best_sums is not None:
-            self.best_sums.add_tile(rows, start, low, high, scratch)
+            self.best_sums.add_tile(columns, start, low, high, scratch)
         if self.neuron_sums is not None:
-            self.neuron_sums.add_tile(rows, start, low, high)
+            self.neuron_sums.add_tile(columns, start, low, high)
 
     def contrasts(self) -> dict[int, Contrast]:
         """The readouts on the confirm half by size, the deciding one with its d′ with relays removed beside it."""
@@ -291,7 +309,7 @@ class Layer:
         weights: the weights that act at its neurons, if known.
         has_inputs: whether its inputs are delivered.
         design: what is measured.
-        only: names of the sites to go through; None takes all.
+        only: names of the sites to go through, and with them those whose sums they are made of; None takes all.
     """
 
     def __init__(
@@ -301,19 +319,21 @@ class Layer:
         *,
         has_inputs: bool,
         design: StudyDesign,
-        only: Container[str] | None = None,
+        only: Collection[str] | None = None,
     ) -> None:
         self.layer = layer
         self.weights = weights
         self.design = design
         self.pc_twins: PcSignTwins | None = None
-        self.isotropic: dict[str, MlpWeights] = {}
+        self.isotropic: IsotropicTwins | None = None
         self.shuffled: dict[str, ChannelShuffle] = {}
         self.spikes: Spikes | None = None
         self.overlap: np.ndarray | None = None
         self.linear: LinearLayer | None = None
         self.removals: tuple[Removal, ...] = ()
         sites = _sites(weights, design, has_inputs=has_inputs)
+        if only is not None:
+            only = {*only, *(made_of(name) for name in only)}
         self.sites = {name: site for name, site in sites.items() if only is None or name in only}
 
     def calibrate(self, sample: Tensor | None) -> Arrays:
@@ -337,26 +357,25 @@ class Layer:
                 outputs["relay/directions"] = interaction_directions(rotated, design.fit.relay_sample, rng)
                 signs = PcSignTwins.draw(weights, frame, SCRAMBLES, rng).signs
                 outputs["relay/signs"] = _as_numpy(signs)
-        for r in range(self._n_controls("isotropic")):
-            rng = np.random.default_rng([design.settings.seed, self.layer, 2, r])
-            outputs |= under(f"isotropic:{r}", _weight_arrays(isotropic_twin(weights, sample, rng)))
+        n_isotropic = len(self._indices("isotropic"))
+        if n_isotropic:
+            rng = np.random.default_rng([design.settings.seed, self.layer, 2])
+            drawn = IsotropicTwins.draw(weights, sample, n_isotropic, rng)
+            held = {"rows": drawn.rows, "signs": drawn.signs, "bias": drawn.bias}
+            outputs |= under("isotropic", {name: _as_numpy(tensor) for name, tensor in held.items()})
         directions = concept_directions(sample, self._dense_labels(design.fit.labels.between(0, len(sample))))
         # the gate decides what a gated neuron reads
         reads = directions @ weights.weight[: weights.n_neurons].T
         outputs["overlap"] = channel_overlap(_as_numpy(reads).astype(float), design.pairs)
-        if self._n_controls("shuffle"):
-            for r in range(self._n_controls("shuffle")):
-                rng = np.random.default_rng([design.settings.seed, self.layer, 3, r])
-                outputs[f"shuffle:{r}/moves"] = _as_numpy(channel_shuffle(weights, directions, rng).moves)
+        for r in self._indices("shuffle"):
+            rng = np.random.default_rng([design.settings.seed, self.layer, 3, r])
+            outputs[f"shuffle:{r}/moves"] = _as_numpy(channel_shuffle(weights, directions, rng).moves)
         if any(site.spiked for site in self.sites.values()):
-            unit = _as_numpy(weights.neurons(sample).std(0))
+            unit = _as_numpy(weights.neurons(sample[:RATE_TOKENS]).std(0))
             rng = np.random.default_rng([design.settings.seed, self.layer, 4])
             outputs["spikes/pattern"] = Spikes.draw(design.spiked.pairs, unit, rng).pattern
         self.load_calibrated(outputs)
         return outputs
-
-    def _n_controls(self, kind: str) -> int:
-        return sum(name.startswith(f"{kind}:") for name in self.sites)
 
     def _dense_labels(self, labels: LabelColumns) -> Tensor:
         assert self.weights is not None
@@ -382,17 +401,12 @@ class Layer:
             self.removals = (removal, removal.take(self.design.spiked_at))
         if "spikes/pattern" in outputs:
             self.spikes = Spikes(self.design.spiked.pairs, outputs["spikes/pattern"])
+        if "isotropic/rows" in outputs:
+            drawn = (there(f"isotropic/{name}") for name in ("rows", "signs", "bias"))
+            self.isotropic = IsotropicTwins(weights, *drawn)
         for name in self.sites:
             if name.startswith("shuffle:"):
                 self.shuffled[name] = ChannelShuffle(weights, there(f"{name}/moves"))
-            if name.startswith("isotropic:"):
-                held = below(name, outputs)
-                gate = (
-                    (there(f"{name}/w_gate"), there(f"{name}/b_gate")) if "w_gate" in held else (None, None)
-                )
-                self.isotropic[name] = MlpWeights(
-                    there(f"{name}/w_in"), there(f"{name}/b_in"), *gate, weights.activation, weights.bits
-                )
 
     def open_removed(self, half: HalfPlan) -> None:
         """Open the sums with relays removed, for the half that is about to be read."""
@@ -428,77 +442,126 @@ class Layer:
         return change, self.removals[1].change(rotated, start, stop, spiked)
 
     def rows(
-        self,
-        inputs: Tensor | None,
-        neurons: Tensor,
-        labels: LabelColumns,
-        *,
-        sparse_only: bool = False,
-        removing: bool = False,
-    ) -> Iterator[tuple[str, Tensor, Tensor | None]]:
-        """Activations of every site on one tile, one at a time, with the pre-activations where relays are removed.
+        self, inputs: Tensor | None, neurons: Tensor, labels: LabelColumns
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Activations [token, neuron] of one tile, site by site: those whose sums pass A takes (see `made_of`).
 
         Args:
             inputs: MLP inputs of the tile, where they are known.
             neurons: its neurons.
             labels: labels of its tokens.
-            sparse_only: leave out the sites that have no sparse readouts.
-            removing: whether relays are removed on this tile.
         """
-        removing = removing and bool(self.removals)
-        pre = self._pre_of(inputs, removing=removing)
         if "neurons" in self.sites:
-            yield "neurons", neurons, pre
+            yield "neurons", neurons
         if inputs is None:
             return
-        if not sparse_only and "input" in self.sites:
-            yield "input", inputs, None
-        if self.weights is None:
+        if "input" in self.sites:
+            yield "input", inputs
+        twins, isotropic = self._indices("twin"), self._indices("isotropic")
+        if self.pc_twins is not None and twins:
+            for r, rows in zip(twins, self.pc_twins.neurons(inputs, twins), strict=True):
+                yield f"twin:{r}", rows
+        if self.isotropic is not None and isotropic:
+            for r, rows in zip(isotropic, self.isotropic.neurons(inputs, isotropic), strict=True):
+                yield f"isotropic:{r}", rows
+        if self.shuffled:
+            held = self._dense_labels(labels)
+            for name, twin in self.shuffled.items():
+                yield name, twin.neurons(inputs, held)
+
+    def summed(self) -> Iterator[tuple[str, Summed]]:
+        """What pass A leaves of every site; of `made_of` sites without having seen their activations."""
+        found: dict[str, Summed] = {}
+        for name, site in self.sites.items():
+            if site.moments is None:
+                yield name, self._image(name, found[made_of(name)])
+                continue
+            summed = Summed(site.moments.finalize(), site.moments.shift, site.moments.device)
+            if name in map(made_of, self.sites):
+                found[name] = summed
+            yield name, summed
+
+    def _image(self, name: str, source: Summed) -> Summed:
+        kind, _, of = name.partition(":")
+        if kind == "spike":
+            assert self.spikes is not None
+            at, together = self.design.spiked_at, self.design.spiked_together
+            frozen = self.spikes.moments(source.frozen, at, together, float(of))
+            return replace(source, frozen=frozen)
+        assert self.weights is not None
+        line = self.linear if kind == "linear" else LinearLayer(self.weights.weight, self.weights.bias)
+        assert line is not None
+        shift = line.neurons(source.shift.to(line.weight.device).unsqueeze(0))[0]
+        return replace(source, frozen=affine_image(source.frozen, line.weight, line.bias), shift=shift)
+
+    def columns(
+        self, inputs: Tensor | None, neurons: Tensor, labels: LabelColumns, *, dense: bool
+    ) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+        """Activations [neuron, token] of one tile, site by site, with the pre-activations where relays are removed.
+
+        Readouts gather few neurons: each neuron's tokens lie side by side.
+
+        Args:
+            inputs: MLP inputs of the tile, where they are known.
+            neurons: its neurons.
+            labels: labels of its tokens.
+            dense: whether sites that have only readouts over all columns go along.
+        """
+        pre = self._pre_of(inputs)
+        own = neurons.T.contiguous()
+        if "neurons" in self.sites:
+            yield "neurons", own, pre
+        if inputs is None:
             return
+        if dense and "input" in self.sites:
+            yield "input", inputs.T.contiguous(), None
         if "pre" in self.sites:
             assert pre is not None
             yield "pre", pre, None
-        yield from self._rows_of_twins(inputs, with_pre=removing)
-        yield from self._rows_with_labels(inputs, neurons, pre, labels)
+        if self.linear is not None and "linear" in self.sites:
+            yield "linear", self.linear.columns(inputs), None
+        yield from self._columns_of_twins(inputs)
+        yield from self._columns_with_labels(inputs, own, pre, labels)
 
-    def _pre_of(self, inputs: Tensor | None, *, removing: bool) -> Tensor | None:
+    def _pre_of(self, inputs: Tensor | None) -> Tensor | None:
         """Pre-activations of a tile, where they are a site or relays are removed from one."""
         if self.weights is None or inputs is None:
             return None
         own = any(site.relay for name, site in self.sites.items() if not name.startswith("twin:"))
-        return self.weights.pre(inputs) if "pre" in self.sites or (removing and own) else None
+        return self.weights.pre_columns(inputs) if "pre" in self.sites or (self.removals and own) else None
 
-    def _rows_of_twins(
-        self, inputs: Tensor, *, with_pre: bool
-    ) -> Iterator[tuple[str, Tensor, Tensor | None]]:
-        """The linearised layer and the twins that need no labels."""
-        if self.linear is not None and "linear" in self.sites:
-            yield "linear", self.linear.neurons(inputs), None
-        twins = [int(name.partition(":")[2]) for name in self.sites if name.startswith("twin:")]
+    def _columns_of_twins(self, inputs: Tensor) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+        """The twins that need no labels."""
+        twins, isotropic = self._indices("twin"), self._indices("isotropic")
         if self.pc_twins is not None and twins:
-            found = self.pc_twins.activations(inputs, twins, with_pre=with_pre)
-            for r, (before, rows) in zip(twins, found, strict=True):
-                yield f"twin:{r}", rows, before
-        for name, weights in self.isotropic.items():
-            yield name, weights.neurons(inputs), None
+            found = self.pc_twins.columns(inputs, twins, with_pre=bool(self.removals))
+            for r, (pre, columns) in zip(twins, found, strict=True):
+                yield f"twin:{r}", columns, pre
+        if self.isotropic is not None and isotropic:
+            for r, columns in zip(isotropic, self.isotropic.columns(inputs, isotropic), strict=True):
+                yield f"isotropic:{r}", columns, None
 
-    def _rows_with_labels(
-        self, inputs: Tensor, neurons: Tensor, pre: Tensor | None, labels: LabelColumns
+    def _columns_with_labels(
+        self, inputs: Tensor, own: Tensor, pre: Tensor | None, labels: LabelColumns
     ) -> Iterator[tuple[str, Tensor, Tensor | None]]:
         """Shuffled twins, and the layer with ANDs added to measure the sensitivity."""
-        spiked = any(site.spiked for site in self.sites.values())
+        spiked = [float(name.partition(":")[2]) for name, site in self.sites.items() if site.spiked]
         if not self.shuffled and not spiked:
             return
         held = self._dense_labels(labels)
         for name, twin in self.shuffled.items():
-            yield name, twin.neurons(inputs, held), None
+            yield name, twin.columns(inputs, held), None
         if self.spikes is not None and spiked:
             a, b = torch.from_numpy(self.spikes.pairs.T.astype(np.int64)).to(held.device)
-            added = (held[:, a] * held[:, b]) @ _tensor(self.spikes.pattern).to(held.device)
-            for amplitude in self.design.settings.spikes:
-                name = f"spike:{amplitude:g}"
-                if name in self.sites:
-                    yield name, neurons + amplitude * added, pre
+            pattern = _tensor(self.spikes.pattern).to(held.device)
+            added = pattern.T @ (held[:, a] * held[:, b]).T
+            for amplitude in spiked:
+                yield f"spike:{amplitude:g}", own + amplitude * added, pre
+
+    def _indices(self, kind: str) -> list[int]:
+        """Which twins of a kind are sites."""
+        found = (name.partition(":") for name in self.sites)
+        return [int(index) for of, _, index in found if of == kind]
 
     def sums(self) -> dict[str, SiteSums]:
         """The running sums of every site, named LAYER/SITE."""
@@ -534,6 +597,18 @@ def _sites(weights: MlpWeights | None, design: StudyDesign, *, has_inputs: bool)
     return sites
 
 
+def made_of(name: str) -> str:
+    """The site whose moments give those of another one; the site itself where pass A has to see its activations.
+
+    Pre-activations and the linearised layer are affine in the input, spikes are added to the neurons.
+
+    Args:
+        name: of the site.
+    """
+    kind = name.partition(":")[0]
+    return {"pre": "input", "linear": "input", "spike": "neurons"}.get(kind, name)
+
+
 def _tensor(values: np.ndarray) -> Tensor:
     """Copy into memory that torch has aligned: the rounding of BLAS depends on alignment."""
     return torch.from_numpy(np.array(values, order="C")).clone()
@@ -541,8 +616,3 @@ def _tensor(values: np.ndarray) -> Tensor:
 
 def _as_numpy(tensor: Tensor) -> np.ndarray:
     return tensor.cpu().numpy()
-
-
-def _weight_arrays(weights: MlpWeights) -> Arrays:
-    held = {"w_in": weights.w_in, "b_in": weights.b_in, "w_gate": weights.w_gate, "b_gate": weights.b_gate}
-    return {name: _as_numpy(tensor) for name, tensor in held.items() if tensor is not None}

@@ -21,6 +21,7 @@ from scipy import stats
 from probekit.evidence.order_statistics import worst_quantile
 from probekit.probes.pairs import SIGNS, TokenSample
 from probekit.probes.refit import DenseReadouts, Readouts
+from probekit.probes.workers import one_blas_thread
 
 N_BATCHES = 64
 """Document batches, the clusters of the standard errors (63 degrees of freedom)."""
@@ -29,6 +30,8 @@ N_NEURON_BATCHES = 16
 EPSILON = 0.25
 """The level below which an error is no longer reached by an additive readout (theory: ε = ¼ is vacuous)."""
 REPRESENTED_SHARE = 0.95
+PAIRS_AT_ONCE = 64
+"""Readouts over all columns that go through one product."""
 MIN_DOCS_EXACT = 59
 """Fewest documents with which the exact test can reject: 0.95⁵⁹ < 0.05 < 0.95⁵⁸."""
 
@@ -51,60 +54,48 @@ def _add_readout(values, low, high, first, batch, sums, hits):  # pragma: no cov
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 @no_type_check
 def _sparse_values(  # noqa: PLR0913
-    rows, start, low, high, token, support, weights, offset, values
+    columns, start, low, high, token, support, weights, offset, values
 ):  # pragma: no cover - compiled
     for p in numba.prange(len(support)):
-        n_held = 0
-        column = np.zeros(
-            support.shape[1], np.uint64
-        )  # unsigned: signed indices are looked at for being negative
-        weight = np.zeros(support.shape[1], np.float32)
-        while n_held < support.shape[1] and support[p, n_held] >= 0:
-            column[n_held] = np.uint64(support[p, n_held])
-            weight[n_held] = weights[p, n_held]
-            n_held += 1
         for g in range(4 * p, 4 * p + 4):
-            for e in range(low[g], high[g]):
-                t = np.uint64(token[e] - start)
-                r = np.float32(0.0)
-                for i in range(n_held):
-                    r += weight[i] * rows[t, column[i]]
-                values[e] = r + offset[p]
+            values[low[g] : high[g]] = offset[p]
+            for i in range(support.shape[1]):
+                if support[p, i] < 0:
+                    break
+                neuron, weight = columns[support[p, i]], np.float32(weights[p, i])
+                for e in range(low[g], high[g]):
+                    values[e] += weight * neuron[np.uint64(token[e] - start)]
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 @no_type_check
-def _dense_values(rows, start, low, high, token, weights, offset, values):  # pragma: no cover - compiled
-    for p in numba.prange(len(weights)):
-        for g in range(4 * p, 4 * p + 4):
-            for e in range(low[g], high[g]):
-                t = token[e] - start
-                r = np.float32(0.0)
-                for i in range(weights.shape[1]):
-                    r += weights[p, i] * rows[t, i]
-                values[e] = r + offset[p]
+def _dense_values(columns, start, low, high, token, weights, offset, values):  # pragma: no cover - compiled
+    for block in numba.prange((len(weights) + PAIRS_AT_ONCE - 1) // PAIRS_AT_ONCE):
+        first = block * PAIRS_AT_ONCE
+        on_all = np.dot(weights[first : first + PAIRS_AT_ONCE], columns)
+        for p in range(first, first + len(on_all)):
+            of_pair = on_all[p - first]
+            for g in range(4 * p, 4 * p + 4):
+                for e in range(low[g], high[g]):
+                    values[e] = of_pair[token[e] - start] + offset[p]
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
 @no_type_check
-def _add_neurons(rows, start, low, high, token, batch, support, sums):  # pragma: no cover - compiled
+def _add_neurons(columns, start, low, high, token, batch, support, sums):  # pragma: no cover - compiled
     n_batches, k = sums.shape[1], support.shape[1]
     for p in numba.prange(len(support)):
-        n_held = 0
-        column = np.zeros(k, np.uint64)
-        while n_held < k and support[p, n_held] >= 0:
-            column[n_held] = np.uint64(support[p, n_held])
-            n_held += 1
-        part = np.empty((n_batches, k), np.float32)
+        part = np.empty(n_batches, np.float32)
         for q in range(4):
-            part[:] = 0
-            for e in range(low[4 * p + q], high[4 * p + q]):
-                t, g = np.uint64(token[e] - start), batch[e]
-                for i in range(n_held):
-                    part[g, i] += rows[t, column[i]]
-            for g in range(n_batches):
-                for i in range(n_held):
-                    sums[p, g, q, i] += part[g, i]
+            for i in range(k):
+                if support[p, i] < 0:
+                    break
+                neuron = columns[support[p, i]]
+                part[:] = 0
+                for e in range(low[4 * p + q], high[4 * p + q]):
+                    part[batch[e]] += neuron[np.uint64(token[e] - start)]
+                for g in range(n_batches):
+                    sums[p, g, q, i] += part[g]
 
 
 @numba.njit(cache=True)
@@ -202,7 +193,7 @@ class ConfirmSums:
 
     def add_tile(
         self,
-        rows: Float[np.ndarray, "token neuron"],
+        columns: Float[np.ndarray, "neuron token"],
         start: int,
         low: np.ndarray,
         high: np.ndarray,
@@ -211,7 +202,7 @@ class ConfirmSums:
         """Add the sampled tokens of one tile.
 
         Args:
-            rows: the activations.
+            columns: the activations, each neuron's tokens side by side.
             start: first token of the tile.
             low: first entry of each group in the tile.
             high: last-plus-one entry of each group.
@@ -220,9 +211,12 @@ class ConfirmSums:
         token = self.plan.sample.token
         values = self.values if self._keeps_values else scratch
         if self._support is None:
-            _dense_values(rows, start, low, high, token, self._weights, self._offset, values)
+            with one_blas_thread:
+                _dense_values(columns, start, low, high, token, self._weights, self._offset, values)
         else:
-            _sparse_values(rows, start, low, high, token, self._support, self._weights, self._offset, values)
+            _sparse_values(
+                columns, start, low, high, token, self._support, self._weights, self._offset, values
+            )
         first = self.plan.sample.first_of_doc
         _add_readout(values, low, high, first, self.plan.batch, self._sums, self._hits)
 
@@ -307,10 +301,10 @@ class NeuronSums:
         self._sums = np.zeros((len(support), N_NEURON_BATCHES, 4, support.shape[1]), np.float32)
 
     def add_tile(
-        self, rows: Float[np.ndarray, "token neuron"], start: int, low: np.ndarray, high: np.ndarray
+        self, columns: Float[np.ndarray, "neuron token"], start: int, low: np.ndarray, high: np.ndarray
     ) -> None:
         """Add the sampled tokens of one tile."""
-        _add_neurons(rows, start, low, high, self.plan.sample.token, self._batch, self.support, self._sums)
+        _add_neurons(columns, start, low, high, self.plan.sample.token, self._batch, self.support, self._sums)
 
     def state(self) -> dict[str, np.ndarray]:
         """The sums as they stand between two tiles, to be kept and given to `restore`; not copied."""

@@ -21,6 +21,8 @@ from probekit.evidence.contrast import Contrast
 from probekit.evidence.decide import Tested, decide
 from probekit.evidence.estimate import clopper_pearson
 from probekit.evidence.summary import Recall, RecallStep, Sensitivity
+from probekit.probes.moments import FrozenMoments
+from probekit.probes.pairs import LabelColumns
 
 AMPLITUDES = (0.5, 1.0, 2.0, 4.0)
 """Sizes in standard deviations of the neuron."""
@@ -61,6 +63,55 @@ class Spikes:
             chosen = rng.choice(moving, size=size, replace=False)
             row[chosen] = unit[chosen]
         return cls(pairs, pattern)
+
+    def moments(
+        self,
+        of_layer: FrozenMoments,
+        at: Int[np.ndarray, " spike"],
+        together: Int[np.ndarray, "concept_and_spike spike"],
+        amplitude: float,
+    ) -> FrozenMoments:
+        """Moments of the layer with the spikes added, for the spiked pairs: from those of the layer, exactly.
+
+        With y the 0/1 columns of the spiked pairs, neurons h become h + y·P: products with h are known from the pairs'
+        sums, products of the columns from `together`.
+
+        Args:
+            of_layer: moments of the layer itself.
+            at: places of the spiked pairs among its pairs.
+            together: on how many of its tokens each concept holds, and each spiked pair, together with each spiked pair.
+            amplitude: how often the pattern is added.
+        """
+        added = amplitude * self.pattern.astype(float)
+        n, n_spiked = of_layer.n_tokens, of_layer.n_pair[at]
+        n_each = np.concatenate([of_layer.n_concept, n_spiked])
+        beyond_chance = together - n_each[:, None] * n_spiked / n
+        of_concepts, of_spikes = np.split(beyond_chance, [len(of_layer.n_concept)])
+        sums = of_layer.pair_sums[at]
+        cross = sums.T @ added
+        return replace(
+            of_layer,
+            mean=of_layer.mean + n_spiked / n @ added,
+            gram=of_layer.gram + cross + cross.T + added.T @ of_spikes @ added,
+            concept_sums=of_layer.concept_sums + of_concepts @ added,
+            pair_sums=sums + of_spikes @ added,
+            n_pair=n_spiked,
+            pairs=of_layer.pairs[at],
+        )
+
+
+def holding_together(
+    labels: LabelColumns, spiked: Int[np.ndarray, "spike 2"]
+) -> Int[np.ndarray, "concept_and_spike spike"]:
+    """On how many tokens each concept holds, and each spiked pair, together with each spiked pair.
+
+    Args:
+        labels: of all tokens.
+        spiked: concepts of the spiked pairs.
+    """
+    held = labels.matrix().astype(np.int64).tocsc()
+    both = held[:, spiked[:, 0]].multiply(held[:, spiked[:, 1]]).tocsc()
+    return np.vstack([(part.T @ both).toarray() for part in (held, both)])
 
 
 def support_strata(n11: Int[np.ndarray, " pair"]) -> Int[np.ndarray, " pair"]:

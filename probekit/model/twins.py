@@ -4,8 +4,8 @@
   twin, the same for gate and linear half. Every pre-activation keeps its mean and the whole pre-activation covariance is
   kept, so what the twin reads well for reasons of second moments the layer may not claim. The input's linear
   readability is untouched: x̃ is an orthogonal image of x.
-* Isotropic twin: Gaussian rows of the same norm, bias moved to the same firing rate. It flags any layer that merely avoids
-  high-variance directions, so it is reported and decides nothing.
+* Isotropic twin: Gaussian rows of the same norm (sign flips of one draw), bias moved to the same firing rate. It flags any
+  layer that merely avoids high-variance directions, so it is reported and decides nothing.
 * Channel-shuffle twin: what each concept's presence adds to the pre-activations (by least squares on all labels) is moved to
   other neurons, concept by concept. Every concept is read as strongly as before, and by as many neurons; which concepts
   meet on a neuron is by chance. It asks for selectivity, and it does not keep the pre-activation covariance.
@@ -20,7 +20,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
@@ -35,13 +35,13 @@ from probekit.errors import InputError
 from probekit.model.encoders import layout_of
 from probekit.model.folder import bare_folder
 from probekit.model.hooked_model import HookedModel, load_hooked_model, one_at_a_time
-from probekit.model.sign_products import GROUP, SignGroup
+from probekit.model.sign_products import SignFlipped
 from probekit.model.weights import MlpWeights
 
 LABEL_RIDGE = 1e-3
 """Ridge on each label in the regression of the inputs on all labels, relative to the label's own variance."""
 RATE_TOKENS = 8_192
-"""Tokens on which firing rates are matched: a rate is then known to half a percent."""
+"""Tokens on which firing rates are matched (a rate is then known to half a percent) and neurons are linearised."""
 
 
 @dataclass(frozen=True)
@@ -104,78 +104,99 @@ class PcSignTwins:
     ) -> Iterator[tuple[Float[Tensor, "token half"] | None, Float[Tensor, "token neuron"]]]:
         """Pre-activations (where wanted) and neurons of each twin in turn, or of some of them, in ascending order.
 
-        Twins that stand together in `signs` share products, whichever of them are asked for: the bits are the same.
+        Twins that stand together in `signs` share products (`probekit.model.sign_products`).
         """
-        wanted = range(len(self.signs)) if which is None else which
-        rotated = (inputs - self.frame.mean) @ self.frame.directions
-        for first, group in self._groups:
-            inside = [r for r in wanted if first <= r < first + group.n_twins]
-            if not inside:
-                continue
-            pre, neurons = self._of_group(group, rotated, with_pre=with_pre)
-            for r in inside:
-                yield pre[r - first] if with_pre else None, neurons[r - first]
+        return self._flipped.activations(self._rotated(inputs), which, with_pre=with_pre)
 
-    def _of_group(
-        self, group: SignGroup, rotated: Tensor, *, with_pre: bool
-    ) -> tuple[Float[Tensor, "twin kept half"], Float[Tensor, "twin token neuron"]]:
-        weights, n_tokens, n_half = self.weights, len(rotated), len(self._bias)
-        n_kept = n_tokens if with_pre else min(n_tokens, group.n_rows(n_half))
-        pre = rotated.new_empty((group.n_twins, n_kept, n_half))
-        neurons = rotated.new_empty((group.n_twins, n_tokens, weights.n_neurons))
+    def columns(
+        self,
+        inputs: Float[Tensor, "token input"],
+        which: Sequence[int] | None = None,
+        *,
+        with_pre: bool = True,
+    ) -> Iterator[tuple[Float[Tensor, "half token"] | None, Float[Tensor, "neuron token"]]]:
+        """As `activations`, with each neuron's tokens side by side."""
+        return self._flipped.columns(self._rotated(inputs), which, with_pre=with_pre)
 
-        def activate(block: slice) -> None:
-            at = block if with_pre else slice(0, block.stop - block.start)
-            neurons[:, block] = weights.activate(pre[:, at])
-
-        group.pre(rotated, self._bias, pre, activate)
-        return pre, neurons
+    def _rotated(self, inputs: Tensor) -> Tensor:
+        return (inputs - self.frame.mean) @ self.frame.directions
 
     @cached_property
-    def _bias(self) -> Tensor:
-        return self.weights.weight @ self.frame.mean + self.weights.bias
-
-    @cached_property
-    def _groups(self) -> list[tuple[int, SignGroup]]:
+    def _flipped(self) -> SignFlipped:
+        bias = self.weights.weight @ self.frame.mean + self.weights.bias
         into_frame = self.frame.directions.T @ self.weights.weight.T
-        firsts = range(0, len(self.signs), GROUP)
-        return [(first, SignGroup.of(self.signs[first : first + GROUP], into_frame)) for first in firsts]
+        return SignFlipped(self.signs, into_frame, bias.expand(len(self.signs), -1), self.weights)
 
 
-def isotropic_twin(
-    weights: MlpWeights, sample: Float[Tensor, "token input"], rng: np.random.Generator
-) -> MlpWeights:
-    """Gaussian rows of the same norms; the (gate's) bias keeps each neuron's share of positive pre-activations."""
-    few = sample[:RATE_TOKENS]
+@dataclass(frozen=True)
+class IsotropicTwins:
+    """R layers of Gaussian rows with the layer's norms and firing rates; sign flips of one draw, so they share products.
 
-    def fresh(rows: Tensor) -> Tensor:
-        drawn = torch.from_numpy(rng.standard_normal(tuple(rows.shape))).float().to(rows.device)
-        return drawn * (rows.norm(dim=1) / drawn.norm(dim=1)).unsqueeze(1)
+    A Gaussian row whose coordinates change their signs is a Gaussian row again.
+    """
 
-    def same_rate(new: Tensor, old: Tensor, old_bias: Tensor) -> Tensor:
-        rate = ((few @ old.T + old_bias) > 0).float().mean(0)
-        # numpy sorts rows some thirty times as fast as torch sorts columns
-        drawn = torch.from_numpy(np.sort((few @ new.T).T.cpu().contiguous().numpy(), axis=1)).to(rate.device)
-        place = ((1 - rate) * (len(few) - 1)).long().clamp(0, len(few) - 1)
-        return -drawn.gather(1, place.unsqueeze(1))[:, 0]
+    weights: MlpWeights
+    """The layer's own weights."""
+    rows: Float[Tensor, "half input"]
+    """The draw (gate first in a gated layer)."""
+    signs: Float[Tensor, "twin input"]
+    """±1 for each input."""
+    bias: Float[Tensor, "twin half"]
+    """The bias that keeps each neuron's share of positive (gate) pre-activations on the sample."""
 
-    w_in = fresh(weights.w_in)
-    if weights.w_gate is None or weights.b_gate is None:
-        return MlpWeights(
-            w_in,
-            same_rate(w_in, weights.w_in, weights.b_in),
-            activation=weights.activation,
-            bits=weights.bits,
-        )
-    w_gate = fresh(weights.w_gate)
-    return MlpWeights(
-        w_in,
-        weights.b_in,
-        w_gate,
-        same_rate(w_gate, weights.w_gate, weights.b_gate),
-        weights.activation,
-        weights.bits,
-    )
+    @classmethod
+    def draw(
+        cls,
+        weights: MlpWeights,
+        sample: Float[Tensor, "token input"],
+        n_twins: int,
+        rng: np.random.Generator,
+    ) -> IsotropicTwins:
+        """Draw R of them.
+
+        Args:
+            weights: the layer's own.
+            sample: inputs on which firing rates are matched; the first `RATE_TOKENS` are taken.
+            n_twins: R.
+            rng: of rows and signs.
+        """
+        few, own = sample[:RATE_TOKENS], weights.weight
+        drawn = torch.from_numpy(rng.standard_normal(tuple(own.shape))).float().to(own.device)
+        rows = drawn * (own.norm(dim=1) / drawn.norm(dim=1)).unsqueeze(1)
+        signs = rng.integers(0, 2, size=(n_twins, weights.d_model)) * 2.0 - 1.0
+        signs = torch.from_numpy(signs).float().to(own.device)
+        # the gate decides whether a gated neuron fires; it stands first
+        n = weights.n_neurons
+        rate = ((few @ own[:n].T + weights.bias[:n]) > 0).float().mean(0)
+        place = ((1 - rate) * (len(few) - 1)).long().clamp(0, len(few) - 1).unsqueeze(1)
+        bias = weights.bias.repeat(n_twins, 1)
+        for r, sign in enumerate(signs):
+            # numpy sorts rows some thirty times as fast as torch sorts columns
+            pre = np.sort(((rows[:n] * sign) @ few.T).cpu().numpy(), axis=1)
+            bias[r, :n] = -torch.from_numpy(pre).to(own.device).gather(1, place)[:, 0]
+        return cls(weights, rows, signs, bias)
+
+    def neurons(
+        self, inputs: Float[Tensor, "token input"], which: Sequence[int] | None = None
+    ) -> Iterator[Float[Tensor, "token neuron"]]:
+        """Neurons of each twin in turn, or of some of them, in ascending order."""
+        return (neurons for _, neurons in self._flipped.activations(inputs, which, with_pre=False))
+
+    def columns(
+        self, inputs: Float[Tensor, "token input"], which: Sequence[int] | None = None
+    ) -> Iterator[Float[Tensor, "neuron token"]]:
+        """As `neurons`, with each neuron's tokens side by side."""
+        return (neurons for _, neurons in self._flipped.columns(inputs, which, with_pre=False))
+
+    def of(self, twin: int) -> MlpWeights:
+        """One of them as a layer of its own."""
+        rows, bias, n = self.rows * self.signs[twin], self.bias[twin], self.weights.n_neurons
+        gate = {"w_gate": rows[:n], "b_gate": bias[:n]} if self.weights.gated else {}
+        return replace(self.weights, w_in=rows[-n:], b_in=bias[-n:], **gate)
+
+    @cached_property
+    def _flipped(self) -> SignFlipped:
+        return SignFlipped(self.signs, self.rows.T.contiguous(), self.bias, self.weights)
 
 
 @dataclass(frozen=True)
@@ -197,6 +218,13 @@ class ChannelShuffle:
             labels: labels of the same tokens, 0 or 1.
         """
         return self.weights.activate(self.weights.pre(inputs) + labels @ self.moves)
+
+    def columns(
+        self, inputs: Float[Tensor, "token input"], labels: Float[Tensor, "token concept"]
+    ) -> Float[Tensor, "neuron token"]:
+        """As `neurons`, with each neuron's tokens side by side."""
+        pre = self.weights.pre_columns(inputs).addmm_(self.moves.T, labels.T)
+        return self.weights.activate(*pre.split(self.weights.n_neurons))
 
 
 def concept_directions(
@@ -241,9 +269,14 @@ class LinearLayer:
         """Linearised neurons."""
         return inputs @ self.weight.T + self.bias
 
+    def columns(self, inputs: Float[Tensor, "token input"]) -> Float[Tensor, "neuron token"]:
+        """Linearised neurons, each neuron's tokens side by side."""
+        return torch.addmm(self.bias[:, None], self.weight, inputs.T)
+
 
 def linearised(weights: MlpWeights, sample: Float[Tensor, "token input"]) -> LinearLayer:
-    """Least-squares line of each neuron in its own pre-activations over the sample."""
+    """Least-squares line of each neuron in its own pre-activations over the sample's first `RATE_TOKENS`."""
+    sample = sample[:RATE_TOKENS]
     pre = weights.pre(sample).double()
     target = weights.activate(pre.float()).double()
     target_mean = target.mean(0)

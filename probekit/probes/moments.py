@@ -11,7 +11,7 @@ Axes: token neuron concept pair fold segment, where segments are the pairs follo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -81,6 +81,30 @@ class FrozenMoments:
     def has_interaction(self) -> Bool[np.ndarray, " pair"]:
         """Whether A∧B is more than a sum of functions of A and of B here: every quadrant holds a token."""
         return self.n_quadrant().min(1) > 0
+
+
+def affine_image(
+    moments: FrozenMoments, weight: Float[torch.Tensor, "half neuron"], bias: Float[torch.Tensor, " half"]
+) -> FrozenMoments:
+    """The moments of x Wᵀ + b from those of x, exactly and without its rows.
+
+    Args:
+        moments: of x.
+        weight: W, on whatever device; the products run there, in fp64.
+        bias: b.
+    """
+    w = weight.double()
+
+    def image(of_x: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(of_x).to(w.device) @ w.T
+
+    return replace(
+        moments,
+        mean=(image(moments.mean) + bias.double()).cpu().numpy(),
+        gram=(w @ image(moments.gram)).cpu().numpy(),
+        concept_sums=image(moments.concept_sums).cpu().numpy(),
+        pair_sums=image(moments.pair_sums).cpu().numpy(),
+    )
 
 
 def _added(parts: np.ndarray, chosen: Bool[np.ndarray, " fold"]) -> np.ndarray:

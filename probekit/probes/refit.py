@@ -42,48 +42,35 @@ CHUNK = 256
 
 @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
 @no_type_check
-def _support_moments(  # noqa: C901, PLR0913
-    rows, shift, start, low, high, token, weight, support, means, outer
+def _support_moments(  # noqa: PLR0913
+    columns, shift, start, low, high, token, weight, support, means, outer
 ):  # pragma: no cover - compiled
-    k = support.shape[1]
     for p in numba.prange(len(support)):
-        n_held = 0
-        column = np.zeros(k, np.uint64)  # unsigned: a signed index is looked at for being negative each time
-        middle = np.zeros(k, np.float32)
-        while n_held < k and support[p, n_held] >= 0:
-            column[n_held] = np.uint64(support[p, n_held])
-            middle[n_held] = shift[support[p, n_held]]
-            n_held += 1
-        x = np.zeros((CHUNK, k), np.float32)
-        line, total = np.zeros(k, np.float32), np.zeros((k, k), np.float32)
-        square, part = np.zeros((k, k), np.float32), np.zeros((k, k), np.float32)
+        k = 0
+        while k < support.shape[1] and support[p, k] >= 0:
+            k += 1
+        x, ones = np.empty(k * CHUNK, np.float32), np.ones(CHUNK, np.float32)
+        square, total = np.empty((k, k), np.float32), np.empty((k, k), np.float32)
         for q in range(4):
             last = high[4 * p + q]
             if last == low[4 * p + q]:
                 continue
-            line[:] = 0
             total[:] = 0
             for first in range(low[4 * p + q], last, CHUNK):
                 n = min(CHUNK, last - first)
-                for e in range(n):
-                    t = np.uint64(token[first + e] - start)
-                    for i in range(n_held):
-                        value = rows[t, column[i]] - middle[i]
-                        x[e, i] = value
-                        line[i] += value
-                np.dot(x[:n].T, x[:n], square)
                 for i in range(k):
-                    for j in range(k):
-                        total[i, j] += square[i, j]
-            for i in range(n_held):
-                means[p, q, i] += line[i]
+                    neuron, middle = columns[support[p, i]], shift[support[p, i]]
+                    for e in range(n):
+                        x[i * n + e] = neuron[np.uint64(token[first + e] - start)] - middle
+                part = x[: k * n].reshape(k, n)
+                means[p, q, :k] += np.dot(part, ones[:n])
+                np.dot(part, part.T, square)
+                total += square
+            for i in range(k):
                 for j in range(i + 1):
-                    part[i, j] += weight[p, q] * total[i, j]
-        for i in range(n_held):
-            for j in range(i):
-                outer[p, i, j] += part[i, j]
-                outer[p, j, i] += part[i, j]
-            outer[p, i, i] += part[i, i]
+                    outer[p, i, j] += weight[p, q] * total[i, j]
+                for j in range(i):
+                    outer[p, j, i] += weight[p, q] * total[i, j]
 
 
 @dataclass(frozen=True)
@@ -125,12 +112,12 @@ class BalancedMoments:
         return moments
 
     def add_tile(
-        self, rows: Float[np.ndarray, "token neuron"], start: int, low: np.ndarray, high: np.ndarray
+        self, columns: Float[np.ndarray, "neuron token"], start: int, low: np.ndarray, high: np.ndarray
     ) -> None:
         """Add the sampled tokens of one tile; `TokenSample.between` gives low and high."""
         with one_blas_thread:
             _support_moments(
-                rows, self._shift, start, low, high, self.sample.token, self._weight, self.support,
+                columns, self._shift, start, low, high, self.sample.token, self._weight, self.support,
                 self._means, self._outer,
             )  # fmt: skip
 

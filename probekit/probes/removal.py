@@ -11,7 +11,8 @@ and every null layer are treated alike, so what is left in them can be compared.
 T' flips the signs of the inputs' principal directions at random (as in the null layers); a few draws are averaged.
 
 The neuron becomes h' = h + act(p') − act(p): h as the model computed it, changed by what the removal changes. Readouts are
-refitted on h' and judged on other documents. Axes: pair entry scramble neuron direction.
+refitted on h' and judged on other documents. Axes: pair entry scramble neuron direction side
+(the gate, and in a gated layer the linear half).
 """
 
 from __future__ import annotations
@@ -83,94 +84,98 @@ def _act(x, code):  # pragma: no cover - compiled
     return x / (np.float32(1) + _exp(-x))
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@numba.njit(parallel=True, **_FAST)
 @no_type_check
 def _moved(rotated, start, low, high, first, token, directions, signs, moved):  # pragma: no cover - compiled  # noqa: PLR0913
     n_scrambles, width = signs.shape
     n_directions = directions.shape[2]
+    n_rows = n_scrambles * n_directions
     for p in numba.prange(len(directions)):
         if first[4 * p + 4] == first[4 * p]:
             continue
-        change = np.empty((width, n_scrambles * n_directions), np.float32)
-        for i in range(width):
-            for j in range(n_scrambles):
-                for c in range(n_directions):
-                    change[i, j * n_directions + c] = (signs[j, i] - np.float32(1)) * directions[p, i, c]
+        change = np.empty((n_rows, width), np.float32)
+        for j in range(n_scrambles):
+            for c in range(n_directions):
+                for i in range(width):
+                    change[j * n_directions + c, i] = (signs[j, i] - np.float32(1)) * directions[p, i, c]
         x = np.empty((CHUNK, width), np.float32)
-        image = np.empty((CHUNK, n_scrambles * n_directions), np.float32)
         for g in range(4 * p, 4 * p + 4):
             for begin in range(low[g], high[g], CHUNK):
                 n = min(CHUNK, high[g] - begin)
                 for e in range(n):
                     x[e] = rotated[token[begin + e] - start]
-                np.dot(x[:n], change, image[:n])
                 at = first[g] + begin - low[g]
-                for e in range(n):
-                    for j in range(n_scrambles):
-                        moved[n_scrambles * (at + e) + j] = image[
-                            e, j * n_directions : (j + 1) * n_directions
-                        ]
+                np.dot(change, x[:n].T, moved[n_rows * at : n_rows * (at + n)].reshape(n_rows, n))
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@numba.njit(parallel=True, **_FAST)
 @no_type_check
 def _reads(weight, sign, support, directions, n_halves, reads):  # pragma: no cover - compiled
     k, n_neurons, width = support.shape[1], len(weight) // n_halves, weight.shape[1]
     for p in numba.prange(len(support)):
-        line = np.empty(width, np.float32)
-        for i in range(k):
-            for half in range(n_halves):
+        lines = np.zeros((k, width), np.float32)
+        for half in range(n_halves):
+            for i in range(k):
                 if support[p, i] < 0:
-                    reads[p, :, half * k + i] = 0
+                    lines[i] = 0
                     continue
+                row = weight[half * n_neurons + support[p, i]]
                 for d in range(width):
-                    line[d] = weight[half * n_neurons + support[p, i], d] * sign[d]
-                for c in range(directions.shape[2]):
-                    total = np.float32(0)
-                    for d in range(width):
-                        total += line[d] * directions[p, d, c]
-                    reads[p, c, half * k + i] = total
+                    lines[i, d] = row[d] * sign[d]
+            reads[p, half] = np.dot(lines, directions[p])
 
 
 @numba.njit(**_FAST)
 @no_type_check
 def _gather(  # noqa: PLR0913
-    rows, pre, code, gated, tokens, start, column, n_held, middle, gate, linear, rest
+    columns, pre, code, gated, tokens, start, held, middle, gate, linear, rest
 ):  # pragma: no cover - compiled
     """Pre-activations of some entries, and what of their neurons (less `middle`) the activation does not give."""
-    n_neurons = rows.shape[1]
-    for e in range(len(tokens)):
-        t = tokens[e] - start
-        for i in range(n_held):
-            gate[e, i] = pre[t, column[i]]
-            rest[e, i] = rows[t, column[i]] - middle[i]
+    n, n_neurons = len(tokens), len(columns)
+    for i in range(len(held)):
+        neuron, before = columns[held[i]], pre[held[i]]
+        for e in range(n):
+            t = tokens[e] - start
+            gate[i * n + e] = before[t]
+            rest[i * n + e] = neuron[t] - middle[i]
         if gated:
-            for i in range(n_held):
-                linear[e, i] = pre[t, n_neurons + column[i]]
-    for e in range(len(tokens)):
-        for i in range(len(middle)):
-            rest[e, i] -= _act(gate[e, i], code) * linear[e, i]
+            before = pre[n_neurons + held[i]]
+            for e in range(n):
+                linear[i * n + e] = before[tokens[e] - start]
+    # one long loop: the compiler makes vectors of it
+    if gated:
+        for i in range(len(held) * n):
+            rest[i] -= _act(gate[i], code) * linear[i]
+    else:
+        for i in range(len(held) * n):
+            rest[i] -= _act(gate[i], code)
 
 
 @numba.njit(**_FAST)
 @no_type_check
-def _changed(code, gated, gate, linear, rest, change, j, n_scrambles, n, out):  # pragma: no cover - compiled  # noqa: PLR0913
-    """Neurons [entry, neuron] of n entries after the removal by scramble j."""
-    k = gate.shape[1]
-    for e in range(n):
-        line = change[e * n_scrambles + j]
-        if gated:
-            for i in range(k):
-                out[e, i] = rest[e, i] + _act(gate[e, i] + line[i], code) * (linear[e, i] + line[k + i])
-        else:
-            for i in range(k):
-                out[e, i] = rest[e, i] + _act(gate[e, i] + line[i], code)
+def _changed(code, gated, gate, linear, rest, on_gate, on_linear, out):  # pragma: no cover - compiled
+    """Neurons of some entries after the removal by one scramble."""
+    if gated:
+        for i in range(len(out)):
+            out[i] = rest[i] + _act(gate[i] + on_gate[i], code) * (linear[i] + on_linear[i])
+    else:
+        for i in range(len(out)):
+            out[i] = rest[i] + _act(gate[i] + on_gate[i], code)
+
+
+@numba.njit(**_FAST)
+@no_type_check
+def _n_held(support):  # pragma: no cover - compiled
+    n = 0
+    while n < len(support) and support[n] >= 0:
+        n += 1
+    return n
 
 
 @numba.njit(parallel=True, **_FAST)
 @no_type_check
 def _removed_moments(  # noqa: PLR0913
-    rows,
+    columns,
     pre,
     code,
     gated,
@@ -184,98 +189,78 @@ def _removed_moments(  # noqa: PLR0913
     support,
     reads,
     moved,
-    n_scrambles,
     means,
     outer,
 ):  # pragma: no cover - compiled
-    k = support.shape[1]
+    n_scrambles, n_directions = len(means), reads.shape[3]
     for p in numba.prange(len(support)):
-        column, middle = np.zeros(k, np.int64), np.zeros(k, np.float32)
-        n_held = 0
-        while n_held < k and support[p, n_held] >= 0:
-            column[n_held] = support[p, n_held]
-            middle[n_held] = shift[support[p, n_held]]
-            n_held += 1
-        gate, linear = np.zeros((CHUNK, k), np.float32), np.ones((CHUNK, k), np.float32)
-        rest, x = np.zeros((CHUNK, k), np.float32), np.zeros((CHUNK, k), np.float32)
-        change = np.zeros((n_scrambles * CHUNK, reads.shape[2]), np.float32)
-        square, line = np.zeros((k, k), np.float32), np.zeros(k, np.float32)
+        k = _n_held(support[p])
+        held = support[p, :k].astype(np.uint64)  # unsigned: a signed index is looked at for being negative
+        middle = shift[held]
+        gate, linear = np.empty(CHUNK * k, np.float32), np.empty(CHUNK * k, np.float32)
+        rest, x = np.empty(CHUNK * k, np.float32), np.empty(CHUNK * k, np.float32)
+        on_gate, on_linear = np.empty(CHUNK * k, np.float32), np.empty(CHUNK * k, np.float32)
+        square = np.empty((k, k), np.float32)
         for q in range(4):
             g = 4 * p + q
             for begin in range(low[g], high[g], CHUNK):
                 n = min(CHUNK, high[g] - begin)
-                at = n_scrambles * (first[g] + begin - low[g])
-                _gather(
-                    rows,
-                    pre,
-                    code,
-                    gated,
-                    token[begin : begin + n],
-                    start,
-                    column,
-                    n_held,
-                    middle,
-                    gate,
-                    linear,
-                    rest,
-                )
-                np.dot(moved[at : at + n_scrambles * n], reads[p], change[: n_scrambles * n])
+                tokens = token[begin : begin + n]
+                _gather(columns, pre, code, gated, tokens, start, held, middle, gate, linear, rest)
                 for j in range(n_scrambles):
-                    _changed(code, gated, gate, linear, rest, change, j, n_scrambles, n, x)
-                    line[:] = 0
-                    for e in range(n):
-                        for i in range(k):
-                            line[i] += x[e, i]
-                    np.dot(x[:n].T, x[:n], square)
-                    for i in range(n_held):
-                        means[j, p, q, i] += line[i]
-                        for l in range(n_held):
+                    at = n_directions * (n_scrambles * (first[g] + begin - low[g]) + j * n)
+                    along = moved[at : at + n_directions * n].reshape(n_directions, n)
+                    np.dot(reads[p, 0, :k], along, on_gate[: k * n].reshape(k, n))
+                    if gated:
+                        np.dot(reads[p, 1, :k], along, on_linear[: k * n].reshape(k, n))
+                    _changed(code, gated, gate, linear, rest, on_gate, on_linear, x[: k * n])
+                    of_neuron = x[: k * n].reshape(k, n)
+                    np.dot(of_neuron, of_neuron.T, square)
+                    for i in range(k):
+                        total = np.float32(0)
+                        for e in range(n):
+                            total += of_neuron[i, e]
+                        means[j, p, q, i] += total
+                        for l in range(k):
                             outer[j, p, i, l] += weight[p, q] * square[i, l]
 
 
 @numba.njit(parallel=True, **_FAST)
 @no_type_check
 def _removed_values(  # noqa: PLR0913
-    rows, pre, code, gated, start, low, high, first, token, support, reads, moved, weights, offset, sums
+    columns, pre, code, gated, start, low, high, first, token, support, reads, moved, weights, offset, sums
 ):  # pragma: no cover - compiled
-    n_scrambles, k = len(weights), support.shape[1]
+    n_scrambles, n_directions = len(weights), reads.shape[3]
     for p in numba.prange(len(support)):
-        column, middle = np.zeros(k, np.int64), np.zeros(k, np.float32)
-        n_held = 0
-        while n_held < k and support[p, n_held] >= 0:
-            column[n_held] = support[p, n_held]
-            n_held += 1
-        gate, linear = np.zeros((CHUNK, k), np.float32), np.ones((CHUNK, k), np.float32)
-        rest, x = np.zeros((CHUNK, k), np.float32), np.zeros((CHUNK, k), np.float32)
-        change = np.zeros((n_scrambles * CHUNK, reads.shape[2]), np.float32)
+        k = _n_held(support[p])
+        held, middle = support[p, :k].astype(np.uint64), np.zeros(k, np.float32)
+        gate, linear = np.empty(CHUNK * k, np.float32), np.empty(CHUNK * k, np.float32)
+        rest, x = np.empty(CHUNK * k, np.float32), np.empty(CHUNK * k, np.float32)
+        on_gate, on_linear = np.empty(CHUNK * k, np.float32), np.empty(CHUNK * k, np.float32)
+        values = np.empty(CHUNK, np.float32)
         for q in range(4):
             g = 4 * p + q
             for begin in range(low[g], high[g], CHUNK):
                 n = min(CHUNK, high[g] - begin)
-                at = n_scrambles * (first[g] + begin - low[g])
-                _gather(
-                    rows,
-                    pre,
-                    code,
-                    gated,
-                    token[begin : begin + n],
-                    start,
-                    column,
-                    n_held,
-                    middle,
-                    gate,
-                    linear,
-                    rest,
-                )
-                np.dot(moved[at : at + n_scrambles * n], reads[p], change[: n_scrambles * n])
+                tokens = token[begin : begin + n]
+                _gather(columns, pre, code, gated, tokens, start, held, middle, gate, linear, rest)
                 for j in range(n_scrambles):
-                    _changed(code, gated, gate, linear, rest, change, j, n_scrambles, n, x)
+                    at = n_directions * (n_scrambles * (first[g] + begin - low[g]) + j * n)
+                    along = moved[at : at + n_directions * n].reshape(n_directions, n)
+                    np.dot(reads[p, 0, :k], along, on_gate[: k * n].reshape(k, n))
+                    if gated:
+                        np.dot(reads[p, 1, :k], along, on_linear[: k * n].reshape(k, n))
+                    _changed(code, gated, gate, linear, rest, on_gate, on_linear, x[: k * n])
+                    values[:n] = offset[j, p]
+                    for i in range(k):
+                        for e in range(n):
+                            values[e] += weights[j, p, i] * x[i * n + e]
+                    total = square = np.float32(0)
                     for e in range(n):
-                        value = offset[j, p]
-                        for i in range(k):
-                            value += weights[j, p, i] * x[e, i]
-                        sums[j, p, q, 0] += value
-                        sums[j, p, q, 1] += value * value
+                        total += values[e]
+                        square += values[e] * values[e]
+                    sums[j, p, q, 0] += total
+                    sums[j, p, q, 1] += square
 
 
 @dataclass(frozen=True)
@@ -288,8 +273,8 @@ class TileChange:
     """Last-plus-one entry."""
     first: Int[np.ndarray, " groups_and_one"]
     """Where each group's entries begin in `moved`."""
-    moved: Float[np.ndarray, "entry_scramble direction"]
-    """Dᵀ(T' − 1)(x − μ); the scrambles of an entry follow one another."""
+    moved: Float[np.ndarray, " entry_scramble_direction"]
+    """Dᵀ(T' − 1)(x − μ): one block [scramble direction entry] for every `CHUNK` entries of a group, in their order."""
 
 
 @dataclass(frozen=True)
@@ -318,7 +303,7 @@ class Removal:
         """
         low, high = sample.between(start, stop)
         first = np.concatenate([[0], np.cumsum(high - low)])
-        moved = np.empty((first[-1] * len(self.signs), self.directions.shape[2]), np.float32)
+        moved = np.empty(first[-1] * len(self.signs) * self.directions.shape[2], np.float32)
         with one_blas_thread:
             _moved(rotated, start, low, high, first, sample.token, self.directions, self.signs, moved)
         return TileChange(low, high, first, moved)
@@ -329,7 +314,7 @@ class Removal:
         sign: Float[np.ndarray, " input"],
         support: Int[np.ndarray, "pair k"],
         n_halves: int,
-    ) -> Float[np.ndarray, "pair direction half_k"]:
+    ) -> Float[np.ndarray, "pair side k direction"]:
         """How strongly each support neuron reads along each direction (gate first in a gated layer).
 
         Args:
@@ -338,18 +323,18 @@ class Removal:
             support: neurons of each pair; −1 where unused.
             n_halves: 2 in a gated layer, else 1.
         """
-        reads = np.empty((len(support), self.directions.shape[2], n_halves * support.shape[1]), np.float32)
+        reads = np.empty((len(support), n_halves, support.shape[1], self.directions.shape[2]), np.float32)
         _reads(weight, sign, support, self.directions, n_halves, reads)
         return reads
 
 
 @dataclass(frozen=True)
-class Rows:
-    """One tile of one site: neurons and what they are made of, contiguous fp32."""
+class Columns:
+    """One tile of one site: neurons and what they are made of, contiguous fp32, each neuron's tokens side by side."""
 
-    neurons: Float[np.ndarray, "token neuron"]
+    neurons: Float[np.ndarray, "neuron token"]
     """Neurons."""
-    pre: Float[np.ndarray, "token half"]
+    pre: Float[np.ndarray, "half token"]
     """Their pre-activations, the gate's first."""
     activation: str
     """A key of ACTIVATION_CODES."""
@@ -357,7 +342,7 @@ class Rows:
     @property
     def gated(self) -> bool:
         """Whether the layer has a linear half."""
-        return self.pre.shape[1] > self.neurons.shape[1]
+        return len(self.pre) > len(self.neurons)
 
 
 class RemovedMoments:
@@ -367,7 +352,7 @@ class RemovedMoments:
         self,
         support: Int[np.ndarray, "pair k"],
         shift: Float[np.ndarray, " neuron"],
-        reads: Float[np.ndarray, "pair direction half_k"],
+        reads: Float[np.ndarray, "pair side k direction"],
         sample: TokenSample,
         n_scrambles: int,
     ) -> None:
@@ -377,13 +362,13 @@ class RemovedMoments:
         self._means = np.zeros((n_scrambles, n_pairs, 4, k))
         self._outer = np.zeros((n_scrambles, n_pairs, k, k))
 
-    def add_tile(self, rows: Rows, start: int, change: TileChange) -> None:
+    def add_tile(self, columns: Columns, start: int, change: TileChange) -> None:
         """Add the sampled tokens of one tile."""
         with one_blas_thread:
             _removed_moments(
-                rows.neurons, rows.pre, ACTIVATION_CODES[rows.activation], rows.gated, self._shift, start, change.low,
-                change.high, change.first, self._sample.token, self._weight, self._support, self._reads, change.moved,
-                len(self._means), self._means, self._outer,
+                columns.neurons, columns.pre, ACTIVATION_CODES[columns.activation], columns.gated, self._shift, start,
+                change.low, change.high, change.first, self._sample.token, self._weight, self._support, self._reads,
+                change.moved, self._means, self._outer,
             )  # fmt: skip
 
     def state(self) -> dict[str, np.ndarray]:
@@ -409,7 +394,7 @@ class RemovedSums:
     """What the refitted readouts do on the confirm half with relays removed."""
 
     def __init__(
-        self, readouts: list[Readouts], reads: Float[np.ndarray, "pair direction half_k"], sample: TokenSample
+        self, readouts: list[Readouts], reads: Float[np.ndarray, "pair side k direction"], sample: TokenSample
     ) -> None:
         self._support = np.ascontiguousarray(readouts[0].neurons)
         self._weights = np.stack([r.weights for r in readouts]).astype(np.float32)
@@ -417,13 +402,13 @@ class RemovedSums:
         self._reads, self._sample = reads, sample
         self._sums = np.zeros((len(readouts), sample.n_pairs, 4, 2))
 
-    def add_tile(self, rows: Rows, start: int, change: TileChange) -> None:
+    def add_tile(self, columns: Columns, start: int, change: TileChange) -> None:
         """Add the sampled tokens of one tile."""
         with one_blas_thread:
             _removed_values(
-                rows.neurons, rows.pre, ACTIVATION_CODES[rows.activation], rows.gated, start, change.low, change.high,
-                change.first, self._sample.token, self._support, self._reads, change.moved, self._weights, self._offset,
-                self._sums,
+                columns.neurons, columns.pre, ACTIVATION_CODES[columns.activation], columns.gated, start, change.low,
+                change.high, change.first, self._sample.token, self._support, self._reads, change.moved, self._weights,
+                self._offset, self._sums,
             )  # fmt: skip
 
     def state(self) -> dict[str, np.ndarray]:

@@ -137,13 +137,22 @@ def test_every_site_is_dealt_once(n_slots: int) -> None:
 
 
 @pytest.mark.parametrize("n_slots", [1, 2, 5, 1_000])
-def test_twins_that_share_products_are_dealt_together(n_slots: int) -> None:
-    names = ["neurons", "input", *(f"twin:{r}" for r in range(10)), "isotropic:0", "isotropic:1"]
+def test_sites_that_share_work_are_dealt_together(n_slots: int) -> None:
+    names = [
+        "neurons",
+        "input",
+        "pre",
+        *(f"twin:{r}" for r in range(10)),
+        "isotropic:0",
+        "isotropic:1",
+        "spike:1",
+    ]
     shares = backends._shares({0: names}, n_slots)[0]
     assert sorted(name for share in shares for name in share) == sorted(names)
-    for group in (range(4), range(4, 8), range(8, 10)):
-        assert sum(any(f"twin:{r}" in share for r in group) for share in shares) == 1
-    assert len(shares) == min(n_slots, 7), "the other sites are dealt one by one"
+    groups = [[f"twin:{r}" for r in group] for group in (range(4), range(4, 8), range(8, 10))]
+    for group in (*groups, ["isotropic:0", "isotropic:1"], ["neurons", "spike:1"], ["input", "pre"]):
+        assert sum(any(name in share for name in group) for share in shares) == 1
+    assert len(shares) == min(n_slots, 6), "whatever shares nothing is dealt one by one"
 
 
 @pytest.mark.parametrize(("on_gpu", "held", "told"), [

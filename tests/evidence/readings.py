@@ -25,8 +25,8 @@ def stream(
     sums = ConfirmSums(plan, readouts, keeps_values=True)
     scratch = np.empty(len(plan.sample.token), np.float32)
     for start in range(0, len(rows), tile):
-        part = np.ascontiguousarray(rows[start : start + tile], np.float32)
-        low, high = plan.sample.between(start, start + len(part))
+        part = np.ascontiguousarray(rows[start : start + tile].T, np.float32)
+        low, high = plan.sample.between(start, start + part.shape[1])
         sums.add_tile(part, start, low, high, scratch)
     return sums.finalize(), sums
 
@@ -37,8 +37,8 @@ def stream_neurons(
     """The quadrant sums of each support neuron."""
     sums = NeuronSums(plan, support)
     for start in range(0, len(rows), tile):
-        part = np.ascontiguousarray(rows[start : start + tile], np.float32)
-        low, high = plan.sample.between(start, start + len(part))
+        part = np.ascontiguousarray(rows[start : start + tile].T, np.float32)
+        low, high = plan.sample.between(start, start + part.shape[1])
         sums.add_tile(part, start, low, high)
     return sums
 

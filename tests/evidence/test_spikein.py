@@ -19,14 +19,49 @@ from probekit.evidence.spikein import (
     MOST_SPIKES,
     PAIRS_PER_STRATUM,
     Spikes,
+    holding_together,
     sensitivity,
     spiked_pairs,
     spliced,
     support_strata,
 )
+from probekit.probes.moments import Moments
+from probekit.probes.pairs import LabelColumns, all_pairs
 from probekit.testing.synthetic import make_scene, plan, random_layer
 
 N_CONCEPTS, N_NEURONS = 24, 96
+
+
+def test_moments_of_spiked_neurons_are_those_that_their_rows_give() -> None:
+    rng = np.random.default_rng(3)
+    labels, doc = rng.random((3_000, 6)) < 0.4, np.arange(3_000) // 20
+    rows = (1.5 + rng.standard_normal((3_000, 12)) + labels @ rng.standard_normal((6, 12))).astype(np.float32)
+    pairs = all_pairs(6)
+    at = np.array([1, 4, 5, 13])
+    spikes = Spikes.draw(pairs[at], rows.std(0), rng)
+    together = holding_together(LabelColumns.from_dense(labels), pairs[at])
+    both = labels[:, pairs[at, 0]] & labels[:, pairs[at, 1]]
+    np.testing.assert_array_equal(
+        together, np.vstack([labels.T.astype(int) @ both, both.T.astype(int) @ both])
+    )
+
+    def summed(neurons: np.ndarray, of: np.ndarray):
+        moments = Moments(12, 6, pairs=of)
+        moments.update(neurons, labels, doc)
+        return moments.finalize()
+
+    layer = summed(rows, pairs)
+    for amplitude in (0.5, 4.0):
+        seen = summed(rows + amplitude * both.astype(np.float32) @ spikes.pattern, pairs[at])
+        made = spikes.moments(layer, at, together, amplitude)
+        for name in ("mean", "gram", "concept_sums", "pair_sums"):
+            wanted = getattr(seen, name)
+            # fp32 rows and products: 1e-6 of the largest sum
+            np.testing.assert_allclose(getattr(made, name), wanted, atol=2e-6 * np.abs(wanted).max())
+        for name in ("n_tokens", "n_concept", "n_pair", "pairs"):
+            np.testing.assert_array_equal(getattr(made, name), getattr(seen, name))
+    # the control: without the cross terms the Gram matrix is far off
+    assert np.abs(layer.gram - seen.gram).max() > 0.1 * np.abs(seen.gram).max()
 
 
 def test_spikes_stand_on_a_few_neurons_that_move() -> None:

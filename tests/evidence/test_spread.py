@@ -102,7 +102,7 @@ def planted_spread(
 
     balanced = BalancedMoments(support, torch.zeros(n_neurons), plan.sample)
     low, high = plan.sample.between(0, len(rows))
-    balanced.add_tile(np.ascontiguousarray(rows), 0, low, high)
+    balanced.add_tile(np.ascontiguousarray(rows.T), 0, low, high)
     readouts = balanced.fit(n_neurons)
     contrast, _ = stream(plan, rows, readouts)
     best, _ = stream(plan, rows, balanced.best_neuron(n_neurons))

@@ -8,15 +8,20 @@ import torch
 
 from probekit.model.twins import (
     InputFrame,
+    IsotropicTwins,
     PcSignTwins,
     channel_shuffle,
     concept_directions,
-    isotropic_twin,
     linearised,
 )
 from probekit.model.weights import MlpWeights
 
 N_TOKENS, N_INPUTS, N_NEURONS = 4_000, 12, 30
+
+
+def isotropic(weights: MlpWeights, sample: torch.Tensor, seed: int) -> MlpWeights:
+    """The last of five."""
+    return IsotropicTwins.draw(weights, sample, 5, np.random.default_rng(seed)).of(4)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +74,7 @@ def test_isotropic_twins_do_not_keep_the_covariance(inputs: torch.Tensor) -> Non
     # the control of the test above
     weights = layer(False)
     covariance = moments(weights.pre(inputs))[1].diagonal()
-    fresh = isotropic_twin(weights, inputs, np.random.default_rng(3))
+    fresh = isotropic(weights, inputs, 3)
     ratio = moments(fresh.pre(inputs))[1].diagonal() / covariance
     assert np.abs(np.log(ratio)).mean() > 0.2
 
@@ -137,7 +142,7 @@ def test_frame_is_orthonormal_and_diagonalises(inputs: torch.Tensor) -> None:
 @pytest.mark.parametrize("gated", [False, True])
 def test_isotropic_twins_keep_row_norms_and_firing_rates(inputs: torch.Tensor, gated: bool) -> None:
     weights = layer(gated)
-    twin = isotropic_twin(weights, inputs, np.random.default_rng(5))
+    twin = isotropic(weights, inputs, 5)
     np.testing.assert_allclose(twin.w_in.norm(dim=1), weights.w_in.norm(dim=1), rtol=1e-5)
     n = N_NEURONS
     gates, twin_gates = weights.pre(inputs)[:, :n], twin.pre(inputs)[:, :n]
@@ -156,8 +161,27 @@ def test_isotropic_twins_keep_row_norms_and_firing_rates(inputs: torch.Tensor, g
 def test_isotropic_twin_of_a_silent_neuron_stays_silent(inputs: torch.Tensor) -> None:
     weights = layer(False)
     weights.b_in[0] = -1e4
-    twin = isotropic_twin(weights, inputs, np.random.default_rng(6))
+    twin = isotropic(weights, inputs, 6)
     assert float((twin.neurons(inputs)[:, 0] > 0).double().mean()) <= 1 / N_TOKENS
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_isotropic_twins_are_layers_of_their_own(inputs: torch.Tensor, gated: bool) -> None:
+    """What shares products computes what each computes by itself; no two are alike."""
+    weights = layer(gated, "silu")
+    drawn = IsotropicTwins.draw(weights, inputs, 5, np.random.default_rng(7))
+    streams = zip(drawn.neurons(inputs), drawn.columns(inputs), strict=True)
+    found = [(rows, columns) for rows, columns in streams]
+    for twin, (rows, columns) in enumerate(found):
+        wanted = drawn.of(twin).neurons(inputs)
+        # 1e-4 of the largest value: fp32, sums in another order
+        assert float((rows - wanted).abs().max()) < 1e-4 * float(wanted.abs().max())
+        assert float((columns.T - wanted).abs().max()) < 1e-4 * float(wanted.abs().max())
+    for a in range(5):
+        for b in range(a):
+            assert float((found[a][0] - found[b][0]).abs().max()) > 0.1
+    [only] = drawn.neurons(inputs, [3])
+    assert torch.equal(only, found[3][0])
 
 
 def test_linearised_plain_layer_is_the_line_of_its_own_pre_activations(inputs: torch.Tensor) -> None:

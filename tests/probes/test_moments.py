@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from probekit.errors import DegenerateError, InputError, NonFiniteError, ShapeError
-from probekit.probes.moments import FrozenMoments, Moments, fold_of
+from probekit.probes.moments import FrozenMoments, Moments, affine_image, fold_of
 from probekit.probes.tiles import TILE
 
 ARRAYS = ("mean", "gram", "concept_sums", "pair_sums", "n_concept", "n_pair")
@@ -42,6 +44,24 @@ def assert_close(got: FrozenMoments, wanted: FrozenMoments) -> None:
 
 def test_moments_are_those_of_centred_data(planted) -> None:
     assert_close(planted.moments().finalize(), oracle(planted))
+
+
+def test_moments_of_an_affine_image_are_those_that_its_rows_give(planted) -> None:
+    rng = np.random.default_rng(4)
+    weight = torch.from_numpy(rng.standard_normal((9, planted.x.shape[1]))).float()
+    bias = torch.from_numpy(rng.standard_normal(9)).float()
+    image = planted.x.astype(float) @ weight.double().numpy().T + bias.double().numpy()
+    wanted = oracle(replace(planted, x=image))
+    exact = affine_image(oracle(planted), weight, bias)
+    for name in ARRAYS:
+        # fp64 throughout
+        values = getattr(wanted, name)
+        np.testing.assert_allclose(getattr(exact, name), values, rtol=0, atol=1e-10 * np.abs(values).max())
+    assert_close(affine_image(planted.moments().finalize(), weight, bias), wanted)
+    # the control: the bias is in the mean and nowhere else
+    without = affine_image(oracle(planted), weight, torch.zeros(9))
+    np.testing.assert_allclose(exact.mean - without.mean, bias, rtol=1e-6)
+    np.testing.assert_array_equal(exact.gram, without.gram)
 
 
 @pytest.mark.parametrize("n_folds", [1, 3])

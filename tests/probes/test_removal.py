@@ -12,10 +12,10 @@ from probekit.probes.refit import BalancedMoments
 from probekit.probes.removal import (
     ACTIVATION_CODES,
     SCRAMBLES,
+    Columns,
     Removal,
     RemovedMoments,
     RemovedSums,
-    Rows,
 )
 
 N_TOKENS, WIDTH, N_NEURONS = 3_000, 24, 10
@@ -64,6 +64,11 @@ def by_formula(weights: MlpWeights, x: np.ndarray, removal: Removal, pair: int, 
     return act * pre[:, N_NEURONS:] if weights.gated else act
 
 
+def columns_of(weights: MlpWeights, inputs: torch.Tensor) -> Columns:
+    neurons, pre = (part(inputs).numpy().T.copy() for part in (weights.neurons, weights.pre))
+    return Columns(neurons, pre, weights.activation)
+
+
 SUPPORT = np.array([[3, 1, 7, -1], [0, 9, 4, 2], [5, 6, -1, -1]], np.int32)
 
 
@@ -75,25 +80,25 @@ def summed(
     shift = np.full(N_NEURONS, 0.3, np.float32)
     moments = RemovedMoments(SUPPORT, shift, reads, sample, SCRAMBLES)
 
-    def tiles() -> list[tuple[Rows, int, np.ndarray]]:
+    def tiles() -> list[tuple[Columns, int, np.ndarray]]:
         held = []
         for start in range(0, N_TOKENS, tile):
             part = x[start : start + tile]
             inputs = torch.from_numpy(part * sign)
             held.append(
                 (
-                    Rows(weights.neurons(inputs).numpy(), weights.pre(inputs).numpy(), weights.activation),
+                    columns_of(weights, inputs),
                     start,
                     part,
                 )
             )
         return held
 
-    for rows, start, part in tiles():
-        moments.add_tile(rows, start, removal.change(part, start, start + len(part), sample))
+    for columns, start, part in tiles():
+        moments.add_tile(columns, start, removal.change(part, start, start + len(part), sample))
     sums = RemovedSums(moments.fit(), reads, sample)
-    for rows, start, part in tiles():
-        sums.add_tile(rows, start, removal.change(part, start, start + len(part), sample))
+    for columns, start, part in tiles():
+        sums.add_tile(columns, start, removal.change(part, start, start + len(part), sample))
     return moments, sums
 
 
@@ -134,7 +139,7 @@ def test_nothing_removed_changes_nothing_and_null_layers_read_by_their_own_signs
     _, x, sample = scene()
     still = Removal(np.zeros((len(PAIRS), WIDTH, 3), np.float32), removal_of().signs)
     plain = BalancedMoments(SUPPORT, torch.full((N_NEURONS,), 0.3), sample)
-    plain.add_tile(weights.neurons(torch.from_numpy(x)).numpy(), 0, *sample.between(0, N_TOKENS))
+    plain.add_tile(columns_of(weights, torch.from_numpy(x)).neurons, 0, *sample.between(0, N_TOKENS))
     moments, _ = summed(weights, still, np.ones(WIDTH, np.float32), N_TOKENS)
     for scramble in range(SCRAMBLES):
         # the same neurons in another order of summation, fp32
@@ -189,23 +194,23 @@ def test_a_relay_loses_its_interaction_and_an_and_made_here_keeps_it() -> None:
         LabelColumns.from_dense(labels), pairs, np.arange(n_tokens) // 20, token_hash, limit=800
     )
     removal = Removal((there @ frame).reshape(1, WIDTH, 1).astype(np.float32), removal_of(seed=7).signs)
-    rows = Rows(weights.neurons(inputs).numpy(), weights.pre(inputs).numpy(), "relu")
+    columns = columns_of(weights, inputs)
     change = removal.change(rotated, 0, n_tokens, sample)
     d_prime: dict[str, float] = {}
     as_read: dict[str, float] = {}
     for name, neuron in (("relay", 0), ("made here", 1)):
         support = np.array([[neuron]], np.int32)
         plain = BalancedMoments(support, torch.zeros(2), sample)
-        plain.add_tile(rows.neurons, 0, *sample.between(0, n_tokens))
-        groups = [rows.neurons[sample.token[sample.ptr[q] : sample.ptr[q + 1]], neuron] for q in range(4)]
+        plain.add_tile(columns.neurons, 0, *sample.between(0, n_tokens))
+        groups = [columns.neurons[neuron, sample.token[sample.ptr[q] : sample.ptr[q + 1]]] for q in range(4)]
         natural = sample.n_natural[0] / sample.n_natural[0].sum()
         kappa = SIGNS @ np.array([g.mean() for g in groups])
         as_read[name] = float(kappa / np.sqrt(natural @ np.array([g.var() for g in groups])))
         reads = removal.reads(weights.weight.numpy(), np.ones(WIDTH, np.float32), support, 1)
         moments = RemovedMoments(support, np.zeros(2, np.float32), reads, sample, SCRAMBLES)
-        moments.add_tile(rows, 0, change)
+        moments.add_tile(columns, 0, change)
         sums = RemovedSums(moments.fit(), reads, sample)
-        sums.add_tile(rows, 0, change)
+        sums.add_tile(columns, 0, change)
         d_prime[name] = float(sums.d_prime()[0])
     assert as_read["relay"] > 5  # it stands out as read
     assert as_read["made here"] > 2

@@ -73,7 +73,7 @@ rows = rng.standard_normal((20_000, 128)).astype(np.float32)
 support = np.tile(np.arange({k}), (len(pairs), 1))
 moments = refit.BalancedMoments(support, torch.zeros(128), sample)
 low, high = sample.between(0, 20_000)
-moments.add_tile(rows, 0, low, high)
+moments.add_tile(np.ascontiguousarray(rows.T), 0, low, high)
 """
 
 

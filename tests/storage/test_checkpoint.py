@@ -53,11 +53,11 @@ def add_moments(m: Moments, start: int, stop: int) -> None:
 
 def add_sampled(stream: Any, start: int, stop: int) -> None:
     low, high = SAMPLE.between(start, stop)
-    rows = ROWS[start:stop]
+    columns = np.ascontiguousarray(ROWS[start:stop].T)
     if isinstance(stream, ConfirmSums):
-        stream.add_tile(rows, start, low, high, np.empty(len(SAMPLE.token), np.float32))
+        stream.add_tile(columns, start, low, high, np.empty(len(SAMPLE.token), np.float32))
     else:
-        stream.add_tile(rows, start, low, high)
+        stream.add_tile(columns, start, low, high)
 
 
 STREAMS: dict[str, tuple[Callable[[], Any], Callable[[Any, int, int], None]]] = {
@@ -124,7 +124,7 @@ def test_the_seed_draws_the_twins_and_deals_the_documents():
     drawn = [layer(seed).calibrate(sample) for seed in (0, 0, 1)]
     assert np.array_equal(drawn[0]["signs"], drawn[1]["signs"])
     assert not np.array_equal(drawn[0]["signs"], drawn[2]["signs"])
-    assert not np.array_equal(drawn[0]["isotropic:0/w_in"], drawn[2]["isotropic:0/w_in"])
+    assert not np.array_equal(drawn[0]["isotropic/rows"], drawn[2]["isotropic/rows"])
     keys = splitmix64(np.arange(400, dtype=np.uint64))
     assert (is_fit(keys, 0) != is_fit(keys, 1)).mean() == pytest.approx(0.5, abs=0.1)
 
@@ -136,8 +136,11 @@ def test_twins_taken_over_are_the_twins_that_were_drawn():
     neurons = torch.from_numpy(ROWS)
     labels = LabelColumns.from_dense(LABELS)
     both = (layer.rows(sample, neurons, labels) for layer in (drawn, again))
-    for (name, rows, _), (_, taken, _) in zip(*both, strict=True):
+    for (name, rows), (_, taken) in zip(*both, strict=True):
         assert rows.numpy().tobytes() == taken.numpy().tobytes(), name
+    both = (layer.columns(sample, neurons, labels, dense=True) for layer in (drawn, again))
+    for (name, columns, _), (_, taken, _) in zip(*both, strict=True):
+        assert columns.numpy().tobytes() == taken.numpy().tobytes(), name
 
 
 def test_a_write_goes_to_the_device_before_it_gets_its_name(tmp_path: Path):
