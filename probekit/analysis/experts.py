@@ -311,7 +311,7 @@ def experts(  # noqa: PLR0913
 
     Args:
         model: as in `analyze`, but no GGUF file; decoders whose experts `transformers` 5 keeps in one tensor (Mixtral,
-            OLMoE, Qwen2-MoE and Qwen3-MoE, GraniteMoE, PhiMoE are tried).
+            OLMoE, Qwen2-MoE, Qwen3-MoE, DeepSeek-V3 and others; the recipe "Your own model" names those that were tried).
         corpus: as in `analyze`.
         layer: which layer; it must be a mixture of experts.
         concepts: as in `analyze`.

@@ -29,8 +29,6 @@ from probekit.model.weights import ACTIVATIONS, MlpWeights, known_activation
 _POSITIONS = 8
 """Positions of a document of the proof, at most."""
 _FLOAT32_EPS = torch.finfo(torch.float32).eps
-_INTO = ("gate_up_proj", "up_proj")
-"""What `transformers` calls the matrices that read the MLP input, of all experts together: gated or plain."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +75,21 @@ class RoutedModel(PlainModel):
         Args:
             ids: tokens, [doc pos].
             layer: which layer.
-            whole: whether what the experts and the MLP block write is wanted too.
+            whole: whether what the MLP block writes is wanted too.
+
+        Raises:
+            ModelError: the experts are called in another way.
         """
         seen: list[Routed] = []
 
         def keep(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-            inputs, chosen, weights = (*args, *named.values())[:3]
-            seen.append(Routed(inputs, chosen, weights))
+            given = (*args, *named.values())
+            if len(given) < 3:
+                raise ModelError(
+                    f"layer {layer}: its experts are called with {len(given)} arrays, wanted the MLP inputs, the experts "
+                    "chosen for each token and their weights. Choose another model."
+                )
+            seen.append(Routed(*given[:3]))
             if not whole:
                 raise _SeenError
 
@@ -216,8 +222,8 @@ def _find_experts(loaded: Unhooked) -> dict[int, tuple[nn.Module, nn.Module]]:
     found: dict[int, tuple[nn.Module, nn.Module]] = {}
     for name, module in loaded.model.named_modules():
         own = dict(module.named_parameters(recurse=False))
-        down = own.get("down_proj")
-        if down is None or down.ndim != 3 or not any(into in own for into in _INTO):
+        stored = (own.get("gate_up_proj"), own.get("down_proj"))
+        if not all(matrix is not None and matrix.ndim == 3 for matrix in stored):
             continue
         place = re.search(r"\.(\d+)\.", name)
         if place is not None:
@@ -242,11 +248,8 @@ def _bias(module: Any, name: str, expert: int) -> Tensor | None:
 
 
 def _into(module: Any, expert: int, activation: str, bits: int | float) -> MlpWeights:
-    name = next(name for name in _INTO if hasattr(module, name))
-    matrix, bias = _matrix(module, name, expert), _bias(module, name, expert)
-    if name == "up_proj":
-        return MlpWeights.from_arrays(matrix, bias, activation=activation, bits=bits)
-    gate, linear = matrix.chunk(2)
+    gate, linear = _matrix(module, "gate_up_proj", expert).chunk(2)
+    bias = _bias(module, "gate_up_proj", expert)
     b_gate, b_linear = (None, None) if bias is None else bias.chunk(2)
     return MlpWeights.from_arrays(
         linear, b_linear, w_gate=gate, b_gate=b_gate, activation=activation, bits=bits
@@ -380,7 +383,7 @@ def _beside(model: ExpertModel, layer: int, routed: Routed, written: Tensor) -> 
             f"{share:.2g}). Choose another model."
         )
     said = (
-        f"Beside the routed experts layer {layer} has a shared one, which is not looked at: {share:.0%} of the root mean "
-        "square of what the layer writes on random tokens is not of routed experts."
+        f"Beside the routed experts layer {layer} has a shared one, which is not looked at. On random tokens what is not of "
+        f"routed experts has a root mean square of {share:.0%} of all that the layer writes."
     )
     return (said,)

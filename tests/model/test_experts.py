@@ -20,7 +20,35 @@ from probekit.text.tokens import Tokens
 sys.path.insert(0, str(Path(__file__).parent))
 import architectures
 
-NAMES = ("mixtral", "olmoe", "qwen2_moe", "qwen3_moe", "granitemoe", "phimoe")
+DEEPSEEK = {
+    "n_routed_experts": 4,
+    "n_group": 1,
+    "topk_group": 1,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+}
+MORE: dict[str, dict[str, Any]] = {
+    "deepseek_v3": DEEPSEEK | {
+        "first_k_dense_replace": 1, "q_lora_rank": None, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8,
+        "v_head_dim": 8,
+    },
+    "glm4_moe": DEEPSEEK | {"head_dim": 8, "first_k_dense_replace": 0},
+    "ernie4_5_moe": {"moe_num_experts": 4, "moe_k": 2, "moe_layer_start_index": 0, "moe_intermediate_size": 24},
+    "minimax": {"num_local_experts": 4, "head_dim": 8},
+    "jamba": {"num_experts": 4, "head_dim": 8},
+    "flex_olmo": {"num_experts": 4, "num_experts_per_tok": 2},
+    "hunyuan_v1_moe": {"num_experts": 4, "moe_topk": 2, "head_dim": 8},
+    "gpt_oss": {"num_local_experts": 4, "head_dim": 8},
+    "llama4_text": {"num_local_experts": 4, "head_dim": 8},
+}  # fmt: skip
+REFUSED = {
+    "gpt_oss": "layer 0: what expert 0 writes does not follow from its weights by any of",  # clamped, interleaved
+    "llama4_text": "layer 0: its experts are called with 1 arrays",  # every expert gets every token's share
+}
+SHARED = ("qwen2_moe", "deepseek_v3", "glm4_moe", "ernie4_5_moe", "hunyuan_v1_moe")
+NAMES = (
+    "mixtral", "olmoe", "qwen2_moe", "qwen3_moe", "granitemoe", "phimoe", *(name for name in MORE if name not in REFUSED),
+)  # fmt: skip
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # sums in another order in float32, on activations of size 1
 
 
@@ -29,7 +57,8 @@ def made(name: str, **changed: Any) -> Any:
     with torch.random.fork_rng():  # transformers draws the initial weights from the global generator
         import transformers as hf
 
-        options = architectures.CONFIGURATIONS[name] | changed
+        options = architectures.CONFIGURATIONS.get(name) or architectures.COMMON | MORE[name]
+        options = options | changed
         model = hf.AutoModelForCausalLM.from_config(hf.AutoConfig.for_model(name, **options)).eval()
     generator = torch.Generator().manual_seed(len(name))
     with torch.no_grad():
@@ -47,12 +76,20 @@ def routing(model: ExpertModel) -> RoutedModel:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_family_is_proved(name: str, dtype: torch.dtype) -> None:
     model = load_expert_model(made(name).to(dtype))
-    for layer in (0, 1):
+    assert sorted(model.modules) == (
+        [1] if name in ("deepseek_v3", "jamba") else [0, 1]
+    )  # the first layer may be dense
+    for layer in model.modules:
         activation, notes = prove_experts(model, layer)
         assert activation == "silu"
-        assert len(notes) == (name == "qwen2_moe")  # it has a shared expert, which is said
-    if name == "qwen2_moe":
-        assert "a shared one, which is not looked at" in notes[0]
+        assert len(notes) == (name in SHARED)
+        assert all("has a shared one, which is not looked at" in note for note in notes)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_kinds_are_refused(name: str) -> None:
+    with pytest.raises(ModelError, match=REFUSED[name]):
+        prove_experts(load_expert_model(made(name)), 0)
 
 
 def test_an_activation_that_the_configuration_names_wrongly_is_found() -> None:
