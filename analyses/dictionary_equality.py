@@ -28,15 +28,12 @@ from safetensors.torch import load_file
 import probekit as pk
 from probekit.model.dictionaries import read_dictionary
 
-LIBRARIES: dict[str, tuple[tuple[str, ...], ...]] = {
-    "sae_lens": (("torch==2.13.0", "sae-lens==6.54.12", "transformer-lens==3.9.0"),),
-    "dictionary_learning": (
-        ("torch==2.13.0", "einops==0.8.2", "tqdm==4.67.1", "safetensors==0.8.0"),
-        ("--no-deps", "dictionary-learning==0.1.0"),
-    ),
-    "circuit_tracer": (("torch==2.13.0", "circuit-tracer==0.5.0"),),
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "sae_lens": ("torch==2.13.0", "sae-lens==6.54.12", "transformer-lens==3.9.0"),
+    "dictionary_learning": ("torch==2.13.0", "dictionary-learning==0.1.0"),
+    "circuit_tracer": ("torch==2.13.0", "circuit-tracer==0.5.0"),
 }
-"""What pip is asked to install for each, call by call."""
+"""What pip is asked to install for each."""
 SHOWN = ("torch", "sae-lens", "transformer-lens", "dictionary-learning", "circuit-tracer", "safetensors")
 WANTED = 1e-6
 SCRIPTS = ROOT / "tests" / "model" / "dictionaries"
@@ -47,8 +44,7 @@ def environment(library: str, home: Path) -> Path:
     """The interpreter of a new environment that has a library."""
     venv.create(home, with_pip=True)
     python = home / "bin" / "python"
-    for wanted in LIBRARIES[library]:
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *LIBRARIES[library]], check=True)
     return python
 
 
