@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from probekit.errors import ConfigError, ModelError
+from probekit.errors import ConfigError, ModelError, lacks_memory
 from probekit.model.hooked_model import HookedModel, Unhooked, load_unhooked
 from probekit.model.plain import PlainModel
 from probekit.model.sites import INPUT_SITE, NEURON_SITE, neuron_error, proof_tokens, relative_error
@@ -273,10 +273,9 @@ def prove_experts(model: ExpertModel, layer: int) -> tuple[str, tuple[str, ...]]
         ModelError: an expert or the layer breaks one of the theorems.
     """
     module, where = model.module(layer), f"{model.name}: layer {layer}"
-    routing: Any = model.plain
     ids = proof_tokens(model.n_vocab, min(_POSITIONS, model.context)).to(model.device)
     with torch.no_grad():
-        routed: Routed = routing.routed(ids, layer)
+        routed = _first_run(model, layer, ids)
         activation = _computed_activation(model, layer, routed.inputs)
         summed = torch.zeros_like(routed.inputs, dtype=torch.float32)
         size = torch.zeros_like(summed)
@@ -300,6 +299,24 @@ def prove_experts(model: ExpertModel, layer: int) -> tuple[str, tuple[str, ...]]
         )
     _demand_causal(where, routed.inputs.reshape(*ids.shape, -1), model)
     return activation, _beside(model, layer, routed, written)
+
+
+def _first_run(model: ExpertModel, layer: int, ids: Tensor) -> Routed:
+    """What reaches a layer of a model that nobody has run yet.
+
+    Raises:
+        ModelError: transformers itself cannot run it.
+    """
+    routing: Any = model.plain
+    try:
+        return routing.routed(ids, layer)
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, IndexError) as error:
+        if lacks_memory(error):
+            raise
+        raise ModelError(
+            f"{model.name}: transformers itself cannot run the model on a few tokens ({type(error).__name__}: {error}). "
+            "Wanted a model that runs; choose another."
+        ) from error
 
 
 def _computed_activation(model: ExpertModel, layer: int, inputs: Tensor) -> str:

@@ -163,6 +163,12 @@ class TestTheProofCanFail:
             prove_experts(broken, 0)
 
 
+def test_a_model_that_does_not_run() -> None:
+    broken = load_expert_model(made("mixtral", hidden_size=30))  # rotary embeddings need an even width
+    with pytest.raises(ModelError, match="transformers itself cannot run the model on a few tokens"):
+        prove_experts(broken, 0)
+
+
 def own_reading(model: Any, ids: np.ndarray) -> tuple[torch.Tensor, ...]:
     """What layer 1's router reads and chooses, by nothing of probekit's: one document after the other, without padding."""
     captured: list[torch.Tensor] = []
