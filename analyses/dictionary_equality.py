@@ -34,6 +34,9 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "circuit_tracer": ("torch==2.13.0", "circuit-tracer==0.5.0"),
 }
 """What pip is asked to install for each."""
+SPOILT = "torchvision"
+"""What dictionary-learning's own requirements bring and no dictionary needs: built for another torch it cannot be imported,
+and `transformers` asks for it wherever it is installed."""
 SHOWN = ("torch", "sae-lens", "transformer-lens", "dictionary-learning", "circuit-tracer", "safetensors")
 WANTED = 1e-6
 SCRIPTS = ROOT / "tests" / "model" / "dictionaries"
@@ -45,6 +48,7 @@ def environment(library: str, home: Path) -> Path:
     venv.create(home, with_pip=True)
     python = home / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", *LIBRARIES[library]], check=True)
+    subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", SPOILT], check=True)
     return python
 
 
@@ -77,7 +81,7 @@ def page(pythons: dict[str, Path]) -> Iterator[str]:
     yield "# Dictionaries against the libraries that write them"
     yield ""
     yield (
-        f"`python analyses/dictionary_equality.py`, probekit {pk.__version__}. Random weights and inputs in float32. "
+        f"`python analyses/dictionary_equality.py{' --pythons …' if pythons else ''}`, probekit {pk.__version__}. Random weights and inputs in float32. "
         f"*Largest difference*: over all tokens and latents, as a share of the largest activation (at least 1); wanted "
         f"≤ {WANTED:.0e}. Batch top-k and Matryoshka checkpoints "
         "are compared with what the library saves of them for inference."
