@@ -81,7 +81,8 @@ def page(pythons: dict[str, Path]) -> Iterator[str]:
     yield "# Dictionaries against the libraries that write them"
     yield ""
     yield (
-        f"`python analyses/dictionary_equality.py{' --pythons …' if pythons else ''}`, probekit {pk.__version__}. Random weights and inputs in float32. "
+        f"`python analyses/dictionary_equality.py{' --pythons …' if pythons else ''}`, probekit {pk.__version__}. "
+        f"Random weights and inputs in float32. "
         f"*Largest difference*: over all tokens and latents, as a share of the largest activation (at least 1); wanted "
         f"≤ {WANTED:.0e}. Batch top-k and Matryoshka checkpoints "
         "are compared with what the library saves of them for inference."
