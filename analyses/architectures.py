@@ -24,6 +24,7 @@ Written by `python analyses/architectures.py` from one run of `tests/model/test_
 weights of the real classes, 2 layers, float32 on a CPU. *Sites*: in every layer the neurons follow from the MLP input by
 the weights, the MLP output from the neurons, no later token is seen; and they equal those of the plain `transformers`
 model to 1e-5 (the largest difference is given). *Analysed*: `analyze` with 4 twins, no excess over them.
+Mixtures of experts are refused here and read by `pk.experts` (`tests/model/test_experts.py` proves thirteen).
 
 | architecture | loads | sites | analysed |
 |---|---|---|---|

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from probekit.analysis.api import analyze_arrays as analyze_arrays
     from probekit.analysis.estimate import Estimate as Estimate
     from probekit.analysis.estimate import estimate as estimate
+    from probekit.analysis.experts import ExpertLayer as ExpertLayer
+    from probekit.analysis.experts import experts as experts
     from probekit.errors import ProbekitError as ProbekitError
     from probekit.followups.audit import Audit as Audit
     from probekit.followups.audit import audit as audit
@@ -62,6 +64,7 @@ _HOME = {
     "Concepts": "probekit.text.concepts.concepts",
     "Corpus": "probekit.text.corpus",
     "Estimate": "probekit.analysis.estimate",
+    "ExpertLayer": "probekit.analysis.experts",
     "Moments": "probekit.probes.moments",
     "Planted": "probekit.model.planted",
     "ProbekitError": "probekit.errors",
@@ -79,6 +82,7 @@ _HOME = {
     "channels": "probekit.theory.channels.decode",
     "difference": "probekit.followups.difference",
     "estimate": "probekit.analysis.estimate",
+    "experts": "probekit.analysis.experts",
     "latents": "probekit.model.latents",
     "list_concepts": "probekit.followups.concepts",
     "compare": "probekit.followups.compare",

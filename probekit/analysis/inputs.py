@@ -291,9 +291,16 @@ def doc_keys(tokens: Tokens) -> np.ndarray:
 
 
 def inputs_of_arrays(
-    given: ActivationData, pair_sampling: PairSampling, settings: Settings
+    given: ActivationData, pair_sampling: PairSampling, settings: Settings, concepts: Labels | None = None
 ) -> AnalysisInputs:
-    """Draw up the study design on given arrays; without inputs and weights no twin can be made, and a note says so."""
+    """Draw up the study design on given arrays; without inputs and weights no twin can be made, and a note says so.
+
+    Args:
+        given: the arrays.
+        pair_sampling: which pairs are tested.
+        settings: of the analysis.
+        concepts: of what kind the concepts are and how far they look back, where that is known.
+    """
     can_twin = given.inputs is not None and given.weights is not None
     notes = given.notes()
     if settings.twins == 0:
@@ -308,6 +315,8 @@ def inputs_of_arrays(
     # hashed twice: the position is hashed once, and document d at position p must not meet document p at d
     keys = splitmix64(splitmix64(np.arange(n_docs, dtype=np.uint64)))
     held = LabelledTokens(columns, given.doc, given.pos, keys, given.names, types=given.types)
+    if concepts is not None:
+        held = replace(held, kinds=concepts.kinds, lags=concepts.lags, by_token=concepts.by_token)
     design = plan(held, settings, pair_sampling)
     if settings.heldout_types:
         notes.append(TYPES_NOTE)

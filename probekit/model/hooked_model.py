@@ -173,10 +173,7 @@ def load_hooked_model(
         ConfigError: the device or dtype is unknown or absent, or an option does not go with this kind of model.
         OutOfMemoryError: the model does not fit.
     """
-    if isinstance(dtype, str):
-        if dtype not in DTYPES:
-            raise ConfigError(f"dtype: got {dtype!r}, wanted one of {', '.join(DTYPES)}.")
-        dtype = DTYPES[dtype]
+    dtype = _dtype(dtype)
     if isinstance(model, str | Path):
         if tokenizer is not None:
             raise ConfigError(
@@ -212,8 +209,29 @@ def load_hooked_model(
     return _hooked(model, name, model.tokenizer, bits=None)
 
 
+def _dtype(named: torch.dtype | str | None) -> torch.dtype | None:
+    if not isinstance(named, str):
+        return named
+    if named not in DTYPES:
+        raise ConfigError(f"dtype: got {named!r}, wanted one of {', '.join(DTYPES)}.")
+    return DTYPES[named]
+
+
 def _load_object(given: Any, tokenizer: Any | None, device: torch.device | None) -> HookedModel:
     """Hook a `transformers` model that lies in memory; nothing is looked up anywhere, and the model stays as it is."""
+    model, name, file = _own_copy(given, device)
+    if layout_of(model.config) is not None:
+        model.requires_grad_(False)
+        return _hooked_encoder(
+            model.base_model, Path(name).name if Path(name).exists() else name, tokenizer, None
+        )
+    if not model.config.architectures:  # made from a configuration, it has no name for its architecture
+        model.config.architectures = [type(model).__name__]
+    return _of_plain(model, name, tokenizer, file)
+
+
+def _own_copy(given: Any, device: torch.device | None) -> tuple[Any, str, GgufFile | None]:
+    """A copy of a `transformers` model that shares its weights, with its name and the GGUF file it came from."""
     name = str(getattr(given, "name_or_path", "") or type(given).__name__)
     if getattr(given, "_hf_peft_config_loaded", False):
         raise ModelError(
@@ -228,14 +246,7 @@ def _load_object(given: Any, tokenizer: Any | None, device: torch.device | None)
     ).eval()
     if device is not None:
         model.to(device)
-    if layout_of(model.config) is not None:
-        model.requires_grad_(False)
-        return _hooked_encoder(
-            model.base_model, Path(name).name if Path(name).exists() else name, tokenizer, None
-        )
-    if not model.config.architectures:  # made from a configuration, it has no name for its architecture
-        model.config.architectures = [type(model).__name__]
-    return _of_plain(model, name, tokenizer, file)
+    return model, name, file
 
 
 def _require_layers_apart(model: Any, name: str) -> None:
@@ -268,6 +279,109 @@ def _of_plain(model: Any, name: str, tokenizer: Any | None, file: GgufFile | Non
         bridge.tokenizer = None
     shown = Path(name).name if Path(name).exists() else name
     return _hooked(bridge, shown, tokenizer, bits=None, unbridged=unbridged, file=file)
+
+
+@dataclass(frozen=True)
+class Unhooked:
+    """A decoder as `transformers` runs it, of which nothing is proved yet."""
+
+    model: Any
+    """Of `transformers`, in evaluation mode; nobody else holds it, but that of a TransformerBridge is the bridge's own."""
+    name: str
+    """What the user called it."""
+    tokenizer: Any | None
+    """A Hugging Face tokenizer, or None."""
+    bos_id: int | None
+    """The token to put first in every document; None for none."""
+    bits: int | float
+    """Bits a weight has where the model is stored."""
+    notes: tuple[str, ...] = ()
+    """What was done to read the model, where that is more than loading it."""
+
+
+@one_at_a_time
+def load_unhooked(
+    model: Any, *, device: str = "auto", dtype: str | None = None, tokenizer: Any | None = None
+) -> Unhooked:
+    """Load a model for whoever reads it at places of its own.
+
+    Args:
+        model: as in `load_hooked_model`, but no GGUF file.
+        device: see there.
+        dtype: see there.
+        tokenizer: see there.
+
+    Raises:
+        ModelError: the model cannot be found, has no tokenizer or carries hooks, or is of another kind.
+        ConfigError: the device or dtype is unknown or absent, or an option does not go with this kind of model.
+        OutOfMemoryError: the model does not fit.
+    """
+    asked = _dtype(dtype)
+    if isinstance(model, str | Path):
+        return _named_unhooked(str(model), _device(device), asked, tokenizer)
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, PreTrainedModel | TransformerBridge):
+        raise ModelError(
+            f"model: got a {type(model).__name__}, wanted a hub name, a folder, a transformers model or a TransformerBridge."
+        )
+    if asked is not None:
+        raise ConfigError(
+            f"dtype: got {dtype} with a {type(model).__name__}, which is used in the dtype it has; "
+            "convert it beforehand with model.to(dtype)."
+        )
+    require_unhooked(model, type(model).__name__)
+    if isinstance(model, TransformerBridge):
+        return _bridge_unhooked(model, device, tokenizer)
+    own, name, _ = _own_copy(model, None if device == "auto" else _device(device))
+    return _unhooked(own, Path(name).name if Path(name).exists() else name, tokenizer)
+
+
+def _named_unhooked(
+    name: str, device: torch.device, dtype: torch.dtype | None, tokenizer: Any | None
+) -> Unhooked:
+    if tokenizer is not None:
+        raise ConfigError(
+            f"tokenizer: given with {name!r}, which brings its own; leave it out, or load the model yourself "
+            "and pass the object."
+        )
+    found, shown = find_folder(name)
+    if found.is_file():
+        raise ModelError(f"{name}: a GGUF file is not read here; wanted a folder in Hugging Face format.")
+    own = read_tokenizer(found)
+    if dtype is None and device.type == "cpu":
+        dtype = torch.float32
+    stored = stored_bits(found)
+    model, notes = _read_folder(found, device, dtype)
+    return _unhooked(model, shown, own, stored, notes)
+
+
+def _bridge_unhooked(bridge: Any, device: str, tokenizer: Any | None) -> Unhooked:
+    name = str(getattr(bridge.cfg, "model_name", None) or "bridge")
+    if tokenizer is not None:
+        raise ConfigError(
+            "tokenizer: given with a TransformerBridge, which has its own; set bridge.tokenizer."
+        )
+    _require_raw(bridge, name)
+    if device != "auto":
+        bridge.to(_device(device))
+    return _unhooked(bridge.original_model, name, bridge.tokenizer, bridged=True)
+
+
+def _unhooked(
+    model: Any,
+    name: str,
+    tokenizer: Any | None,
+    bits: int | float | None = None,
+    notes: tuple[str, ...] = (),
+    *,
+    bridged: bool = False,
+) -> Unhooked:
+    model.eval()
+    bos_id = _bos_id(tokenizer, len(model.get_input_embeddings().weight), bridged=bridged)
+    stored = 8 * next(model.parameters()).element_size() if bits is None else bits
+    return Unhooked(model, name, tokenizer, bos_id, stored, notes)
 
 
 def _tokenizer_in(folder: Path, tokenizer: Any | None) -> Any:
@@ -365,9 +479,10 @@ def load_reader(model: Any) -> Reader:
     return Reader(hooked.name, hooked.tokenizer, hooked.bos_id, hooked.context, hooked.end_id)
 
 
-def _boot(
-    folder: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype | None
-) -> tuple[Any, Unbridged, tuple[str, ...]]:
+def _read_folder(
+    folder: Path, device: torch.device, dtype: torch.dtype | None
+) -> tuple[Any, tuple[str, ...]]:
+    """A folder's model as `transformers` builds it, with what had to be done for that."""
     checkpoint.require_float_files(folder, {name: kind for name, (kind, _) in stored_tensors(folder).items()})
     with (
         _refusals(str(folder), device),
@@ -387,13 +502,20 @@ def _boot(
         # what was quantised comes in the dtype it was unpacked into
         undone = dtype is not None and checkpoint.quantisation(folder) is not None
         hf_model = hf_model.to(device, dtype) if undone else hf_model.to(device)
-    unbridged = Unbridged.of(hf_model)
-    bridge = _bridged(folder, hf_model, tokenizer, device, shown=str(folder))
-    bridge.original_model.requires_grad_(False)
     notes = (
         f"Names of the weights began with {wrapper!r}, which a wrapper had put there, and were read without it.",
     )
-    return bridge, unbridged, notes if wrapper else ()
+    return hf_model, notes if wrapper else ()
+
+
+def _boot(
+    folder: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype | None
+) -> tuple[Any, Unbridged, tuple[str, ...]]:
+    hf_model, notes = _read_folder(folder, device, dtype)
+    unbridged = Unbridged.of(hf_model)
+    bridge = _bridged(folder, hf_model, tokenizer, device, shown=str(folder))
+    bridge.original_model.requires_grad_(False)
+    return bridge, unbridged, notes
 
 
 def _encoder_in(folder: Path, device: torch.device, dtype: torch.dtype | None) -> Any:
@@ -504,11 +626,7 @@ def _hooked(
     file: GgufFile | None = None,
     notes: tuple[str, ...] = (),
 ) -> HookedModel:
-    if getattr(bridge, "compatibility_mode", False):
-        raise ModelError(
-            f"{name}: the bridge is in compatibility mode, so its weights and MLP inputs are processed; "
-            "wanted raw weights. Boot it again and do not call enable_compatibility_mode()."
-        )
+    _require_raw(bridge, name)
     require_sites(bridge, name)
     bridge.eval()
     parameter = next(bridge.original_model.parameters())
@@ -542,6 +660,14 @@ def _hooked(
         stored="" if file is None else f"GGUF, {file.kinds(range(len(bridge.blocks)))}",
         notes=notes,
     )
+
+
+def _require_raw(bridge: Any, name: str) -> None:
+    if getattr(bridge, "compatibility_mode", False):
+        raise ModelError(
+            f"{name}: the bridge is in compatibility mode, so its weights and MLP inputs are processed; "
+            "wanted raw weights. Boot it again and do not call enable_compatibility_mode()."
+        )
 
 
 def _how_read(file: GgufFile, n_layers: int) -> str:

@@ -49,8 +49,8 @@ def require_sites(bridge: Any, name: str) -> None:
     if experts:
         raise ModelError(
             f"{name}: layer {experts[0]} is a mixture of experts ({len(experts)} of {len(mlps)} layers "
-            "are), whose "
-            "neurons differ from token to token; wanted a dense MLP in every layer. Choose a dense model."
+            "are), whose neurons differ from token to token; wanted a dense MLP in every layer. "
+            f"pk.experts(model, corpus, layer={experts[0]}) reads its experts, each on the tokens routed to it."
         )
     hooks = bridge.hook_dict
     for layer in range(len(mlps)):

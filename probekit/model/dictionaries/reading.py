@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from probekit.errors import InputError
+from probekit.model.dictionaries.circuit_tracer import FIRST, is_encoder, read_cross_layer
 from probekit.model.dictionaries.dictionary_learning import ARCHIVE, read_dictionary_learning
 from probekit.model.dictionaries.encoder import Dictionary
 from probekit.model.dictionaries.saelens import CONFIG, WEIGHTS, read_saelens
@@ -17,7 +18,8 @@ def read_dictionary(folder: str | Path) -> Dictionary:
     """The encoder of an autoencoder or transcoder.
 
     Args:
-        folder: with cfg.json and sae_weights.safetensors (SAELens), or config.json and ae.pt (dictionary_learning).
+        folder: with cfg.json and sae_weights.safetensors (SAELens), or config.json and ae.pt (dictionary_learning); of a
+            cross-layer transcoder (circuit-tracer) the file of one layer's encoder, such as W_enc_3.safetensors.
 
     Raises:
         InputError: no format is recognised, a file is damaged, or a field changes the encoder in a way not known here.
@@ -25,6 +27,13 @@ def read_dictionary(folder: str | Path) -> Dictionary:
         NonFiniteError: a weight is NaN or infinite.
     """
     folder = Path(folder)
+    if is_encoder(folder):
+        return read_cross_layer(folder)
+    if (folder / FIRST).is_file():
+        raise InputError(
+            f"{folder}: holds a cross-layer transcoder, which has an encoder for each layer; wanted one of them. Pass its "
+            f"file, such as {folder / FIRST}, and the hook that it reads as site=."
+        )
     if (folder / SPARSIFY).is_file() and not (folder / WEIGHTS).is_file():
         raise InputError(
             f"{folder}: {SPARSIFY} is sparsify's format, which is not read; wanted {WEIGHTS} (SAELens) or {ARCHIVE} "

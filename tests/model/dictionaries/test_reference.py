@@ -1,7 +1,8 @@
 """Encoders against those of the libraries that wrote the files, where these can be run.
 
-They pin other versions of TransformerLens, so they live in an environment of their own: PROBEKIT_SAE_LENS and
-PROBEKIT_DICTIONARY_LEARNING name its interpreter (`python -m venv V; V/bin/pip install sae-lens`), else this one is asked.
+They pin other versions of TransformerLens, so they live in an environment of their own: PROBEKIT_SAE_LENS,
+PROBEKIT_DICTIONARY_LEARNING and PROBEKIT_CIRCUIT_TRACER name its interpreter (`python -m venv V; V/bin/pip install
+sae-lens`), else this one is asked. `analyses/dictionary_equality.py` makes these environments and writes down what it finds.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def made_by(library: str, script: str, root: Path) -> list[Path]:
     [
         ("sae_lens", "reference_saelens.py", 67),
         ("dictionary_learning", "reference_dictionary_learning.py", 6),
+        ("circuit_tracer", "reference_circuit_tracer.py", 4),
     ],
 )
 def test_encoders_are_those_of_the_library(library: str, script: str, n_cases: int, tmp_path: Path) -> None:
@@ -44,7 +46,8 @@ def test_encoders_are_those_of_the_library(library: str, script: str, n_cases: i
     assert len(folders) == n_cases
     for folder in folders:
         case = load_file(folder / "reference.safetensors")
-        got = read_dictionary(folder).encode(case["x"])
+        encoders = sorted(folder.glob("W_enc_*.safetensors"))
+        got = read_dictionary(encoders[-1] if encoders else folder).encode(case["x"])
         active = case["acts"] != 0
         assert 0.01 < active.float().mean() < 0.9, folder.name  # neither dead nor always on
         assert torch.equal(got != 0, active), folder.name
