@@ -106,11 +106,22 @@ class Columns:
     """Correlation of two columns over the twins: what their geometry gives by itself."""
 
     @classmethod
-    def of(cls, rows: Float[np.ndarray, "neuron input"], frame: CodeFrame) -> Columns:
-        """Columns of a layer's rows in a frame."""
-        seen = rows @ frame.axes
-        power = frame.power(seen.T) / frame.sizes[:, None]
-        values = seen @ frame.in_axes
+    def of(
+        cls,
+        rows: Float[np.ndarray, "neuron input"],
+        frame: CodeFrame,
+        unit: Float[np.ndarray, "neuron input"] | None = None,
+    ) -> Columns:
+        """Columns of a layer's rows in a frame.
+
+        Args:
+            rows: what the neurons read.
+            frame: the directions.
+            unit: the rows in whose units scores are, where `rows` are what is left of them; the rows themselves by default.
+        """
+        whole = (rows if unit is None else unit) @ frame.axes
+        power = frame.power(whole.T) / frame.sizes[:, None]
+        values = rows @ frame.axes @ frame.in_axes
         spread = np.sqrt(power.T @ frame.power(frame.in_axes))
         # an entry below rounding of its row and column is no reading
         floor = 1e-12 * max(float(spread.max()), np.finfo(float).tiny)

@@ -10,21 +10,19 @@ looked at, and a layer that computes every AND alike (a universal one) shows no 
 
 from __future__ import annotations
 
-import functools
-import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.stats import false_discovery_control
 
 from probekit.errors import InputError, ShapeError, guarded
-from probekit.theory.channels.codes import CodeFrame, Columns, ternary, threshold
+from probekit.theory.channels.codes import CodeFrame, Columns
 from probekit.theory.channels.gates import BOOLEAN, gate_of, outlet, settings_on
 from probekit.theory.channels.layer import LayerArrays, as_layer, matrix
-from probekit.theory.channels.overlap import log_load_ratio, log_odds_beyond, overlap_tail
+from probekit.theory.channels.meetings import Known, Rows, Tests, meetings, tested_at
 from probekit.theory.channels.program import Clause, Program
 from probekit.theory.checks import Number, as_count, as_probability
 
@@ -35,24 +33,8 @@ LOOSEST = 0.05
 """The loosest chance at which a random code takes a neuron, by default; 1/n and 1/n² are tried beside it."""
 MOST_LEVEL = 0.5
 """Beyond it a code is what it is not."""
-
-
-@dataclass(frozen=True)
-class Meeting:
-    """One way in which the codes of two concepts can meet."""
-
-    name: str
-    """`++`, `+-`; in a gated layer the half of each: `gate+ gate+`, `gate+ linear`."""
-    ordered: bool
-    """Whether (a, b) and (b, a) are different questions."""
-    first: Bool[np.ndarray, "neuron concept"]
-    """Neurons that the first concept's code takes."""
-    second: Bool[np.ndarray, "neuron concept"]
-    """Neurons that the second concept's code takes."""
-    correlation: Float[np.ndarray, "concept concept"]
-    """Correlation of the two columns by geometry alone."""
-    two_sided: bool = False
-    """Whether the second code is taken on either side."""
+MOST_PASSES = 8
+"""Passes at the most; they end when one finds no more than the pass before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +56,9 @@ class Channels:
     expected: Float[np.ndarray, " test"]
     """Neurons that independent codes of the same margins would meet on."""
     p_exact: Float[np.ndarray, " test"]
-    """Exact conditional p, for the levels tried."""
+    """Exact conditional p, for the levels tried, before any set is explained away."""
     p: Float[np.ndarray, " test"]
-    """The larger of it and the share of twin tests with one as small."""
+    """The larger of the exact p of the last pass and the share of twin tests that stand out as much."""
     q: Float[np.ndarray, " test"]
     """Benjamini–Hochberg over all tests."""
     level: Float[np.ndarray, " test"]
@@ -141,12 +123,12 @@ class Channels:
     ) -> Float[np.ndarray, "twin pair"]:
         """The same scores of twins of the codes: what a layer of these weights shows that did not learn these concepts."""
         rng = np.random.default_rng(as_count("seed", seed, at_least=0))
-        rows = list[np.ndarray]()
+        rows, scored = Rows.of(self.layer, self.frame.directions), list[np.ndarray]()
         for _ in range(as_count("n_twins", n_twins)):
-            drawn = _tests(self.layer, self.frame.twin(rng), self.least, self.tried)
+            drawn = tested_at(rows.own(self.frame.twin(rng)), self.least, self.tried)
             p = np.minimum(1.0, len(drawn) * np.min([tests.p for tests in drawn], axis=0))
-            rows.append(_scores(self.pairs, p, len(self.names), pairs))
-        return np.stack(rows)
+            scored.append(_scores(self.pairs, p, len(self.names), pairs))
+        return np.stack(scored)
 
 
 @guarded
@@ -213,84 +195,73 @@ def channels(  # noqa: PLR0913
     if not tried or max(tried) > MOST_LEVEL:
         raise InputError(f"levels: got {levels!r}, wanted chances of at most {MOST_LEVEL:g}, one or more.")
     tried = tuple(sorted(set(tried)))
-    tested = _tests(layer, frame, smallest, tried)
-    judged = [tests.p for tests in tested]
-    if n_twins:
-        drawn = [_tests(layer, frame.twin(rng), smallest, tried) for _ in range(n_twins)]
-        judged = [
-            _against(tests.p, np.concatenate([twin[i].p for twin in drawn])) for i, tests in enumerate(tested)
-        ]
-    best = np.argmin(judged, axis=0)
-    take = lambda values: np.take_along_axis(np.stack(values), best[None], axis=0)[0]
-    p = np.minimum(1.0, len(tested) * take(judged))
-    own = replace(
-        tested[0],
-        p=np.minimum(1.0, len(tested) * np.min([tests.p for tests in tested], axis=0)),
-        n_met=take([tests.n_met for tests in tested]),
-        expected=take([tests.expected for tests in tested]),
-        level=np.array([tests.level for tests in tested])[best],
-    )
-    adjusted = false_discovery_control(p, method="bh")
-    found = [int(i) for i in np.lexsort((own.p, p)) if adjusted[i] <= wanted]
-    halves = _halves(layer, frame)
-    sets = tuple(_set(layer, halves, at, own, i, p[i], adjusted[i], wanted) for i in found)
+    asked = _Asked(layer, frame, at, smallest, tried, n_twins, wanted)
+    first = last = _judge(asked, None, rng)
+    for _ in range(MOST_PASSES - 1):
+        again = _judge(asked, Known.of(last.sets, layer, codes.shape[1]), rng) if last.sets else last
+        if len(again.sets) <= len(last.sets):
+            break
+        last = again
+    own = last.tests
     return Channels(
-        layer, frame, at, own.pairs, own.kind, own.n_met, own.expected, own.p, p, adjusted, own.level, wanted, sets,
-        told, smallest, tried,
+        layer, frame, at, own.pairs, own.kind, own.n_met, own.expected, first.tests.p, last.p, last.adjusted, own.level,
+        wanted, last.sets, told, smallest, tried,
     )  # fmt: skip
 
 
-# -------------------------------------------------------------------------------- the tests
+# -------------------------------------------------------------------------------- the passes
 
 
 @dataclass(frozen=True, eq=False)
-class _Tests:
-    """All tests of one layer on one set of codes."""
+class _Asked:
+    """What every pass works on."""
 
-    pairs: Int[np.ndarray, "test 2"]
-    kind: tuple[str, ...]
+    layer: LayerArrays
+    frame: CodeFrame
+    mean: Float[np.ndarray, " input"]
+    least: int
+    tried: tuple[float, ...]
+    n_twins: int
+    q: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """One pass over all tests: at the best level of each, with what it found."""
+
+    tests: Tests
     p: Float[np.ndarray, " test"]
-    n_met: Int[np.ndarray, " test"]
-    expected: Float[np.ndarray, " test"]
-    level: Any
+    adjusted: Float[np.ndarray, " test"]
+    sets: tuple[dict[str, Any], ...]
 
 
-def _tests(layer: LayerArrays, frame: CodeFrame, least: int, tried: tuple[float, ...]) -> list[_Tests]:
-    """Every pair and every kind of meeting, level by level of the codes."""
-    halves = _halves(layer, frame)
-    return [_tests_at(halves, level, frame.directions.shape[1], least) for level in tried]
-
-
-def _halves(layer: LayerArrays, frame: CodeFrame) -> list[Columns]:
-    """The columns of the rows that an activation follows, and of a gated layer's linear half."""
-    rows = [layer.first] if layer.w_gate is None else [layer.first, layer.w_in]
-    return [Columns.of(half, frame) for half in rows]
-
-
-def _tests_at(halves: Sequence[Columns], level: float, n_concepts: int, least: int) -> _Tests:
-    found = list[_Tests]()
-    for meeting in _meetings(halves, level):
-        pairs = _pairs(n_concepts, ordered=meeting.ordered)
-        odds = functools.partial(_null_odds, meeting, pairs, level)
-        p, met, expected = overlap_tail(meeting.first, meeting.second, pairs, odds, least=least)
-        found.append(_Tests(pairs, (meeting.name,) * len(pairs), p, met, expected, level))
-    return _Tests(
-        np.concatenate([one.pairs for one in found]),
-        tuple(itertools.chain.from_iterable(one.kind for one in found)),
-        np.concatenate([one.p for one in found]),
-        np.concatenate([one.n_met for one in found]),
-        np.concatenate([one.expected for one in found]),
-        level,
+def _judge(asked: _Asked, known: Known | None, rng: np.random.Generator) -> _Pass:
+    """All tests with what is known explained away."""
+    rows = Rows.of(asked.layer, asked.frame.directions, known)
+    halves = rows.own(asked.frame)
+    tested = tested_at(halves, asked.least, asked.tried, known)
+    exact = np.stack([tests.p for tests in tested])
+    drawn = [
+        np.stack(
+            [tests.p for tests in tested_at(rows.of_twin(asked.frame.twin(rng)), asked.least, asked.tried)]
+        )
+        for _ in range(asked.n_twins)
+    ]
+    judged = (
+        [_against(p, np.concatenate(twins)) for p, twins in zip(exact, zip(*drawn, strict=True), strict=True)]
+        if drawn
+        else exact
     )
-
-
-def _null_odds(
-    meeting: Meeting, pairs: Int[np.ndarray, "pair 2"], level: float, rows: Int[np.ndarray, " row"]
-) -> Float[np.ndarray, " row"]:
-    """Log odds ratio that geometry and loads give some pairs."""
-    rho = meeting.correlation[pairs[rows, 0], pairs[rows, 1]]
-    geometry = log_odds_beyond(rho, threshold(level), two_sided_second=meeting.two_sided)
-    return geometry + log_load_ratio(meeting.first, meeting.second)
+    best = np.argmin(judged, axis=0)
+    take = lambda values: np.take_along_axis(np.stack(values), best[None], axis=0)[0]
+    own = Tests(
+        tested[0].pairs, tested[0].kind, np.minimum(1.0, len(tested) * np.min(exact, axis=0)),
+        take([tests.n_met for tests in tested]), take([tests.expected for tests in tested]), np.array(asked.tried)[best],
+    )  # fmt: skip
+    p = np.minimum(1.0, len(tested) * np.min(judged, axis=0))
+    adjusted = false_discovery_control(p, method="bh")
+    found = [int(i) for i in np.lexsort((own.p, p)) if adjusted[i] <= asked.q]
+    return _Pass(own, p, adjusted, tuple(_set(asked, halves, own, i, p[i], adjusted[i]) for i in found))
 
 
 def _against(p: Float[np.ndarray, " test"], drawn: Float[np.ndarray, " draw"]) -> Float[np.ndarray, " test"]:
@@ -301,19 +272,6 @@ def _against(p: Float[np.ndarray, " test"], drawn: Float[np.ndarray, " draw"]) -
     """
     ordered = np.sort(drawn)
     return np.maximum(p, (1.0 + np.searchsorted(ordered, p, side="right")) / (1.0 + len(ordered)))
-
-
-def _meetings(halves: Sequence[Columns], level: float) -> Iterator[Meeting]:
-    """The ways in which two codes can meet at a level."""
-    code = ternary(halves[0].scores, level)
-    rho = halves[0].correlation
-    gated = len(halves) == 2
-    yield Meeting("gate+ gate+" if gated else "++", False, code > 0, code > 0, rho)
-    yield Meeting("gate+ gate-" if gated else "+-", True, code > 0, code < 0, -rho)
-    if gated:
-        other = halves[1]
-        # gate and linear rows of a neuron need not correlate; the geometry counts as far as they do at the most
-        yield Meeting("gate+ linear", True, code > 0, ternary(other.scores, level) != 0, rho, two_sided=True)
 
 
 def _scores(
@@ -330,26 +288,14 @@ def _scores(
     return best[pairs[:, 0], pairs[:, 1]]
 
 
-def _pairs(n_concepts: int, *, ordered: bool) -> Int[np.ndarray, "pair 2"]:
-    first, second = np.triu_indices(n_concepts, k=1)
-    pairs = np.column_stack([first, second]).astype(np.int64)
-    return np.concatenate([pairs, pairs[:, ::-1]]) if ordered else pairs
-
-
 def _set(
-    layer: LayerArrays,
-    halves: Sequence[Columns],
-    mean: Float[np.ndarray, " input"],
-    tests: _Tests,
-    i: int,
-    p: float,
-    adjusted: float,
-    q: float,
+    asked: _Asked, halves: Sequence[Columns], tests: Tests, i: int, p: float, adjusted: float
 ) -> dict[str, Any]:
     """One set found: its neurons at its level, its gate, what it writes to."""
+    layer, mean = asked.layer, asked.mean
     a, b = (int(one) for one in tests.pairs[i])
     rows = [layer.first] if layer.w_gate is None else [layer.first, layer.w_in]
-    meeting = next(one for one in _meetings(halves, float(tests.level[i])) if one.name == tests.kind[i])
+    meeting = next(one for one in meetings(halves, float(tests.level[i])) if one.name == tests.kind[i])
     neurons = np.flatnonzero(meeting.first[:, a] & meeting.second[:, b])
     biases = [layer.first_bias] if layer.w_gate is None else [layer.first_bias, layer.b_in]
     rest = np.stack([half @ mean + bias for half, bias in zip(rows, biases, strict=True)])
@@ -362,5 +308,5 @@ def _set(
         "q": float(adjusted), "n_met": int(tests.n_met[i]), "expected": float(tests.expected[i]),
         "level": float(tests.level[i]),
         **dict(zip(("r11", "r10", "r01", "r00"), means.tolist(), strict=True)),
-        **outlet(layer.w_out, neurons, q),
+        **outlet(layer.w_out, neurons, asked.q),
     }  # fmt: skip

@@ -81,18 +81,30 @@ def noncentral_tail(
 
 
 def log_load_ratio(
-    first: Bool[np.ndarray, "neuron concept"], second: Bool[np.ndarray, "neuron concept"]
+    first: Bool[np.ndarray, "neuron concept"],
+    second: Bool[np.ndarray, "neuron concept"],
+    known: Int[np.ndarray, "pair 2"] | None = None,
 ) -> float:
     """Log of how much oftener two codes meet because neurons take unequally many; 0 where it would be negative.
 
-    A concept meets itself on each of its neurons when `first` is `second`; such meetings are left out.
+    The ratio is all meetings over those that independent codes of the same margins would have, so pairs that have a channel
+    raise it. A concept meets itself on each of its neurons when `first` is `second`; such meetings are left out.
+
+    Args:
+        first: neurons that the first concept's code takes.
+        second: the same for the second concept.
+        known: pairs (both ways round where that is one question) that are known to meet; they do not count.
     """
     taken, also = first.sum(axis=1).astype(np.float64), second.sum(axis=1).astype(np.float64)
     if not taken.any() or not also.any():
         return 0.0
     own = (first & second).sum(axis=1)  # on these neurons a concept would meet itself
-    ratio = len(taken) * float(taken @ also - own.sum()) / float(taken.sum() * also.sum())
-    return float(np.log(max(ratio, 1.0)))
+    met, expected = float(taken @ also - own.sum()), float(taken.sum() * also.sum()) / len(taken)
+    if known is not None and len(known):
+        a, b = known.T
+        met -= float((first[:, a] & second[:, b]).sum())
+        expected -= float(first.sum(axis=0)[a] @ second.sum(axis=0)[b]) / len(taken)
+    return float(np.log(max(met / expected, 1.0))) if expected > 0 else 0.0
 
 
 def log_odds_beyond(

@@ -1,0 +1,197 @@
+"""Every pair and every way to meet, tested level by level of the codes; what has been found is explained away first.
+
+A set that was found stands in the way of the others: its meetings count as loads of the neurons, its neurons are copies of
+each other as far as both read the same two concepts, and a third concept whose code overlaps with one of the two seems to be
+read there. So the reads of found sets are taken out of the rows (least squares on their directions, neuron by neuron) before
+the rest is tested again: a concept is read on what is left of a row, but where its own read is known that counts as it
+did; twins of the codes are held against what is left as well. Axes: neuron, concept, pair, test, level.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from probekit.theory.channels.codes import CodeFrame, Columns, ternary, threshold
+from probekit.theory.channels.layer import LayerArrays
+from probekit.theory.channels.overlap import log_load_ratio, log_odds_beyond, overlap_tail
+
+LINEAR = "gate+ linear"
+"""The meeting whose second code is that of a gated layer's linear half."""
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """One way in which the codes of two concepts can meet."""
+
+    name: str
+    """`++`, `+-`; in a gated layer the half of each: `gate+ gate+`, `gate+ linear`."""
+    ordered: bool
+    """Whether (a, b) and (b, a) are different questions."""
+    first: Bool[np.ndarray, "neuron concept"]
+    """Neurons that the first concept's code takes."""
+    second: Bool[np.ndarray, "neuron concept"]
+    """Neurons that the second concept's code takes."""
+    correlation: Float[np.ndarray, "concept concept"]
+    """Correlation of the two columns by geometry alone."""
+    two_sided: bool = False
+    """Whether the second code is taken on either side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tests:
+    """All tests of one layer on one set of codes, at one level."""
+
+    pairs: Int[np.ndarray, "test 2"]
+    kind: tuple[str, ...]
+    p: Float[np.ndarray, " test"]
+    n_met: Int[np.ndarray, " test"]
+    expected: Float[np.ndarray, " test"]
+    level: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What has been found: reads of single neurons, and pairs by kind of meeting."""
+
+    reads: tuple[Bool[np.ndarray, "neuron concept"], ...]
+    """Which neurons read which concepts by the sets found, for each half of the layer."""
+    pairs: Mapping[str, Int[np.ndarray, "pair 2"]]
+    """Pairs found, by kind of meeting."""
+
+    @classmethod
+    def of(cls, sets: Sequence[Mapping[str, Any]], layer: LayerArrays, n_concepts: int) -> Known:
+        """What some sets tell."""
+        reads = tuple(np.zeros((layer.n_neurons, n_concepts), dtype=np.bool_) for _ in rows_of_halves(layer))
+        pairs: dict[str, list[tuple[int, int]]] = {}
+        for one in sets:
+            reads[0][one["neurons"], one["a"]] = True
+            reads[int(one["kind"] == LINEAR)][one["neurons"], one["b"]] = True
+            pairs.setdefault(one["kind"], []).append((one["a"], one["b"]))
+        return cls(reads, {kind: np.array(held) for kind, held in pairs.items()})
+
+    def rest(
+        self,
+        rows: Float[np.ndarray, "neuron input"],
+        half: int,
+        directions: Float[np.ndarray, "input concept"],
+    ) -> Float[np.ndarray, "neuron input"]:
+        """The rows of a half less the least-squares share of the directions that each is known to read."""
+        left, reads = rows.copy(), self.reads[half]
+        for neuron in np.flatnonzero(reads.any(axis=1)):
+            mine = directions[:, reads[neuron]]
+            left[neuron] -= mine @ np.linalg.lstsq(mine, rows[neuron], rcond=None)[0]
+        return left
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of a layer's halves, and what is left of them once what is known has been explained."""
+
+    whole: tuple[Float[np.ndarray, "neuron input"], ...]
+    left: tuple[Float[np.ndarray, "neuron input"], ...]
+    known: Known | None = None
+
+    @classmethod
+    def of(
+        cls, layer: LayerArrays, directions: Float[np.ndarray, "input concept"], known: Known | None = None
+    ) -> Rows:
+        """The rows of a layer."""
+        whole = rows_of_halves(layer)
+        left = whole if known is None else tuple(known.rest(r, i, directions) for i, r in enumerate(whole))
+        return cls(whole, left, known)
+
+    def own(self, frame: CodeFrame) -> list[Columns]:
+        """Columns of the concepts' own codes: on what is left, and whole where a read is known."""
+        whole = [Columns.of(rows, frame) for rows in self.whole]
+        if self.known is None:
+            return whole
+        left = self.of_twin(frame)
+        return [
+            replace(one, scores=np.where(reads, one.scores, rest.scores))
+            for one, rest, reads in zip(whole, left, self.known.reads, strict=True)
+        ]
+
+    def of_twin(self, frame: CodeFrame) -> list[Columns]:
+        """Columns of twins of the codes, of which nothing is known."""
+        return [Columns.of(left, frame, unit) for left, unit in zip(self.left, self.whole, strict=True)]
+
+
+def rows_of_halves(layer: LayerArrays) -> tuple[Float[np.ndarray, "neuron input"], ...]:
+    """The rows that an activation follows, and those of a gated layer's linear half."""
+    return (layer.first,) if layer.w_gate is None else (layer.first, layer.w_in)
+
+
+def tested_at(
+    halves: Sequence[Columns], least: int, tried: Sequence[float], known: Known | None = None
+) -> list[Tests]:
+    """Every pair and every kind of meeting, level by level of the codes.
+
+    Args:
+        halves: columns of each half.
+        least: neurons of the smallest set.
+        tried: levels of the codes.
+        known: pairs that do not count as loads of the neurons.
+    """
+    held = {} if known is None else known.pairs
+    return [_tests_at(halves, level, least, held) for level in tried]
+
+
+def meetings(halves: Sequence[Columns], level: float) -> Iterator[Meeting]:
+    """The ways in which two codes can meet at a level."""
+    code = ternary(halves[0].scores, level)
+    rho = halves[0].correlation
+    gated = len(halves) == 2
+    yield Meeting("gate+ gate+" if gated else "++", False, code > 0, code > 0, rho)
+    yield Meeting("gate+ gate-" if gated else "+-", True, code > 0, code < 0, -rho)
+    if gated:
+        other = halves[1]
+        # gate and linear rows of a neuron need not correlate; the geometry counts as far as they do at the most
+        yield Meeting(LINEAR, True, code > 0, ternary(other.scores, level) != 0, rho, two_sided=True)
+
+
+def _tests_at(
+    halves: Sequence[Columns], level: float, least: int, known: Mapping[str, Int[np.ndarray, "pair 2"]]
+) -> Tests:
+    found = list[Tests]()
+    for meeting in meetings(halves, level):
+        pairs = _pairs(meeting.first.shape[1], ordered=meeting.ordered)
+        settled = known.get(meeting.name)
+        if settled is not None and not meeting.ordered:
+            settled = np.concatenate([settled, settled[:, ::-1]])
+        odds = functools.partial(_null_odds, meeting, pairs, level, settled)
+        p, met, expected = overlap_tail(meeting.first, meeting.second, pairs, odds, least=least)
+        found.append(Tests(pairs, (meeting.name,) * len(pairs), p, met, expected, level))
+    return Tests(
+        np.concatenate([one.pairs for one in found]),
+        tuple(itertools.chain.from_iterable(one.kind for one in found)),
+        np.concatenate([one.p for one in found]),
+        np.concatenate([one.n_met for one in found]),
+        np.concatenate([one.expected for one in found]),
+        level,
+    )
+
+
+def _null_odds(
+    meeting: Meeting,
+    pairs: Int[np.ndarray, "pair 2"],
+    level: float,
+    settled: Int[np.ndarray, "known 2"] | None,
+    rows: Int[np.ndarray, " row"],
+) -> Float[np.ndarray, " row"]:
+    """Log odds ratio that geometry and loads give some pairs."""
+    rho = meeting.correlation[pairs[rows, 0], pairs[rows, 1]]
+    geometry = log_odds_beyond(rho, threshold(level), two_sided_second=meeting.two_sided)
+    return geometry + log_load_ratio(meeting.first, meeting.second, settled)
+
+
+def _pairs(n_concepts: int, *, ordered: bool) -> Int[np.ndarray, "pair 2"]:
+    first, second = np.triu_indices(n_concepts, k=1)
+    pairs = np.column_stack([first, second]).astype(np.int64)
+    return np.concatenate([pairs, pairs[:, ::-1]]) if ordered else pairs
