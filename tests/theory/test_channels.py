@@ -20,12 +20,12 @@ def joined(found: Channels, gate: str = "and") -> set[tuple[int, int]]:
 
 @pytest.mark.parametrize(("n", "m", "pairs", "d"), [(256, 128, 128, None), (512, 192, 192, 512)])
 def test_a_planted_circuit_is_decoded(n: int, m: int, pairs: int, d: int | None) -> None:
-    """Nearly all pairs and hardly another; on superposed inputs those whose two codes overlap are held back."""
+    """Nearly all pairs and hardly another, on superposed inputs as well."""
     circuit = two_and(pairs=pairs, n_concepts=m, n_neurons=n, d_model=d, seed=0)
-    found = pk.channels(circuit, circuit.encode, twins=20)
+    found = pk.channels(circuit, circuit.encode, twins=10)
     true = {tuple(pair) for pair in np.sort(circuit.pairs, axis=1).tolist()}
     got = joined(found)
-    assert len(true & got) / len(true) >= (0.95 if d is None else 0.9)
+    assert len(true & got) / len(true) >= 0.95
     assert len(true & got) / len(got) >= 0.95
     # the neurons of a found pair are those of its channel, where the inputs leave no doubt
     if d is None:
@@ -124,6 +124,90 @@ def test_outputs_are_named_with_their_sign() -> None:
     told = {(clause.a, clause.b): (clause.out, clause.out_sign) for clause in program.clauses}
     assert told == {pair: ((2, 1) if i < 5 else (1, -1)) for i, pair in enumerate(sorted(pairs))}
     assert "¬out 1 ← 10 ∧ 11" in str(program)
+
+
+def test_what_is_found_is_explained_away_and_the_rest_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Narrow superposed circuits: neurons of a channel are copies of each other until it is found. Control: one pass."""
+    circuit = two_and(pairs=64, n_concepts=128, n_neurons=256, d_model=256, seed=101)
+    true = {tuple(pair) for pair in np.sort(circuit.pairs, axis=1).tolist()}
+    got = joined(channels(circuit, circuit.encode, twins=20))
+    assert len(true & got) / len(true) >= 0.95
+    assert len(true & got) / len(got) >= 0.95
+    monkeypatch.setattr("probekit.theory.channels.decode.MOST_PASSES", 1)
+    assert len(true & joined(channels(circuit, circuit.encode, twins=20))) / len(true) <= 0.8
+
+
+def test_an_overlap_that_two_channels_account_for_is_no_channel() -> None:
+    """Channels of 0 ∧ 20 and 27 ∧ 37 share three neurons by accident, so that 0 and 27 meet there: no set of their own."""
+    circuit = two_and(pairs=24, n_concepts=48, n_neurons=192, influence=1, seed=1)
+    shared = (circuit.w_in[:, [0, 20, 27, 37]] > 0).all(axis=1)
+    assert shared.sum() == 3
+    found = channels(circuit, circuit.encode, twins=20)
+    assert {(0, 20), (27, 37)} <= joined(found)
+    assert (0, 27) not in joined(found)
+    # the control: were the two pairs not known, the meeting would stand out in the same layer
+    row = next(i for i, pair in enumerate(found.pairs.tolist()) if pair == [0, 27] and found.kind[i] == "++")
+    assert found.n_met[row] == 0
+    assert found.p_exact[row] < 0.01
+
+
+def taken_apart(rng: np.random.Generator, *, n_terms: int = 8, n_each: int = 24) -> dict[str, np.ndarray]:
+    """ANDs of concepts 2i and 2i + 1 as a net trained on them makes them: Σ relu(±(a + b)) less Σ relu(±(a − b))."""
+    w = 0.05 * rng.standard_normal((2 * n_each, 2 * n_terms))
+    signs = rng.choice((-1.0, 1.0), size=(2 * n_each, n_terms))
+    w[:, ::2] += signs
+    w[:, 1::2] += signs * np.repeat([1.0, -1.0], n_each)[:, None]
+    return {"w_in": w, "w_out": np.repeat([1.0, -1.0], n_each)[None]}
+
+
+def test_an_and_taken_apart_is_read_by_the_signs_of_the_output() -> None:
+    """On neurons that raise it the literals agree, on the others they disagree. Control: without output weights nothing."""
+    weights = taken_apart(np.random.default_rng(2))
+    terms = {(2 * i, 2 * i + 1) for i in range(8)}
+    found = channels(weights, np.eye(16), levels=(0.3,))
+    raising = [one for one in found.sets if one["kind"] == "++ raising"]
+    assert {(one["a"], one["b"]) for one in raising} == terms
+    assert {tuple(sorted((one["a"], one["b"]))) for one in found.sets} == terms
+    assert all(max(one["neurons"]) < 24 for one in raising)
+    # nothing lowers a pair of which the second half was not found: that is an OR; with it, an AND
+    both = {tuple(sorted((one["a"], one["b"]))) for one in found.sets if one["kind"] == "+- lowering"}
+    assert len(both) >= 4
+    assert {one["gate"] for one in raising} == {"or"}
+    assert {one["written"] for one in raising if (one["a"], one["b"]) in both} <= {"and", "a", "b"}
+    assert "and" in {one["written"] for one in raising}
+    assert not channels({"w_in": weights["w_in"]}, np.eye(16), levels=(0.3,)).sets
+
+
+@pytest.mark.slow
+def test_random_layers_with_one_output_show_nothing() -> None:
+    """FDR ≤ q + 3 s.e. over 100 layers whose output splits the neurons in two; the positive control is the test above."""
+    q, hits = 0.1, 0
+    for draw in range(100):
+        rng = np.random.default_rng([draw, 4])
+        weights = {
+            "w_in": np.repeat(rng.standard_normal((16, 12)), 3, axis=0),
+            "w_out": rng.standard_normal((1, 48)),
+        }
+        hits += bool(channels(weights, np.eye(12), q=q, levels=(0.3,), twins=30, seed=draw).sets)
+    assert hits / 100 <= q + 3 * np.sqrt(q * (1 - q) / 100)
+
+
+@pytest.mark.sweep
+def test_later_passes_keep_the_rate_where_some_pairs_are_true() -> None:
+    """A circuit's rows four times over, and its clones: the mean false share over 100 layers, q + 3 s.e."""
+    shares = []
+    for draw in range(100):
+        rng = np.random.default_rng([draw, 5])
+        circuit = two_and(pairs=16, n_concepts=48, n_neurons=96, d_model=96, seed=draw)
+        rows = np.repeat(circuit.w_in, 4, axis=0)
+        weights = {"w_in": rows + 0.02 * rng.standard_normal(rows.shape)}
+        true = {tuple(pair) for pair in np.sort(circuit.pairs, axis=1).tolist()}
+        got = [
+            tuple(sorted((s["a"], s["b"])))
+            for s in channels(weights, circuit.encode, twins=30, seed=draw).sets
+        ]
+        shares.append(sum(pair not in true for pair in got) / max(1, len(got)))
+    assert np.mean(shares) <= 0.05 + 3 * np.std(shares, ddof=1) / 10
 
 
 def null_layer(kind: str, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -12,6 +12,7 @@ from probekit.errors import DegenerateError, InputError, NonFiniteError, ShapeEr
 from probekit.theory.channels.codes import CodeFrame, Columns, ternary, threshold
 from probekit.theory.channels.gates import gate_of, outlet
 from probekit.theory.channels.layer import as_layer
+from probekit.theory.channels.meetings import Known, Rows
 from probekit.theory.channels.overlap import log_load_ratio, log_odds_beyond, noncentral_tail, overlap_tail
 
 
@@ -96,6 +97,40 @@ def test_the_load_ratio_is_that_of_the_curveball_null() -> None:
     assert together[off].sum() / independent[off].sum() == pytest.approx(ratio, rel=0.12)
     equal = rng.permuted(np.arange(120)[:, None] < np.full(30, 12), axis=0)
     assert np.exp(log_load_ratio(equal, equal)) < 1.1
+
+
+def test_known_pairs_do_not_count_as_loads() -> None:
+    """Pairs that share all their neurons raise the ratio; the loads are equal once these are known."""
+    pairs = np.array([(2 * i, 2 * i + 1) for i in range(20)])
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    rng = np.random.default_rng(8)
+    mixed = rng.permuted(np.arange(200)[:, None] < np.full(40, 8), axis=0)
+    mixed[:, 1::2] = mixed[:, ::2]  # pairs that share every neuron, the rest by chance
+    assert np.exp(log_load_ratio(mixed, mixed)) > 1.4
+    # 1,520 chance meetings of 0.32 expected: 5 % s.e.
+    assert np.exp(log_load_ratio(mixed, mixed, both)) < 1.15
+
+
+def test_explained_rows_keep_known_reads_and_lose_what_overlaps_with_them() -> None:
+    """Row = φ_a + φ_b + ε: once it is known to read a and b, a third code that overlaps with φ_a is not read there."""
+    rng = np.random.default_rng(9)
+    phi = rng.standard_normal((60, 12)) / np.sqrt(60)
+    phi[:, 2] = 0.7 * phi[:, 0] + 0.7 * phi[:, 2]
+    rows = 0.02 * rng.standard_normal((30, 60))
+    rows[:6] += phi[:, 0] + phi[:, 1]
+    layer, frame = as_layer({"w_in": rows}), CodeFrame.of(phi)
+    found = [{"a": 0, "b": 1, "kind": "++", "neurons": list(range(6))}]
+    known = Known.of(found, layer, 12)
+    plain, explained = Rows.of(layer, phi), Rows.of(layer, phi, known)
+    before, after = plain.own(frame)[0].scores, explained.own(frame)[0].scores
+    assert (after[:6, :2] == before[:6, :2]).all()
+    assert (after[6:] == before[6:]).all()
+    # the control: it seemed to be read on all six
+    assert (before[:6, 2] > 1.0).all()
+    assert np.abs(after[:6, 2]).max() < 0.3
+    assert np.abs(explained.left[0][:6] @ phi[:, :2]).max() < 1e-12
+    # twins see the rest in the units of the whole row
+    assert np.abs(explained.of_twin(frame)[0].scores[:6, :2]).max() < 1e-9
 
 
 def test_twins_of_the_codes_keep_norms_and_covariance_and_the_columns_variance_is_theirs() -> None:

@@ -3,9 +3,10 @@
 After feature channel coding (Adler, Alistarh & Shavit, arXiv 2504.08842): features are computed on sets of neurons that the
 inputs share, and the sets can be read off the signs of the weights. Here a set is a claim with a p-value: two codes
 meet on more neurons than margins, geometry and loads allow (`overlap`), more than in twins of the codes as well
-(`codes`), with the false discovery rate over all pairs controlled. Each set found is given a gate (`gates`); the
-Boolean ones are the clauses of a program that can be run against the layer (`program`). No activation is
-looked at, and a layer that computes every AND alike (a universal one) shows no channels. Axes: neuron, concept, pair.
+(`codes`), with the false discovery rate over all pairs controlled. What was found is explained away and the rest is asked
+again (`meetings`) until nothing more is found; where no pair is true, only the first pass can err. Each set found is given
+a gate (`gates`); the Boolean ones are the clauses of a program that can be run against the layer (`program`). No activation
+is looked at, and a layer that computes every AND alike (a universal one) shows no channels. Axes: neuron, concept, pair.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from probekit.errors import InputError, ShapeError, guarded
 from probekit.theory.channels.codes import CodeFrame, Columns
 from probekit.theory.channels.gates import BOOLEAN, gate_of, outlet, settings_on
 from probekit.theory.channels.layer import LayerArrays, as_layer, matrix
-from probekit.theory.channels.meetings import Known, Rows, Tests, meetings, tested_at
+from probekit.theory.channels.meetings import Known, Rows, Tests, all_tests, meetings, rows_of_halves
 from probekit.theory.channels.program import Clause, Program
 from probekit.theory.checks import Number, as_count, as_probability
 
@@ -34,7 +35,7 @@ LOOSEST = 0.05
 MOST_LEVEL = 0.5
 """Beyond it a code is what it is not."""
 MOST_PASSES = 8
-"""Passes at the most; they end when one finds no more than the pass before."""
+"""Passes at the most; they end when one finds what the pass before had found."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,7 @@ class Channels:
         """The sets found as a table, smallest p first."""
         import pandas as pd
 
-        columns = ("a", "b", "kind", "gate", "n_met", "expected", "p", "q", "level", "r11", "r10", "r01", "r00",
+        columns = ("a", "b", "kind", "gate", "written", "n_met", "expected", "p", "q", "level", "r11", "r10", "r01", "r00",
                    "out", "out_sign", "neurons")  # fmt: skip
         table = pd.DataFrame(
             [{name: one[name] for name in columns} for one in self.sets], columns=list(columns)
@@ -125,7 +126,7 @@ class Channels:
         rng = np.random.default_rng(as_count("seed", seed, at_least=0))
         rows, scored = Rows.of(self.layer, self.frame.directions), list[np.ndarray]()
         for _ in range(as_count("n_twins", n_twins)):
-            drawn = tested_at(rows.own(self.frame.twin(rng)), self.least, self.tried)
+            drawn = all_tests(rows.own(self.frame.twin(rng)), self.layer.sides, self.least, self.tried)
             p = np.minimum(1.0, len(drawn) * np.min([tests.p for tests in drawn], axis=0))
             scored.append(_scores(self.pairs, p, len(self.names), pairs))
         return np.stack(scored)
@@ -149,7 +150,8 @@ def channels(  # noqa: PLR0913
 
     Args:
         weights: (w_in, b_in), a mapping, or an object with `w_in`, `b_in` and, where they apply, `w_gate`, `b_gate`,
-            `w_out`, `activation`: a circuit of `pk.circuits`, a layer of a model.
+            `w_out`, `activation`: a circuit of `pk.circuits`, a layer of a model. Where `w_out` has a single row, neurons
+            that raise the output and those that lower it are asked apart.
         directions: φ, one column a concept: a construction's codes, token embeddings pushed through the norm,
             measured directions (what a concept's presence adds to the layer's input).
         names: names of the concepts.
@@ -197,11 +199,12 @@ def channels(  # noqa: PLR0913
     tried = tuple(sorted(set(tried)))
     asked = _Asked(layer, frame, at, smallest, tried, n_twins, wanted)
     first = last = _judge(asked, None, rng)
+    known = None
     for _ in range(MOST_PASSES - 1):
-        again = _judge(asked, Known.of(last.sets, layer, codes.shape[1]), rng) if last.sets else last
-        if len(again.sets) <= len(last.sets):
+        before, known = known, Known.of(last.sets, layer, codes.shape[1], smallest)
+        if not last.sets or known.same(before):
             break
-        last = again
+        last = _judge(asked, known, rng)
     own = last.tests
     return Channels(
         layer, frame, at, own.pairs, own.kind, own.n_met, own.expected, first.tests.p, last.p, last.adjusted, own.level,
@@ -238,20 +241,16 @@ class _Pass:
 def _judge(asked: _Asked, known: Known | None, rng: np.random.Generator) -> _Pass:
     """All tests with what is known explained away."""
     rows = Rows.of(asked.layer, asked.frame.directions, known)
-    halves = rows.own(asked.frame)
-    tested = tested_at(halves, asked.least, asked.tried, known)
-    exact = np.stack([tests.p for tests in tested])
-    drawn = [
-        np.stack(
-            [tests.p for tests in tested_at(rows.of_twin(asked.frame.twin(rng)), asked.least, asked.tried)]
-        )
-        for _ in range(asked.n_twins)
-    ]
-    judged = (
-        [_against(p, np.concatenate(twins)) for p, twins in zip(exact, zip(*drawn, strict=True), strict=True)]
-        if drawn
-        else exact
-    )
+    halves, sides = rows.own(asked.frame), asked.layer.sides
+    tested = all_tests(halves, sides, asked.least, asked.tried, known)
+    exact = [tests.p for tests in tested]
+    judged = exact
+    if asked.n_twins:
+        twins = (rows.of_twin(asked.frame.twin(rng)) for _ in range(asked.n_twins))
+        drawn = [[tests.p for tests in all_tests(twin, sides, asked.least, asked.tried)] for twin in twins]
+        judged = [
+            _against(p, np.concatenate(held)) for p, held in zip(exact, zip(*drawn, strict=True), strict=True)
+        ]
     best = np.argmin(judged, axis=0)
     take = lambda values: np.take_along_axis(np.stack(values), best[None], axis=0)[0]
     own = Tests(
@@ -261,7 +260,10 @@ def _judge(asked: _Asked, known: Known | None, rng: np.random.Generator) -> _Pas
     p = np.minimum(1.0, len(tested) * np.min(judged, axis=0))
     adjusted = false_discovery_control(p, method="bh")
     found = [int(i) for i in np.lexsort((own.p, p)) if adjusted[i] <= asked.q]
-    return _Pass(own, p, adjusted, tuple(_set(asked, halves, own, i, p[i], adjusted[i]) for i in found))
+    sets = [_set(asked, halves, own, i, p[i], adjusted[i]) for i in found]
+    for one in sets:
+        one["written"] = _written(asked, halves, one, sets)
+    return _Pass(own, p, adjusted, tuple(sets))
 
 
 def _against(p: Float[np.ndarray, " test"], drawn: Float[np.ndarray, " draw"]) -> Float[np.ndarray, " test"]:
@@ -292,14 +294,13 @@ def _set(
     asked: _Asked, halves: Sequence[Columns], tests: Tests, i: int, p: float, adjusted: float
 ) -> dict[str, Any]:
     """One set found: its neurons at its level, its gate, what it writes to."""
-    layer, mean = asked.layer, asked.mean
+    layer = asked.layer
     a, b = (int(one) for one in tests.pairs[i])
-    rows = [layer.first] if layer.w_gate is None else [layer.first, layer.w_in]
-    meeting = next(one for one in meetings(halves, float(tests.level[i])) if one.name == tests.kind[i])
-    neurons = np.flatnonzero(meeting.first[:, a] & meeting.second[:, b])
-    biases = [layer.first_bias] if layer.w_gate is None else [layer.first_bias, layer.b_in]
-    rest = np.stack([half @ mean + bias for half, bias in zip(rows, biases, strict=True)])
-    seen = settings_on(layer, np.stack([half.values for half in halves]), rest, (a, b), neurons)
+    meeting = next(
+        one for one in meetings(halves, layer.sides, float(tests.level[i])) if one.name == tests.kind[i]
+    )
+    neurons = meeting.neurons[meeting.first[:, a] & meeting.second[:, b]]
+    seen = _seen(asked, halves, (a, b), neurons)
     if layer.w_gate is not None:  # the linear half may write either way: every neuron counts by its size
         seen = seen * np.sign(seen[np.abs(seen).argmax(axis=0), np.arange(seen.shape[1])])
     means = seen.mean(axis=1)
@@ -310,3 +311,28 @@ def _set(
         **dict(zip(("r11", "r10", "r01", "r00"), means.tolist(), strict=True)),
         **outlet(layer.w_out, neurons, asked.q),
     }  # fmt: skip
+
+
+def _seen(
+    asked: _Asked, halves: Sequence[Columns], pair: tuple[int, int], neurons: Int[np.ndarray, " chosen"]
+) -> Float[np.ndarray, "setting chosen"]:
+    """Some neurons in the four settings of a pair, everything else at the mean input."""
+    layer = asked.layer
+    biases = [layer.first_bias] if layer.w_gate is None else [layer.first_bias, layer.b_in]
+    rest = np.stack(
+        [rows @ asked.mean + bias for rows, bias in zip(rows_of_halves(layer), biases, strict=True)]
+    )
+    return settings_on(layer, np.stack([half.values for half in halves]), rest, pair, neurons)
+
+
+def _written(
+    asked: _Asked, halves: Sequence[Columns], one: dict[str, Any], sets: Sequence[dict[str, Any]]
+) -> str:
+    """The gate that all sets of a pair write to a single output, each neuron by its weight; "" with several outputs."""
+    w_out = asked.layer.w_out
+    if w_out is None or len(w_out) > 1:
+        return ""
+    pair = (one["a"], one["b"])
+    mine = [held["neurons"] for held in sets if {held["a"], held["b"]} == set(pair)]
+    neurons = np.unique(np.concatenate(mine))
+    return gate_of(_seen(asked, halves, pair, neurons) @ w_out[0, neurons])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.special import erf, expit
 
 from probekit.errors import InputError, NonFiniteError, ShapeError
@@ -49,6 +49,14 @@ class LayerArrays:
     def n_neurons(self) -> int:
         """Neurons of the layer."""
         return len(self.b_in)
+
+    @property
+    def sides(self) -> tuple[tuple[str, Int[np.ndarray, " neuron"]], ...]:
+        """Neurons by what they write, by name: those that raise and those that lower a single output; else all, unnamed."""
+        if self.w_out is None or len(self.w_out) > 1:
+            return (("", np.arange(self.n_neurons)),)
+        sides = ((" raising", self.w_out[0] > 0), (" lowering", self.w_out[0] < 0))
+        return tuple((name, np.flatnonzero(mine)) for name, mine in sides if mine.any())
 
     @property
     def n_inputs(self) -> int:

@@ -33,6 +33,7 @@ def overlap_tail(
     log_odds: Callable[[Int[np.ndarray, " row"]], Float[np.ndarray, " row"]],
     *,
     least: int = 2,
+    explained: Int[np.ndarray, " pair"] | None = None,
 ) -> tuple[Float[np.ndarray, " pair"], Int[np.ndarray, " pair"], Float[np.ndarray, " pair"]]:
     """P(meeting on as many neurons or more), the neurons met on, and how many independent codes would meet on.
 
@@ -43,11 +44,13 @@ def overlap_tail(
         log_odds: logarithm of the odds ratio that the null gives some of the pairs (by row), 0 or more; most pairs meet on
             too few neurons to ask.
         least: fewer neurons than these are no set: p = 1.
+        explained: neurons met on that do not count, because other pairs account for them.
     """
     a, b = pairs.T
     n_neurons = len(first)
     margin_a, margin_b = first.sum(axis=0)[a], second.sum(axis=0)[b]
     met = np.rint((first.astype(np.float64).T @ second.astype(np.float64))[a, b]).astype(np.int64)
+    met = met if explained is None else met - explained
     expected = margin_a * margin_b / n_neurons
     p = np.ones(len(pairs))
     # an odds ratio of 1 or more only raises the expectation: where no more than the independent one are met,
