@@ -1,6 +1,6 @@
 """The channel decoder put to the test: planted circuits, random layers and twins, trained nets, real layers.
 
-    python analyses/channels.py            # about seven minutes of one core; writes results/channels.md and .json
+    python analyses/channels.py            # about ten minutes of one core; writes results/channels.md and .json
     python analyses/channels.py --quick    # fewer draws, prints only
 
 Precision and recall of planted Adler–Shavit circuits beside what the counting says is readable; false discovery rate on

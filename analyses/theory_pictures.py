@@ -72,7 +72,7 @@ def decoder() -> str:
     return to_svg(
         alt.hconcat(*panels), "decoder", "Channels decoded from the weights of planted circuits",
         "points: recall of the decoder; ticks: recall that counting allows on the wiring, read noise included",
-        "On basis inputs the decoder finds what counting allows; on superposed ones less, and nearly all from n = 768 on.",
+        "On basis inputs the decoder finds what counting allows; on superposed ones nearly that.",
     )  # fmt: skip
 
 
