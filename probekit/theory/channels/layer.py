@@ -51,7 +51,7 @@ class LayerArrays:
         return len(self.b_in)
 
     @property
-    def sides(self) -> tuple[tuple[str, Int[np.ndarray, " neuron"]], ...]:
+    def sides(self) -> tuple[tuple[str, Int[np.ndarray, " _"]], ...]:
         """Neurons by what they write, by name: those that raise and those that lower a single output; else all, unnamed."""
         if self.w_out is None or len(self.w_out) > 1:
             return (("", np.arange(self.n_neurons)),)

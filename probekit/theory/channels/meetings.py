@@ -26,7 +26,7 @@ from probekit.theory.channels.codes import CodeFrame, Columns, ternary, threshol
 from probekit.theory.channels.layer import LayerArrays
 from probekit.theory.channels.overlap import log_load_ratio, log_odds_beyond, overlap_tail
 
-Sides = Sequence[tuple[str, Int[np.ndarray, " neuron"]]]
+Sides = Sequence[tuple[str, Int[np.ndarray, " _"]]]
 """Neurons that are asked together, by name (`LayerArrays.sides`)."""
 LINEAR = "gate+ linear"
 """The meeting whose second code is that of a gated layer's linear half."""
