@@ -1,22 +1,23 @@
 """Where the passes run: in this process, or as tasks on a Ray cluster.
 
-A layer's sites (its neurons, inputs, every twin) do not touch each other: each is summed from the same tiles in the same
-order, whoever else goes along. So a task takes one layer and some of its sites through all three passes, forwards the text
-up to that layer itself, and returns readouts and contrasts; activations and moments never travel. The tables are those of
-the local engine bit for bit on processors of one kind with as many threads, and a task whose worker dies is started again.
+Two kinds of tasks split a run. *Forwards* split the tokens: a task takes whole batches of documents, those that a process of
+its own would send through the model together, and leaves inputs and neurons of a group of layers in the cluster's memory.
+*Measures* split layers and sites: a layer's sites (its neurons, inputs, every twin) do not touch each other, each is summed
+from the same tiles in the same order, whoever else goes along; a task takes one layer and some of its sites through all
+three passes over what the forwards left, and returns readouts and contrasts. So every token is forwarded once, moments never
+travel, and the tables are those of the local engine bit for bit on processors of one kind with as many threads. A task whose
+worker dies is started again, and what a lost machine held is forwarded again, batch by batch.
 
-Tokens are not split between tasks: partial sums of shards would group the additions differently from one process, and
-to keep the bits every tile's products would have to travel (some 50 MB a site and tile at 3,072 neurons and 2,000 pairs).
+Where one layer's activations do not fit into the budget, or on an accelerator, where a forward is cheaper than memory,
+every measure forwards the text for itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import importlib
+import itertools
 import os
-import signal
-import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
@@ -24,10 +25,19 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_chec
 import numpy as np
 import torch
 
-from probekit.analysis.passes import LayerMeasure, Progress, assemble, calibrate_layer, measure_sites
+from probekit.analysis.cluster import RETRIES, as_ours, joined_cluster, ray_package, slots
+from probekit.analysis.passes import (
+    CALIBRATION_TOKENS,
+    LayerMeasure,
+    Progress,
+    assemble,
+    calibrate_layer,
+    measure_sites,
+)
 from probekit.analysis.sites import Layer, made_of
+from probekit.analysis.source import Delivered, ModelSource
 from probekit.analysis.threads import computing_with
-from probekit.errors import ConfigError, OutOfMemoryError, ResourceError
+from probekit.errors import ConfigError
 from probekit.model.sign_products import GROUP
 
 if TYPE_CHECKING:
@@ -36,9 +46,8 @@ if TYPE_CHECKING:
     from probekit.text.tokens import Tokens
 
 Engine = Literal["local", "ray"]
-RETRIES = 4
-"""Times a task is started again after its worker died."""
-NO_RAY = "engine: 'ray' needs the package ray, which is not installed; `pip install ray` adds it, or choose 'local'."
+EVENING_OUT = 2
+"""Measures a slot, where forwards are shared."""
 
 
 @runtime_checkable
@@ -69,8 +78,6 @@ class RemoteModel:
 
     def open(self) -> Source:
         """Load the model; a worker keeps it for its next tasks."""
-        from probekit.analysis.source import ModelSource
-
         key = (self.model, self.device, self.dtype)
         if key not in _hooked_models:
             from probekit.model.hooked_model import load_hooked_model
@@ -97,20 +104,8 @@ def check_engine(engine: Any, model: Any) -> Engine:
                 f"engine: 'ray' got a {type(model).__name__}; wanted a model by name or folder, since every worker loads it "
                 "for itself. Save it to a folder that all machines see, or choose 'local'."
             )
-        _ray()
+        ray_package()
     return engine
-
-
-def _ray() -> Any:
-    """The package, which is an optional extra.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        return importlib.import_module("ray")
-    except ImportError as error:
-        raise ConfigError(NO_RAY) from error
 
 
 def measure_on_ray(
@@ -119,6 +114,7 @@ def measure_on_ray(
     layers: list[int],
     design: StudyDesign,
     device: str,
+    n_bytes: float,
     progress: Progress | None = None,
 ) -> Iterator[LayerMeasure]:
     """Measure layers on the cluster this process belongs to, or on a local one; they come as they are finished.
@@ -129,6 +125,7 @@ def measure_on_ray(
         layers: the layers to measure.
         design: what is measured.
         device: where workers compute; "cuda" reserves a GPU a task.
+        n_bytes: what the activations of layers measured together may take of the cluster's memory.
         progress: called after every finished task.
 
     Raises:
@@ -136,38 +133,118 @@ def measure_on_ray(
         OutOfMemoryError: a worker ran out of memory again and again.
         ResourceError: a task's worker died more often than RETRIES times, or the cluster is gone.
     """
-    ray = _ray()
+    ray = ray_package()
     n_threads = torch.get_num_threads()
     on_gpu = device.startswith("cuda")
     options: dict[str, Any] = {"num_cpus": n_threads, "max_retries": RETRIES}
     if on_gpu:
         options["num_gpus"] = 1
-    with _cluster(), _as_ours():
-        n_slots = _slots(n_threads, on_gpu=on_gpu)
-        shared = ray.put((remote, design, n_threads))
-        calibrate, measure = (ray.remote(task).options(**options) for task in (_calibrated, _measured))
-        names = {layer: _names(source, layer, design) for layer in layers}
-        shares = _shares(names, n_slots)
-        drawn = {layer: calibrate.remote(shared, layer) for layer in layers}
+    with joined_cluster(), as_ours():
+        cluster = _Cluster(
+            ray.put((remote, design, n_threads)), options, slots(n_threads, on_gpu=on_gpu), source, design
+        )
+        room = ray.cluster_resources().get("object_store_memory", n_bytes)
+        groups = _groups(source, layers, design, min(n_bytes, room))
+        n_done, n_tasks = 0, cluster.n_tasks(groups)
+        for group in groups:
+            for measure in cluster.measured(group):
+                if isinstance(measure, LayerMeasure):
+                    yield measure
+                elif progress is not None:
+                    n_done += 1
+                    progress("layers and sites", n_done, n_tasks)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Layers measured together."""
+
+    layers: list[int]
+    """Which."""
+    cuts: dict[Half, list[tuple[int, int]]]
+    """First and last-plus-one token of the forwards of each half; none where every measure forwards for itself."""
+
+
+def _groups(source: Source, layers: list[int], design: StudyDesign, n_bytes: float) -> list[_Group]:
+    """The layers whose activations the budget holds together, and how their tokens are cut."""
+    width = source.width_kept
+    each = 0 if width is None else 4 * width * sum(half.labels.n_tokens for half in design.halves)
+    if not each or each > n_bytes or not isinstance(source, ModelSource):
+        return [_Group(layers, {})]
+    size = min(len(layers), int(n_bytes // each))
+    cuts: dict[Half, list[tuple[int, int]]] = {}
+    for half in ("fit", "confirm"):
+        ends = np.unique(source.batch_ends(half)).tolist()
+        cuts[half] = list(itertools.pairwise([0, *(end for end in ends if end > 0)]))
+    return [_Group(layers[first : first + size], cuts) for first in range(0, len(layers), size)]
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    """Tasks of one run."""
+
+    shared: Any
+    """What every task needs, in the cluster's memory."""
+    options: dict[str, Any]
+    """What every task asks for."""
+    n_slots: int
+    """Tasks that run at the same time."""
+    source: Source
+    """The source in this process."""
+    design: StudyDesign
+    """What is measured."""
+
+    def shares(self, group: _Group) -> dict[int, list[list[str]]]:
+        """The sites of each layer by task. Where the forwards are shared more tasks than slots cost little and even out."""
+        names = {layer: _names(self.source, layer, self.design) for layer in group.layers}
+        return _shares(names, self.n_slots * (EVENING_OUT if group.cuts else 1))
+
+    def n_tasks(self, groups: list[_Group]) -> int:
+        """Measures of all groups."""
+        return sum(len(shares) for group in groups for shares in self.shares(group).values())
+
+    def measured(self, group: _Group) -> Iterator[LayerMeasure | None]:
+        """Each layer as it is finished; None after every finished task."""
+        ray = ray_package()
+        calibrate, measure = (ray.remote(task).options(**self.options) for task in (_calibrated, _measured))
+        shares = self.shares(group)
+        blocks = self._forwards(group)
+        n_first = sum(start < CALIBRATION_TOKENS for start, _ in group.cuts.get("fit", ()))
+        drawn = {
+            layer: calibrate.remote(self.shared, layer, *blocks[layer][:n_first]) for layer in group.layers
+        }
         tasks = {
-            measure.remote(shared, layer, share, drawn[layer]): layer
-            for layer in layers
+            measure.remote(self.shared, layer, share, drawn[layer], *blocks[layer]): layer
+            for layer in group.layers
             for share in shares[layer]
         }
-        found: dict[int, dict[str, Any]] = {layer: {} for layer in layers}
-        left, waiting = {layer: len(shares[layer]) for layer in layers}, list(tasks)
+        blocks.clear()  # tasks hold what they still need
+        found: dict[int, dict[str, Any]] = {layer: {} for layer in group.layers}
+        left, waiting = {layer: len(shares[layer]) for layer in group.layers}, list(tasks)
         while waiting:
             (done, *_), waiting = ray.wait(waiting, num_returns=1)
             layer = tasks.pop(done)
             found[layer] |= _own(ray.get(done))
             left[layer] -= 1
-            if progress is not None:
-                n_tasks = sum(map(len, shares.values()))
-                progress("layers and sites", n_tasks - len(waiting), n_tasks)
+            yield None
             if left[layer] == 0:
                 sites = found.pop(layer)
                 overlap = _own(ray.get(drawn.pop(layer)).get("overlap"))
-                yield assemble(layer, {name: sites[name] for name in names[layer]}, overlap)
+                names = _names(self.source, layer, self.design)
+                yield assemble(layer, {name: sites[name] for name in names}, overlap)
+
+    def _forwards(self, group: _Group) -> dict[int, list[Any]]:
+        """The results of the forwards for each layer: the blocks of both halves, in token order."""
+        if not group.cuts:
+            return {layer: [] for layer in group.layers}
+        forward = ray_package().remote(_forwarded).options(**self.options, num_returns=len(group.layers))
+        made = [
+            forward.remote(self.shared, group.layers, half, start, stop)
+            for half, parts in group.cuts.items()
+            for start, stop in parts
+        ]
+        columns = zip(*(part if isinstance(part, list) else [part] for part in made), strict=True)
+        return {layer: list(column) for layer, column in zip(group.layers, columns, strict=True)}
 
 
 def _names(source: Source, layer: int, design: StudyDesign) -> list[str]:
@@ -176,7 +253,7 @@ def _names(source: Source, layer: int, design: StudyDesign) -> list[str]:
 
 
 def _shares(names: dict[int, list[str]], n_slots: int) -> dict[int, list[list[str]]]:
-    """The sites of each layer, split into as many tasks as keep every slot busy: each task forwards the text again.
+    """The sites of each layer, split into as many tasks as keep every slot busy.
 
     Twins that share products stay together (whoever computes one of them computes the products of all), and sites with
     those they are made of.
@@ -195,10 +272,44 @@ def _shares(names: dict[int, list[str]], n_slots: int) -> dict[int, list[list[st
     return shares
 
 
-def _calibrated(shared: tuple[RemoteSource, StudyDesign, int], layer: int) -> dict[str, np.ndarray]:
+Block = tuple["Half", list[tuple[np.ndarray, np.ndarray]]]
+"""The result of one forward for one layer: its half, and inputs and neurons batch by batch."""
+
+
+def _forwarded(
+    shared: tuple[RemoteSource, StudyDesign, int], layers: list[int], half: Half, start: int, stop: int
+) -> list[Block] | Block:
+    """Activations of some whole batches of documents, layer by layer."""
+    remote, _, n_threads = _own(shared)
+    parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {layer: [] for layer in layers}
+    with _threads(n_threads):
+        for block in remote.open().blocks(half, layers, start):
+            for layer, (inputs, neurons) in block.items():
+                assert inputs is not None
+                parts[layer].append((inputs.cpu().numpy(), neurons.cpu().numpy()))
+            start += max(len(neurons) for _, neurons in block.values())
+            if start >= stop:
+                break
+    made: list[Block] = [(half, parts[layer]) for layer in layers]
+    return made if len(made) > 1 else made[0]
+
+
+def _source(remote: RemoteSource, layer: int, delivered: tuple[Block, ...]) -> Source:
+    """What the forwards left, or where there were none the model itself."""
+    if not delivered:
+        return remote.open()
+    blocks: dict[Half, list[tuple[np.ndarray, np.ndarray]]] = {"fit": [], "confirm": []}
+    for half, parts in delivered:
+        blocks[half] += parts
+    return Delivered(remote.open(), layer, blocks)
+
+
+def _calibrated(
+    shared: tuple[RemoteSource, StudyDesign, int], layer: int, *delivered: Block
+) -> dict[str, np.ndarray]:
     remote, design, n_threads = _own(shared)
     with _threads(n_threads):
-        return calibrate_layer(remote.open(), layer, design)
+        return calibrate_layer(_source(remote, layer, delivered), layer, design)
 
 
 def _own(value: Any) -> Any:
@@ -215,10 +326,12 @@ def _measured(
     layer: int,
     names: list[str],
     calibrated: dict[str, np.ndarray],
+    *delivered: Block,
 ) -> dict[str, Any]:
     remote, design, n_threads = _own(shared)
     with _threads(n_threads):
-        return measure_sites(remote.open(), layer, names, design, _own(calibrated))
+        source = _source(remote, layer, delivered)
+        return measure_sites(source, layer, names, design, _own(calibrated))
 
 
 @contextlib.contextmanager
@@ -236,77 +349,3 @@ def _threads(n_threads: int) -> Generator[None, None, None]:
             yield
         finally:
             numba.set_num_threads(here)
-
-
-@contextlib.contextmanager
-def _cluster() -> Generator[None, None, None]:
-    """The cluster this process is in, the one RAY_ADDRESS names or that runs here, or one of its own."""
-    ray = _ray()
-    if ray.is_initialized():
-        yield
-        return
-    try:
-        with _own_sigterm():
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextlib.contextmanager
-def _own_sigterm() -> Generator[None, None, None]:
-    """Keep this process's handler: Ray's ends it with sys.exit(15), and without a word of what was kept."""
-    before = signal.getsignal(signal.SIGTERM)
-    came = False
-    try:
-        yield
-    except SystemExit as stop:  # the signal came when Ray's handler was in place already
-        came = stop.code == signal.SIGTERM
-        if not came:
-            raise
-    finally:
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-        if came:
-            signal.raise_signal(signal.SIGTERM)
-
-
-def _slots(n_threads: int, *, on_gpu: bool) -> int:
-    """Tasks that run at the same time.
-
-    Raises:
-        ConfigError: none ever would; Ray itself would wait for a larger machine.
-    """
-    each = {"CPU": n_threads} | ({"GPU": 1} if on_gpu else {})
-    n_slots = sum(
-        min(int(node["Resources"].get(what, 0) // n) for what, n in each.items())
-        for node in _ray().nodes()
-        if node["Alive"]
-    )
-    if n_slots < 1:
-        raise ConfigError(
-            f"engine: no machine of the cluster has {n_threads} core{'s' * (n_threads > 1)}{' and a GPU' * on_gpu} for a "
-            "task, so none would ever begin; set OMP_NUM_THREADS to what one machine has (the run is made of smaller "
-            f"tasks){', or choose device=cpu' * on_gpu}."
-        )
-    return n_slots
-
-
-@contextlib.contextmanager
-def _as_ours() -> Generator[None, None, None]:
-    """What a task raised, as if it had been raised here."""
-    exceptions = importlib.import_module("ray.exceptions")
-    try:
-        yield
-    except exceptions.OutOfMemoryError as error:
-        raise OutOfMemoryError(
-            "engine: a worker's machine ran out of memory again and again; lower max_pairs or twins, or give tasks fewer "
-            "neighbours (more threads a task: OMP_NUM_THREADS)."
-        ) from error
-    except exceptions.RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, Exception) else error) from None
-    except exceptions.RayError as error:
-        raise ResourceError(
-            f"engine: the cluster gave a task up ({type(error).__name__}) after {RETRIES} new starts; what was finished is "
-            "kept. Look at its machines, then run the same command again."
-        ) from error

@@ -279,6 +279,7 @@ def _on_ray(
         layers,
         analysis_inputs.design,
         job.device,
+        as_bytes(job.memory),
         report,
     )
 

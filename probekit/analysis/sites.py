@@ -47,7 +47,7 @@ N_CONTROL = 4
 
 @dataclass(frozen=True)
 class Summed:
-    """What pass A leaves of one site."""
+    """The results of pass A for one site."""
 
     frozen: FrozenMoments
     """Moments of its activations."""
@@ -470,7 +470,7 @@ class Layer:
                 yield name, twin.neurons(inputs, held)
 
     def summed(self) -> Iterator[tuple[str, Summed]]:
-        """What pass A leaves of every site; of `made_of` sites without having seen their activations."""
+        """The results of pass A for every site; for `made_of` sites without having seen their activations."""
         found: dict[str, Summed] = {}
         for name, site in self.sites.items():
             if site.moments is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from probekit.model.weights import MlpWeights
@@ -78,13 +79,10 @@ class ModelSource:
         A later start leaves out whole batches only: the same documents go through the model together, whatever was
         done before.
         """
-        from probekit.model.harvest import default_batch_docs, harvest
+        from probekit.model.harvest import harvest
 
-        docs = self.docs[half]
-        batch = default_batch_docs(self.hooked, max(1, self.tokens.ids.shape[1]))
+        docs, batch, ends = self.docs[half], self._batch_docs, self.batch_ends(half)
         kept = self._kept.get(half)
-        used = self.tokens.counted if kept is None else self._at(kept)
-        ends = np.cumsum(used[docs].sum(1))[batch - 1 :: batch]
         n_batches = int((ends <= start).sum())
         surplus = start - (int(ends[n_batches - 1]) if n_batches else 0)
         for block in harvest(self.hooked, self.tokens, docs[n_batches * batch :], layers, batch_docs=batch):
@@ -100,6 +98,23 @@ class ModelSource:
             if dropped < n_tokens:
                 yield {layer: (x[dropped:], h[dropped:]) for layer, (x, h) in sites.items()}
             del block, sites  # not kept during the next forward
+
+    def batch_ends(self, half: Half) -> Int[np.ndarray, " batch"]:
+        """Tokens of the half up to the end of each batch of documents that goes through the model together.
+
+        Args:
+            half: which half.
+        """
+        docs, batch, kept = self.docs[half], self._batch_docs, self._kept.get(half)
+        used = self.tokens.counted if kept is None else self._at(kept)
+        upto = np.cumsum(used[docs].sum(1))
+        return upto[np.minimum(np.arange(batch - 1, len(docs) + batch - 1, batch), len(docs) - 1)]
+
+    @property
+    def _batch_docs(self) -> int:
+        from probekit.model.harvest import default_batch_docs
+
+        return default_batch_docs(self.hooked, max(1, self.tokens.ids.shape[1]))
 
     def _at(self, kept: np.ndarray) -> np.ndarray:
         """The kept counted tokens at their places, [doc pos]."""
@@ -195,6 +210,37 @@ def _part(block: LayerBlock, layers: list[int], first: int) -> LayerBlock:
         for layer, (inputs, neurons) in block.items()
         if layer in layers
     }
+
+
+class Delivered(HeldSource):
+    """A source whose blocks were made elsewhere, for one layer.
+
+    Args:
+        source: gives the weights.
+        layer: the layer.
+        blocks: of each half, in token order.
+    """
+
+    def __init__(
+        self, source: Source, layer: int, blocks: dict[Half, list[tuple[np.ndarray, np.ndarray]]]
+    ) -> None:
+        super().__init__(source)
+        self._layer, self._blocks = layer, blocks
+
+    def blocks(self, half: Half, layers: list[int], start: int = 0) -> Iterator[LayerBlock]:
+        """The blocks from a token on, each copied: what was sent may not be written to, and lies wherever it lies."""
+        n_tokens = 0
+        for inputs, neurons in self._blocks[half]:
+            first = max(start - n_tokens, 0)
+            n_tokens += len(neurons)
+            if first < len(neurons):
+                yield {self._layer: (_copied(inputs[first:]), _copied(neurons[first:]))}
+
+
+def _copied(values: np.ndarray) -> Tensor:
+    made = torch.empty(values.shape)
+    made.numpy()[...] = values
+    return made
 
 
 class ArraySource:

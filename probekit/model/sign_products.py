@@ -80,7 +80,7 @@ class SignGroup:
         fitting = max(1, CACHE_BYTES // (4 * n_half * (len(self.bounds) - 1)))
         return min(MOST_ROWS, 2 ** (fitting.bit_length() - 1))
 
-    def dealt(self, bias: Float[Tensor, "twin half"]) -> list[Tensor | None]:
+    def by_class(self, bias: Float[Tensor, "twin half"]) -> list[Tensor | None]:
         """What each class adds, so that every twin gets its own bias; None where a class has nothing to add.
 
         The rows of `combine` are orthogonal, with every ±1 pattern once: bias = combine · (combineᵀ · bias / n_classes).
@@ -103,7 +103,7 @@ class SignGroup:
 
         Args:
             rotated: inputs less their mean, along the directions.
-            bias: of every class, as `dealt` gives it.
+            bias: of every class, as `by_class` gives it.
             out: written to. With fewer tokens than `rotated` it is a block that the next one overwrites.
             then: called after every block with its tokens, while it is in the cache.
         """
@@ -141,7 +141,7 @@ class SignGroup:
 
         Args:
             flipped: inputs along the directions, in `order` and with the signs of the first twin.
-            bias: of every class, as `dealt` gives it.
+            bias: of every class, as `by_class` gives it.
             half: which pre-activations.
             products: scratch, overwritten.
             out: written to; each twin's part is contiguous.
@@ -238,5 +238,5 @@ class SignFlipped:
         found: list[tuple[int, SignGroup, list[Tensor | None]]] = []
         for first in range(0, len(self.signs), GROUP):
             group = SignGroup.of(self.signs[first : first + GROUP], self.weight)
-            found.append((first, group, group.dealt(self.bias[first : first + GROUP])))
+            found.append((first, group, group.by_class(self.bias[first : first + GROUP])))
         return found

@@ -20,11 +20,16 @@ import pytest
 import torch
 
 import probekit as pk
-from probekit.analysis import backends, passes
+from probekit.analysis import backends, cluster, passes
+from probekit.analysis.design import LabelledTokens
+from probekit.analysis.design import plan as plan_pairs
+from probekit.analysis.inputs import doc_keys
 from probekit.analysis.passes import assemble, calibrate_layer, measure_layers, measure_sites
+from probekit.analysis.reading import Reading
 from probekit.analysis.settings import Settings
-from probekit.analysis.source import ArraySource
+from probekit.analysis.source import ArraySource, ModelSource
 from probekit.errors import ConfigError, InputError, NonFiniteError
+from probekit.model import harvest
 from probekit.probes.tiles import retile
 from probekit.testing.synthetic import make_scene, plan, random_layer
 
@@ -155,6 +160,40 @@ def test_sites_that_share_work_are_dealt_together(n_slots: int) -> None:
     assert len(shares) == min(n_slots, 6), "whatever shares nothing is dealt one by one"
 
 
+def test_forwards_of_some_batches_are_those_of_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever forwards which documents, the passes see the same bits, from whatever token on."""
+    settings = Settings(max_tokens=6_000, max_pairs=20, min_support=20)
+    reading = Reading("nano", "docs", settings)
+    labels = pk.Concepts.defaults(reading.hooked.tokenizer, reading.tokens).label(reading.tokens)
+    design = plan_pairs(LabelledTokens.of(labels, doc_keys(reading.tokens)), settings)
+    remote = backends.RemoteModel("nano", "cpu", None, reading.tokens, design.docs)
+    monkeypatch.setattr(harvest, "_MOST_TOKENS", 512)
+    source = remote.open()
+    assert isinstance(source, ModelSource)
+    n_bytes = 4 * (source.hooked.d_model + source.hooked.d_mlp) * reading.tokens.n_tokens
+    [group] = backends._groups(source, [0, 2], design, 2.0 * n_bytes)
+    assert min(len(parts) for parts in group.cuts.values()) > 2
+    parts = [
+        backends._forwarded((remote, design, 1), [0, 2], half, start, stop)
+        for half, of_half in group.cuts.items()
+        for start, stop in of_half
+    ]
+    for layer, blocks in zip([0, 2], zip(*parts, strict=True), strict=True):
+        delivered = backends._source(remote, layer, blocks)
+        for half in ("fit", "confirm"):
+            for start in (0, 700):
+                whole, joined = (
+                    [block[layer] for block in of.blocks(half, [layer], start)] for of in (source, delivered)
+                )
+                for part in (0, 1):
+                    one, two = (torch.cat([block[part] for block in blocks]) for blocks in (whole, joined))
+                    assert len(one) > 1_000
+                    assert torch.equal(one, two)
+    # layers that do not fit together are taken one after the other; where not even one fits, nothing is delivered
+    assert [one.layers for one in backends._groups(source, [0, 2], design, float(n_bytes))] == [[0], [2]]
+    assert backends._groups(source, [0, 2], design, n_bytes / 2)[0].cuts == {}
+
+
 @pytest.mark.parametrize(("on_gpu", "held", "told"), [
     (False, {"CPU": 1, "GPU": 4}, "no machine of the cluster has 2 cores for a task, so none would ever begin"),
     (True, {"CPU": 8}, "has 2 cores and a GPU for a task, .* or choose device=cpu"),
@@ -163,11 +202,11 @@ def test_a_cluster_on_which_no_task_would_ever_begin_is_refused(
     monkeypatch: pytest.MonkeyPatch, on_gpu: bool, held: dict[str, float], told: str
 ) -> None:
     nodes = [{"Alive": True, "Resources": held}, {"Alive": False, "Resources": {"CPU": 64, "GPU": 8}}]
-    monkeypatch.setattr(backends, "_ray", lambda: SimpleNamespace(nodes=lambda: nodes))
+    monkeypatch.setattr(cluster, "ray_package", lambda: SimpleNamespace(nodes=lambda: nodes))
     with pytest.raises(ConfigError, match=told):
-        backends._slots(2, on_gpu=on_gpu)
+        cluster.slots(2, on_gpu=on_gpu)
     nodes[1]["Alive"] = True
-    assert backends._slots(2, on_gpu=on_gpu) == (8 if on_gpu else 32)
+    assert cluster.slots(2, on_gpu=on_gpu) == (8 if on_gpu else 32)
 
 
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +271,7 @@ def test_ray_gives_the_same_tables_and_survives_dead_workers(tmp_path: Path) -> 
         require_same_tables(local, hurt)
         # what a task raises arrives as it was raised
         refuse = ray.remote(_refuse)
-        with pytest.raises(InputError, match="pairs: refused in the worker") as refused, backends._as_ours():
+        with pytest.raises(InputError, match="pairs: refused in the worker") as refused, cluster.as_ours():
             ray.get(refuse.remote())
         assert type(refused.value) is InputError
     finally:
@@ -289,8 +328,8 @@ class TestASignalUnderRay:
             signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
 
         fake = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: down.append(True))
-        monkeypatch.setattr(backends, "_ray", lambda: fake)
-        with backends._cluster():
+        monkeypatch.setattr(cluster, "ray_package", lambda: fake)
+        with cluster.joined_cluster():
             signal.raise_signal(signal.SIGTERM)
         assert (handled, down) == ([signal.SIGTERM], [True])
 
@@ -302,8 +341,8 @@ class TestASignalUnderRay:
             signal.raise_signal(signal.SIGTERM)
 
         fake = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: down.append(True))
-        monkeypatch.setattr(backends, "_ray", lambda: fake)
-        with backends._cluster():
+        monkeypatch.setattr(cluster, "ray_package", lambda: fake)
+        with cluster.joined_cluster():
             pass
         assert (handled, down) == ([signal.SIGTERM], [True])
 
@@ -311,7 +350,7 @@ class TestASignalUnderRay:
         fake = SimpleNamespace(
             is_initialized=lambda: False, init=lambda **options: sys.exit(3), shutdown=lambda: None
         )
-        monkeypatch.setattr(backends, "_ray", lambda: fake)
-        with pytest.raises(SystemExit, match="3"), backends._cluster():
+        monkeypatch.setattr(cluster, "ray_package", lambda: fake)
+        with pytest.raises(SystemExit, match="3"), cluster.joined_cluster():
             pass
         assert handled == []

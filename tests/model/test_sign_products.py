@@ -30,7 +30,7 @@ def test_every_twin_is_its_own_product(
     signs, rotated, weight, bias = drawn(n_twins)
     group = SignGroup.of(signs, weight)
     out, seen = torch.full((n_twins, N_TOKENS, N_HALF), torch.nan), []
-    group.pre(rotated, group.dealt(bias.expand(n_twins, -1)), out, seen.append)
+    group.pre(rotated, group.by_class(bias.expand(n_twins, -1)), out, seen.append)
     wanted = torch.stack([(rotated * sign).double() @ weight.double() + bias for sign in signs])
     # fp32 sums of 40 products of size one, in another order
     assert float((out - wanted).abs().max()) < 1e-4
@@ -48,7 +48,7 @@ def test_classes_without_a_direction_are_nothing(n_same: int) -> None:
     signs[1, n_same:] = -1
     out = torch.empty(2, N_TOKENS, N_HALF)
     group = SignGroup.of(signs, weight)
-    group.pre(rotated, group.dealt(bias.expand(2, -1)), out, lambda _: None)
+    group.pre(rotated, group.by_class(bias.expand(2, -1)), out, lambda _: None)
     for sign, found in zip(signs, out, strict=True):
         assert float((found - ((rotated * sign) @ weight + bias)).abs().max()) < 1e-4
 
@@ -86,7 +86,7 @@ def test_every_twin_has_its_own_bias(n_twins: int) -> None:
         assert pre is not None
         assert float((pre - wanted).abs().max()) < 1e-4  # as above
         assert torch.equal(neurons, pre.clamp_min(0))
-    # the control: biases that are dealt to the wrong twin are seen
+    # the control: biases that go to the wrong twin are seen
     if n_twins > 1:
         assert float((found[0][0] - ((rotated * signs[0]) @ weight + bias[1])).abs().mean()) > 0.3  # type: ignore[operator]
 
