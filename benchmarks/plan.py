@@ -279,11 +279,11 @@ def page() -> str:
         "## A thousand cores, `--engine ray`",
         "",
         (
-            "A task takes one layer and some of its sites and forwards the text up to its layer itself: nothing is "
-            "stored or sent, and every task pays for its forward (half of the model on average). That is why the column "
-            "grows. No more cores are busy than there are layers times sites. Tokens are not split between tasks: the sums "
-            "would be grouped differently and the tables would not be the same to "
-            "the last bit."
+            "The table is for texts whose activations of a layer do not fit into `memory=` and the cluster's memory: a task "
+            "takes one layer and some of its sites and forwards the text up to its layer itself, nothing is stored or sent, "
+            "and every task pays for its forward (half of the model on average). That is why the column grows. Where they "
+            "fit, every token is forwarded once, batch by batch on whatever machine is free. No more cores are busy than "
+            "there are layers times sites."
         ),
         "",
         *rows(MODELS, TOKENS, rates, 1_000),
