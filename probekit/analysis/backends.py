@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from probekit.text.tokens import Tokens
 
 Engine = Literal["local", "ray"]
+FORWARDS = 4
+"""Forwards of a half for every slot, at most: a worker lost costs so little, and none waits long for the last."""
 EVENING_OUT = 2
 """Measures a slot, where forwards are shared."""
 
@@ -144,7 +146,7 @@ def measure_on_ray(
             ray.put((remote, design, n_threads)), options, slots(n_threads, on_gpu=on_gpu), source, design
         )
         room = ray.cluster_resources().get("object_store_memory", n_bytes)
-        groups = _groups(source, layers, design, min(n_bytes, room))
+        groups = _groups(source, layers, design, min(n_bytes, room), cluster.n_slots)
         n_done, n_tasks = 0, cluster.n_tasks(groups)
         for group in groups:
             for measure in cluster.measured(group):
@@ -165,8 +167,10 @@ class _Group:
     """First and last-plus-one token of the forwards of each half; none where every measure forwards for itself."""
 
 
-def _groups(source: Source, layers: list[int], design: StudyDesign, n_bytes: float) -> list[_Group]:
-    """The layers whose activations the budget holds together, and how their tokens are cut."""
+def _groups(
+    source: Source, layers: list[int], design: StudyDesign, n_bytes: float, n_slots: int
+) -> list[_Group]:
+    """The layers whose activations the budget holds together, and how their tokens are cut: behind whole batches."""
     width = source.width_kept
     each = 0 if width is None else 4 * width * sum(half.labels.n_tokens for half in design.halves)
     if not each or each > n_bytes or not isinstance(source, ModelSource):
@@ -174,8 +178,10 @@ def _groups(source: Source, layers: list[int], design: StudyDesign, n_bytes: flo
     size = min(len(layers), int(n_bytes // each))
     cuts: dict[Half, list[tuple[int, int]]] = {}
     for half in ("fit", "confirm"):
-        ends = np.unique(source.batch_ends(half)).tolist()
-        cuts[half] = list(itertools.pairwise([0, *(end for end in ends if end > 0)]))
+        ends = np.unique(source.batch_ends(half))
+        step = -(-len(ends) // (FORWARDS * n_slots))
+        chosen = np.unique([*ends[step - 1 :: step], ends[-1]])
+        cuts[half] = list(itertools.pairwise([0, *chosen[chosen > 0].tolist()]))
     return [_Group(layers[first : first + size], cuts) for first in range(0, len(layers), size)]
 
 

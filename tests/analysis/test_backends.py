@@ -171,7 +171,7 @@ def test_forwards_of_some_batches_are_those_of_all_of_them(monkeypatch: pytest.M
     source = remote.open()
     assert isinstance(source, ModelSource)
     n_bytes = 4 * (source.hooked.d_model + source.hooked.d_mlp) * reading.tokens.n_tokens
-    [group] = backends._groups(source, [0, 2], design, 2.0 * n_bytes)
+    [group] = backends._groups(source, [0, 2], design, 2.0 * n_bytes, 2)
     assert min(len(parts) for parts in group.cuts.values()) > 2
     parts = [
         backends._forwarded((remote, design, 1), [0, 2], half, start, stop)
@@ -189,9 +189,14 @@ def test_forwards_of_some_batches_are_those_of_all_of_them(monkeypatch: pytest.M
                     one, two = (torch.cat([block[part] for block in blocks]) for blocks in (whole, joined))
                     assert len(one) > 1_000
                     assert torch.equal(one, two)
+    [few] = backends._groups(source, [0, 2], design, 2.0 * n_bytes, 1)
+    for half, parts_of_half in few.cuts.items():
+        assert len(parts_of_half) <= backends.FORWARDS < len(source.batch_ends(half))
+        assert {stop for _, stop in parts_of_half} <= {*source.batch_ends(half).tolist()}, "whole batches"
+        assert parts_of_half[-1][1] == group.cuts[half][-1][1], "all tokens"
     # layers that do not fit together are taken one after the other; where not even one fits, nothing is delivered
-    assert [one.layers for one in backends._groups(source, [0, 2], design, float(n_bytes))] == [[0], [2]]
-    assert backends._groups(source, [0, 2], design, n_bytes / 2)[0].cuts == {}
+    assert [one.layers for one in backends._groups(source, [0, 2], design, float(n_bytes), 2)] == [[0], [2]]
+    assert backends._groups(source, [0, 2], design, n_bytes / 2, 2)[0].cuts == {}
 
 
 @pytest.mark.parametrize(("on_gpu", "held", "told"), [
