@@ -85,6 +85,18 @@ def finds(rows: Sequence[LayerRow]) -> list[Shown]:
     return sorted(held, key=lambda found: (-(found.n_at_least or 0), -(found.n_above or 0), found.layer))
 
 
+def foremost(rows: Sequence[LayerRow]) -> list[Shown]:
+    """Layers that the headline speaks of, first the one that it names; empty where it names none.
+
+    Those with finds; else those with no more than null layers get; else those with relays only.
+    """
+    if found := finds(rows):
+        return found
+    kinds = _by_kind(rows)
+    doubtful = sorted(kinds["doubtful"], key=lambda one: (-(one.n_above or 0), one.layer))
+    return doubtful or sorted(kinds["relayed"], key=lambda one: (-(one.row["n_relayed"] or 0), one.layer))
+
+
 def headline(summary: Summary, *, q: float | None = None) -> str:
     """The whole run in one or two sentences, with its number.
 
@@ -96,27 +108,25 @@ def headline(summary: Summary, *, q: float | None = None) -> str:
     model = summary["model"]["name"]
     tested = words.spread(row["n_tested"] for row in rows)
     each = "pairs" if len(rows) == 1 else f"pairs in each of {words.count(len(rows))} layers"
-    found = finds(rows)
-    if found:
-        return _found_line(model, found, len(rows), q)
-    kinds = _by_kind(rows)
-    if len(kinds["undecided"]) == len(rows):
+    if len(_by_kind(rows)["undecided"]) == len(rows):
         return f"{model}: {tested} {each} tested, none decided: no null layer was measured beside them."
-    if kinds["doubtful"]:
-        best = max(kinds["doubtful"], key=lambda one: (one.n_above or 0, -one.layer))
+    found = foremost(rows)
+    if not found:
+        return f"{model}: 0 of {tested} {each} stand above the null layers ({_null_of(rows)}){_could(rows)}."
+    best = found[0]
+    if best.kind in _SHOWING:
+        return _found_line(model, found, len(rows), q)
+    if best.kind == "doubtful":
         return (
             f"{model}, layer {best.layer}: {words.count(best.n_above)} of {words.plural(best.n_tested, 'pair')} "
             f"{_stand(best.n_above)} above its null layers, no more than a null layer in its place may get "
             f"({_range(best)})."
         )
-    if kinds["relayed"]:
-        best = max(kinds["relayed"], key=lambda one: (one.row["n_relayed"], -one.layer))
-        return (
-            f"{model}: 0 of {tested} {each} are shown to be more than relays (passed on from the input); "
-            f"{words.count(best.row['n_relayed'])} in layer {best.layer} {_stand(best.row['n_relayed'])} above its null "
-            "layers only until what its input already holds of the AND is taken out."
-        )
-    return f"{model}: 0 of {tested} {each} stand above the null layers ({_null_of(rows)}){_could(rows)}."
+    return (
+        f"{model}: 0 of {tested} {each} are shown to be more than relays (passed on from the input); "
+        f"{words.count(best.row['n_relayed'])} in layer {best.layer} {_stand(best.row['n_relayed'])} above its null "
+        "layers only until what its input already holds of the AND is taken out."
+    )
 
 
 def _by_kind(rows: Sequence[LayerRow]) -> dict[str, list[Shown]]:

@@ -292,7 +292,7 @@ def _showcase(
 
 def _best_first(rows: Sequence[LayerRow]) -> list[LayerRow]:
     """The layer that the headline names before the others."""
-    first = [one.row for one in answer.finds(rows)[:1]]
+    first = [one.row for one in answer.foremost(rows)[:1]]
     return [*first, *(row for row in rows if not first or row is not first[0])]
 
 

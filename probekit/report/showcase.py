@@ -15,7 +15,7 @@ from probekit.evidence.summary import LayerRow, Summary
 from probekit.evidence.tables import ranked
 from probekit.evidence.truth import Truth
 from probekit.report import known_answer
-from probekit.report.answer import finds
+from probekit.report.answer import foremost
 from probekit.report.in_words import context, describe, neurons_of, sentence
 from probekit.report.pair import QUADRANTS, PairDetailLike, pair_figure
 from probekit.report.strongest import holds
@@ -35,7 +35,7 @@ def chosen(
         examples: the strongest pairs with their neurons and tokens.
     """
     rows: list[LayerRow] = summary["layers"]
-    found = [one.layer for one in finds(rows)]
+    found = [one.layer for one in foremost(rows)]
     held = [one for one in examples if one["layer"] in pairs]
     if not held:
         return None

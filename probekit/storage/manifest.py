@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from probekit.errors import FormatError, IncompleteError, InputError, StaleError, StoreError
+from probekit.errors import FormatError, IncompleteError, InputError, StaleError, StoreError, shown
 from probekit.storage import store
 from probekit.storage.digest import Digest, corrupt
 from probekit.storage.lock import LOCK
@@ -183,10 +183,34 @@ def require_same(folder: Path, record: dict[str, Any]) -> None:
     """
     ours, theirs = record["science"], read_record(folder).get("science", {})
     changed = sorted(key for key in ours if ours[key] != theirs.get(key))
+    told = "; ".join(_difference(key, theirs.get(key), ours[key]) for key in changed)
     raise StaleError(
-        f"{folder}: holds another run (it differs in {', '.join(changed) or 'its record'}). Choose another --out, or "
-        "--force to replace it."
+        f"{folder}: holds another run ({told or 'it differs in its record'}). Keep both by giving this one another out "
+        "(--out); force=True (--force) computes this one in its place, and what is there, results and report, is deleted."
     )
+
+
+def _difference(key: str, theirs: Any, ours: Any) -> str:
+    """What of a record differs, with both values where they are short."""
+    if key == "code":
+        return "it differs in code: probekit itself was changed since"
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        names = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
+        return f"it differs in {key}: {', '.join(_both(name, theirs.get(name), ours.get(name)) for name in names)}"
+    return f"it differs in {_both(key, theirs, ours)}"
+
+
+def _both(name: str, theirs: Any, ours: Any) -> str:
+    held, asked = (_told(name, value) for value in (theirs, ours))
+    if held == asked:  # what stands behind the @, a digest, tells a reader nothing
+        return f"{name}: {held}, with other contents"
+    return f"{name}: {held} there, {asked} asked for"
+
+
+def _told(name: str, value: Any) -> str:
+    if name == "layers" and value is None:
+        return "all"
+    return value.partition("@")[0] if isinstance(value, str) else shown(value)
 
 
 def require_same_environment(folder: Path, environment: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from test_page import read
 
 from probekit.evidence.tables import ranked
 from probekit.evidence.truth import Truth
-from probekit.report import glossary, in_words, known_answer, overview, showcase, strongest
+from probekit.report import answer, glossary, in_words, known_answer, overview, showcase, strongest
 from probekit.report.charts import figures, overview_svg
 from probekit.report.page import Companion, render_page
 
@@ -142,6 +142,21 @@ def test_the_pair_shown_is_the_first_of_the_one_ranking() -> None:
     chosen = showcase.chosen(summary, {**pairs, 1: table.assign(above_twins=first, computed=first)}, both)
     assert chosen is not None
     assert (chosen["a"], chosen["b"]) == (finds[0]["a"], finds[0]["b"])
+
+
+@pytest.mark.parametrize("kind", ["doubtful", "relayed", "finds"])
+def test_headline_and_pair_speak_of_one_layer(kind: str) -> None:
+    summary, _, pairs = run(("none", kind, "none"))
+    shown = [
+        {**examples()[0], "layer": layer, **ranked(table).iloc[0][["a", "b"]].to_dict()}
+        for layer, table in pairs.items()
+    ]
+    chosen = showcase.chosen(summary, pairs, shown)
+    assert chosen is not None
+    assert chosen["layer"] == 1
+    assert "layer 1" in answer.headline(summary)
+    # the control: with the first layer's pair alone there is no other to show
+    assert showcase.chosen(summary, pairs, shown[:1]) == shown[0]
 
 
 @pytest.mark.parametrize(
