@@ -167,7 +167,8 @@ def _check(first: Measured, second: Measured, pairs: np.ndarray, level: float) -
     n_twins = min(len(held.twins) for held in (first, second))
     if n_twins < MIN_TWINS_LEAVE_ONE_OUT + 1:  # one is left out by the jackknife, one by standardising
         raise InputError(
-            f"difference: got {n_twins} twins, wanted {MIN_TWINS_LEAVE_ONE_OUT + 1} or more; 20 are usual."
+            f"difference: got {n_twins} twins, wanted {MIN_TWINS_LEAVE_ONE_OUT + 1} or more in both runs, for one is left "
+            f"out at a time; run again with twins={MIN_TWINS_LEAVE_ONE_OUT + 1}, or 20 as is usual."
         )
     if len(pairs) < FEWEST_PAIRS:
         raise InputError(

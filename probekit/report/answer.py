@@ -251,6 +251,8 @@ def floor_line(rows: Sequence[LayerRow]) -> str:
             "Half of the known ANDs added for comparison were found once they were as large as "
             f"{high} standard deviations of a neuron{where}."
         )
+    if (named := foremost(rows)) and named[0].kind == "relayed":
+        said.append("These ANDs are the layer’s own; how strong a relay must be to be noticed was not measured.")
     if held.detectable is not None:
         low, high = (words.real(d, 1) for d in held.detectable)
         reach = low if low == high else f"{low} to {high}, by layer"

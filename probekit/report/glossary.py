@@ -10,6 +10,10 @@ from typing import Any
 
 from probekit.report import words
 
+_SD = (
+    "How far a neuron’s output usually lies from its mean on this text. An AND of 2 is one that raises each of its five "
+    "neurons by twice that wherever A and B both hold."
+)
 TERMS: dict[str, str] = {
     "null layers": (
         "Random twins of the layer: the same weights fed an input whose principal components had their signs flipped at "
@@ -26,6 +30,10 @@ TERMS: dict[str, str] = {
     ),
     "relayed": "Without what the layer’s input already holds of the AND the layer is no better than its null layers.",
     "relay": "The layer passes on an AND that its input already holds.",
+    "relays": (
+        "ANDs that the layer’s input already holds and the layer passes on. How strong one must be to be noticed is not "
+        "measured."
+    ),
     "in superposition": "Pair-specific, spread over several neurons, most of which serve other such pairs as well.",
     "false discoveries": "The share of the pairs named that may be named wrongly, on average (false discovery rate).",
     "d′": "Interaction contrast of the readout divided by its noise within the quadrants, on unseen documents.",
@@ -43,7 +51,8 @@ TERMS: dict[str, str] = {
         "known, 1 is assumed."
     ),
     "n²/log₂ n": "The same order of magnitude with another logarithm.",
-    "sd": "Standard deviations of a neuron’s own output.",
+    "sd": _SD,
+    "standard deviations of a neuron": _SD,
     "at least": "Lower limit that holds with 95 % confidence, for each layer by itself; counts pairs without naming them.",
     "recall": "Share of the planted pairs tested that were found.",
     "precision": "Share of the pairs found that were planted.",

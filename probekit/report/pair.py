@@ -5,7 +5,7 @@ Text of tokens may hold anything: the template escapes every string. Same input,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,6 +24,8 @@ N_NEURONS = 8
 """Neurons listed a layer."""
 WIDTH = 300
 """Width of a panel, in pixels: one fits on a telephone."""
+_RIDGE = 0.64
+"""Height of the tallest bin, where a quadrant has 1: its name stands above."""
 KEY = "above: how the readout lies in each quadrant · below: d′ of the layer (blue) and of its null layers (grey)"
 """Key to the signs."""
 
@@ -96,13 +98,38 @@ def pair_figure(
     """
     import altair as alt
 
+    panels = _panels(layers, quadrants, twins, titled=titled or len(layers) > 1)
+    chart = (
+        panels[0] if len(panels) == 1 else alt.concat(*panels, columns=2, spacing={"row": 34, "column": 40})
+    )
+    title = f"{a}  ∧  {b}" if titled else f"{a} and {b}"
+    said = _described(a, b, layers.to_dict("records"))
+    return to_svg(chart, name, title, KEY if titled else "", said, titled=titled)
+
+
+def _panel_svgs(detail: PairDetailLike) -> list[str]:
+    """A picture a layer, on common scales, so that a narrow page can put them below each other."""
+    panels = _panels(detail.layers, detail.quadrants, detail.twins, titled=len(detail.layers) > 1)
+    return [
+        to_svg(
+            panel, f"pair-{row['layer']}", f"{detail.a} and {detail.b}, layer {row['layer']}", "",
+            _described(detail.a, detail.b, [row]), titled=False,
+        )
+        for panel, row in zip(panels, detail.layers.to_dict("records"), strict=True)
+    ]  # fmt: skip
+
+
+def _panels(layers: pd.DataFrame, quadrants: pd.DataFrame, twins: pd.DataFrame, *, titled: bool) -> list[Any]:
+    """For each layer the readout in the four quadrants, and below it d′ beside its null layers."""
+    import altair as alt
+
     low, high = _range(quadrants)
     reach = _reach(layers, twins)
-    panels = [
+    return [
         alt.vconcat(
             _distributions(
                 quadrants[quadrants["layer"] == layer["layer"]],
-                f"Layer {layer['layer']}: {verdict(layer)}" if titled or len(layers) > 1 else "",
+                f"Layer {layer['layer']}: {verdict(layer)}" if titled else "",
                 low,
                 high,
             ),
@@ -111,17 +138,15 @@ def pair_figure(
         )
         for layer in layers.to_dict("records")
     ]
-    chart = (
-        panels[0] if len(panels) == 1 else alt.concat(*panels, columns=2, spacing={"row": 34, "column": 40})
-    )
+
+
+def _described(a: str, b: str, rows: Sequence[Mapping[Any, Any]]) -> str:
     said = "; ".join(
         f"layer {row['layer']}: d′ {words.real(row['d_prime'])}, null layers {words.real(row['twin_mean'])}, "
         + ", ".join(f"mean in {q} {words.real(row[f'mean{q}'])}" for q in QUADRANTS)
-        for row in layers.to_dict("records")
+        for row in rows
     )
-    title = f"{a}  ∧  {b}" if titled else ""
-    described = f"Readout of {a} and {b} by quadrant. {said}."
-    return to_svg(chart, name, title or f"{a} and {b}", KEY if titled else "", described, titled=titled)
+    return f"Readout of {a} and {b} by quadrant. {said}."
 
 
 def _reach(layers: pd.DataFrame, twins: pd.DataFrame) -> tuple[float, float]:
@@ -148,12 +173,12 @@ def _distributions(rows: pd.DataFrame, title: str, low: float, high: float) -> A
         labels.append(
             {
                 "label": f"{QUADRANTS[row['quadrant']]}: {words.plural(row['n_tokens'], 'token')}",
-                "at": base_line + 0.86,
+                "at": base_line + 0.81,
                 "own": row["quadrant"],
             }
         )
         edges = np.linspace(row["low"], row["high"], len(row["counts"]) + 1)
-        height = 0.72 * np.asarray(row["counts"], float) / max(*row["counts"], 1)
+        height = _RIDGE * np.asarray(row["counts"], float) / max(*row["counts"], 1)
         # a step at each edge, closed at both ends, within the drawn range
         points = [(edges[0], 0.0), *zip(edges[:-1], height, strict=True), (edges[-1], 0.0)]
         records += [
@@ -184,18 +209,20 @@ def _distributions(rows: pd.DataFrame, title: str, low: float, high: float) -> A
         "own:N", scale=alt.Scale(domain=list(QUADRANTS), range=[ACCENT, MUTED, MUTED, MUTED]), legend=None
     )
     base = alt.Chart(pd.DataFrame(records))
+    # not through the names
+    lines = [{"at": at, "low": row, "high": row + _RIDGE} for row in range(4) for at in (0, 1)]
+    rules = alt.Chart(pd.DataFrame(lines))
     named = alt.Chart(pd.DataFrame(labels)).mark_text(align="right", fontSize=11, baseline="middle")
     return (
         alt.layer(
             base.mark_area(interpolate="step-after", opacity=0.6).encode(x=x, y=y, y2="base:Q", color=color),
-            base.mark_rule(color=MUTED, strokeDash=[2, 3]).encode(x=alt.datum(0)),
-            base.mark_rule(color=MUTED, strokeDash=[2, 3]).encode(x=alt.datum(1)),
+            rules.mark_rule(color=MUTED, strokeDash=[2, 3]).encode(x="at:Q", y="low:Q", y2="high:Q"),
             named.encode(x=alt.value(WIDTH), y=alt.Y("at:Q"), text="label:N", color=ink),
         )
         .resolve_scale(color="independent")
         .properties(
             width=WIDTH,
-            height=160,
+            height=192,
             title=alt.TitleParams(title, anchor="start", fontSize=13, color=INK, dx=-14),
         )
     )
@@ -333,7 +360,6 @@ def pair_page(detail: PairDetailLike) -> str:
     Args:
         detail: the pair.
     """
-    figure = pair_figure(detail.a, detail.b, detail.layers, detail.quadrants, detail.twins, titled=False)
     layers = detail.layers.to_dict("records")
     sentences = _sentences(detail.layers)
     one = len(layers) == 1
@@ -344,7 +370,7 @@ def pair_page(detail: PairDetailLike) -> str:
         "a": describe(detail.a, detail.meanings),
         "b": describe(detail.b, detail.meanings),
         "sentences": sentences,
-        "figure": figure,
+        "figures": _panel_svgs(detail),
         "key": KEY,
         "table": _without_layer(layer_table(detail.layers)) if one else layer_table(detail.layers),
         "quadrant_table": _without_layer(quadrant_table(detail.quadrants))

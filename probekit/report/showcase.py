@@ -1,7 +1,8 @@
 """One pair in language: a sentence, its concepts in words, tokens in four quadrants, its readout against null layers.
 
-The first pair of the one ranking (`evidence.tables.ranked`) in the layer that the headline names, pairs of two concepts of
-one token last; where nothing was found it is the pair that came nearest, and is called that.
+The first pair of the one ranking (`evidence.tables.ranked`) in the layer that the headline names, of those that it counts
+(finds, or relays where there are only these), pairs of two concepts of one token last; where nothing was found it is the
+pair that came nearest, and is called that.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def chosen(
         examples: the strongest pairs with their neurons and tokens.
     """
     rows: list[LayerRow] = summary["layers"]
-    found = [one.layer for one in foremost(rows)]
+    named = foremost(rows)
+    found = [one.layer for one in named]
+    relays = bool(named) and named[0].kind == "relayed"
     held = [one for one in examples if one["layer"] in pairs]
     if not held:
         return None
@@ -43,12 +46,12 @@ def chosen(
     among = [pairs[number] for number in ([layer] if layer is not None else sorted(pairs))]
     order = ranked(pd.concat(among, ignore_index=True))
     keys = list(zip(order["layer"].astype(int), order["a"], order["b"], strict=True))
-    # finds first; of two concepts of one token an embedding can hold the AND by itself, so other pairs go before them
+    # what the headline counts first; of two concepts of one token an embedding can hold the AND by itself, so other pairs
+    # go before them
+    counted = ["relayed"] if relays else ["computed", "above_twins"]
     rank = [
-        (not (holds(computed) or holds(above)), str(kind).endswith("same token"), at)
-        for at, (computed, above, kind) in enumerate(
-            zip(order["computed"], order["above_twins"], order["kind"], strict=True)
-        )
+        (not any(map(holds, flags)), str(kind).endswith("same token"), at)
+        for at, (*flags, kind) in enumerate(zip(*(order[name] for name in (*counted, "kind")), strict=True))
     ]
     place = dict(zip(keys, rank, strict=True))
     return min(
@@ -87,12 +90,13 @@ def showcase(
     here = None if detail is None else detail.layers[detail.layers["layer"] == layer].to_dict("records")
     low, high = (here[0]["twin_low"], here[0]["twin_high"]) if here and here[0]["n_twins"] else (None, None)
     find = holds(pair["computed"]) or holds(pair["above_twins"])
+    aside = "a relay, " if holds(pair["relayed"]) else ""
     return {
         "a": describe(str(example["a"]), meanings),
         "b": describe(str(example["b"]), meanings),
         "layer": layer,
         "called": known_answer.called(truth, layer, str(example["a"]), str(example["b"])),
-        "lead": "The strongest pair" if find else "The pair that came nearest (not a find)",
+        "lead": "The strongest pair" if find else f"The pair that came nearest ({aside}not a find)",
         "sentence": sentence(pair, n_twins=n_twins, low=low, high=high),
         "svg": "" if detail is None or not here else _figure(detail, layer),
         "neurons": neurons(example)[:N_NEURONS],
