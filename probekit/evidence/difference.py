@@ -164,14 +164,14 @@ def _check(first: Measured, second: Measured, pairs: np.ndarray, level: float) -
         )
     if not 0 < level < 0.5:
         raise InputError(f"level: got {level}, wanted a share between 0 and 1/2, such as {LEVEL}.")
+    if len(pairs) < FEWEST_PAIRS:
+        raise InputError(
+            f"difference: the runs have {len(pairs)} tested pairs in common, wanted {FEWEST_PAIRS} or more; test the same "
+            "pairs in both (the same concepts, text, seed and max_pairs, or pairs=)."
+        )
     n_twins = min(len(held.twins) for held in (first, second))
     if n_twins < MIN_TWINS_LEAVE_ONE_OUT + 1:  # one is left out by the jackknife, one by standardising
         raise InputError(
             f"difference: got {n_twins} twins, wanted {MIN_TWINS_LEAVE_ONE_OUT + 1} or more in both runs, for one is left "
             f"out at a time; run again with twins={MIN_TWINS_LEAVE_ONE_OUT + 1}, or 20 as is usual."
-        )
-    if len(pairs) < FEWEST_PAIRS:
-        raise InputError(
-            f"difference: the runs have {len(pairs)} tested pairs in common, wanted {FEWEST_PAIRS} or more; test the same "
-            "pairs in both (the same concepts, text, seed and max_pairs, or pairs=)."
         )

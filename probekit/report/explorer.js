@@ -268,13 +268,15 @@ const explorer = (() => {
       this.host.setAttribute("aria-label", label);
       this.host.setAttribute("aria-rowcount", rows.length + 1);
       this.host.setAttribute("aria-colcount", fields.length);
-      this.host.style.setProperty("--columns", fields.map((field) => field.width).join(" "));
+      for (const [columns, held] of [["--columns", fields], ["--few", fields.filter((field) => !field.minor)]]) {
+        this.host.style.setProperty(columns, held.map((field) => field.width).join(" "));
+      }
       this.host.style.setProperty("--row", `${this.height}px`);
       const heads = fields.map((field) => {
         const sorted = field.name === sort[0] && (sort[1] ? "descending" : "ascending");
         const button = h("button", { type: "button", tabindex: -1, class: field.meaning ? "tip" : null, title: field.meaning,
           onclick: () => onsort(field.name, field.name === sort[0] ? !sort[1] : field.number) }, field.label);
-        return h("div", { role: "columnheader", class: field.number ? "n" : null, "aria-sort": sorted || "none" }, button);
+        return h("div", { role: "columnheader", class: [field.number ? "n" : "", field.minor ? "minor" : ""].join(" ").trim() || null, "aria-sort": sorted || "none" }, button);
       });
       this.body = h("div", { role: "rowgroup", class: "rows" });
       this.body.style.height = `${rows.length * this.height}px`;
@@ -425,23 +427,24 @@ const explorer = (() => {
 
   const QUADRANT_HEIGHT = 38;
   /** The readout in the four quadrants: a histogram each, on one scale. */
-  const ridges = (held) => {
+  const ridges = (row, held) => {
     const width = 340, left = 8, wide = width - 2 * left, names = meta.quadrants;
     const reach = (held.high - held.low) || 1;
     const x = (at) => left + (wide * (at - held.low)) / reach;
     const made = names.flatMap(([key, name], i) => {
       const counts = held.counts[key], base = (i + 1) * (QUADRANT_HEIGHT + 14), tallest = Math.max(...counts, 1), bin = wide / counts.length;
       const path = counts.map((n, j) => `V${(base - (QUADRANT_HEIGHT * n) / tallest).toFixed(1)}H${(left + (j + 1) * bin).toFixed(1)}`).join("");
-      const total = counts.reduce((sum, n) => sum + n, 0);
       const text = svg("text", { x: width - left, y: base - QUADRANT_HEIGHT - 2, class: `name q${key}` });
-      text.textContent = `${name}: ${plural(total, "token")}`;
+      text.textContent = `${name}: ${plural(value(`n${key}`, row), "token")}`;
       return [svg("path", { d: `M${left},${base}${path}V${base}Z`, class: `ridge q${key}` }), text];
     });
     const bottom = 4 * (QUADRANT_HEIGHT + 14);
     const marks = [0, 1].filter((at) => at >= held.low && at <= held.high).flatMap((at) => {
       const text = svg("text", { x: x(at), y: bottom + 16, class: "tick" });
       text.textContent = String(at);
-      return [svg("line", { x1: x(at), x2: x(at), y1: 8, y2: bottom + 3, class: "mark" }), text];
+      const lines = names.map((_, i) => (i + 1) * (QUADRANT_HEIGHT + 14))  // not through the names
+        .map((base) => svg("line", { x1: x(at), x2: x(at), y1: base - QUADRANT_HEIGHT, y2: base, class: "mark" }));
+      return [...lines, text];
     });
     const axis = svg("text", { x: width - left, y: bottom + 30, class: "name" });
     axis.textContent = "readout (0: not A∧B, 1: A∧B)";
@@ -467,7 +470,7 @@ const explorer = (() => {
       svg("line", { x1: 8, x2: width - 8, y1: 32, y2: 32, class: "mark" }), svg("line", { x1: x(0), x2: x(0), y1: 26, y2: 38, class: "mark" }), ...made, ...texts);
   };
   const figures = (row, held) =>
-    h("figure", { class: "drawn" }, ridges(held), strip(row, held),
+    h("figure", { class: "drawn" }, ridges(row, held), strip(row, held),
       h("figcaption", null, "Above: how the readout lies in each quadrant, the tallest bin of each at one height. Below: ",
         tip("d′", meta.columns.d_prime.meaning), " of this layer (blue) and of its null layers (grey)."));
 

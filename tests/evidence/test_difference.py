@@ -84,6 +84,9 @@ def test_what_is_refused() -> None:
         difference(one, less(two, n_twins=4), pairs)
     with pytest.raises(InputError, match="have 29 tested pairs in common, wanted 30 or more"):
         difference(less(one, n_pairs=29), less(two, n_pairs=29), pairs[:29])
+    none = Measured(one.layer[:0], np.zeros((0, 0)), one.n11[:0])
+    with pytest.raises(InputError, match="have 0 tested pairs in common"):  # and says nothing of twins
+        difference(none, none, pairs[:0])
     with pytest.raises(ShapeError, match=r"got \[119, 120\] pairs, wanted the same pairs"):
         difference(one, less(two, n_pairs=119), pairs)
     with pytest.raises(InputError, match=r"level: got 0\.5, wanted a share between 0 and 1/2"):

@@ -345,6 +345,24 @@ class TestSizes:
         finally:
             browser.resize(1400, 900)
 
+    @pytest.mark.parametrize("width", [1400, 800])
+    def test_headings_stand_over_their_columns(self, at: Any, browser: Browser, width: int):
+        browser.resize(width, 800)
+        try:
+            b = at("")
+            b.until("document.querySelector('.row')")
+            edges = [
+                b.run(
+                    f"[...document.querySelectorAll('{cells}')].filter((e) => e.offsetWidth)"
+                    ".map((e) => Math.round(e.getBoundingClientRect().right))"
+                )
+                for cells in (".grid .head [role=columnheader]", "#row-0 > *")
+            ]
+            assert edges[0] == edges[1]
+            assert len(edges[0]) == (6 if width == 800 else 11)
+        finally:
+            browser.resize(1400, 900)
+
     def test_print_leaves_the_controls_out(self, at: Any, browser: Browser, shown: Explored):
         pair = ranked(shown.pairs).iloc[0]
         b = at(f"a={quote(pair['a'])}&b={quote(pair['b'])}&at={pair['layer']}")
