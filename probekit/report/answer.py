@@ -252,7 +252,9 @@ def floor_line(rows: Sequence[LayerRow]) -> str:
             f"{high} standard deviations of a neuron{where}."
         )
     if (named := foremost(rows)) and named[0].kind == "relayed":
-        said.append("These ANDs are the layer’s own; how strong a relay must be to be noticed was not measured.")
+        said.append(
+            "These ANDs are the layer’s own; how strong a relay must be to be noticed was not measured."
+        )
     if held.detectable is not None:
         low, high = (words.real(d, 1) for d in held.detectable)
         reach = low if low == high else f"{low} to {high}, by layer"

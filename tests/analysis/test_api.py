@@ -137,7 +137,10 @@ class TestRepeatability:
 
     def test_another_run_is_not_overwritten(self, planted, planted_run: pk.Run):
         before = files(planted_run.path)
-        with pytest.raises(StaleError, match=r"it differs in settings: q: 0\.05 there, 0\.1 asked for\)\. Keep both .*\(--out\); force=True \(--force\)"):
+        with pytest.raises(
+            StaleError,
+            match=r"in settings: q: 0\.05 there, 0\.1 asked for\)\. Keep both .*\(--out\); force=True \(--force\)",
+        ):
             analyze(planted.model, planted.corpus, concepts=planted.concepts, out=planted_run.path, q=0.1,
                     **OPTIONS)  # fmt: skip
         assert files(planted_run.path) == before

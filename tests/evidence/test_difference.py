@@ -80,7 +80,9 @@ def test_what_is_refused() -> None:
     def less(held: Measured, n_twins: int = 8, n_pairs: int = 120) -> Measured:
         return Measured(held.layer[:n_pairs], held.twins[:n_twins, :n_pairs], held.n11[:n_pairs])
 
-    with pytest.raises(InputError, match="got 4 twins, wanted 5 or more in both runs.*run again with twins=5, or 20"):
+    with pytest.raises(
+        InputError, match=r"got 4 twins, wanted 5 or more in both runs.*run again with twins=5, or 20"
+    ):
         difference(one, less(two, n_twins=4), pairs)
     with pytest.raises(InputError, match="have 29 tested pairs in common, wanted 30 or more"):
         difference(less(one, n_pairs=29), less(two, n_pairs=29), pairs[:29])

@@ -28,7 +28,12 @@ SCIENCE: dict[str, Any] = {
     ],
 )
 def test_another_run_is_named_by_what_differs(tmp_path: Path, asked: dict[str, Any], said: str) -> None:
-    record = {"schema": manifest.RECORD_SCHEMA, "format": manifest.FORMAT, "identity": "1", "science": SCIENCE}
+    record = {
+        "schema": manifest.RECORD_SCHEMA,
+        "format": manifest.FORMAT,
+        "identity": "1",
+        "science": SCIENCE,
+    }
     store.write_sealed(tmp_path / manifest.RECORD, record)
     next_step = (
         r"\. Keep both by giving this one another out \(--out\); force=True \(--force\).*report, is deleted"
