@@ -192,7 +192,8 @@ class TestPair:
         top = b.run("document.getElementById('grid').scrollTop")
         assert top > 1_000
         b.key("Enter")
-        b.until(f"{title}.startsWith({json.dumps(first[119]['a'] + ' ∧ ')})")
+        # the pair shown before has the same first concept
+        b.until(f"{title}.startsWith({json.dumps(first[119]['a'] + ' ∧ ' + first[119]['b'])})")
         b.key("Escape")
         b.until("!document.getElementById('list').hidden && document.querySelector('#row-119.active')")
         assert abs(b.run("document.getElementById('grid').scrollTop") - top) <= 1  # whole pixels
