@@ -168,15 +168,7 @@ def _distributions(rows: pd.DataFrame, title: str, low: float, high: float) -> A
     import altair as alt
 
     records: list[dict[str, Any]] = []
-    labels: list[dict[str, Any]] = []
     for base_line, row in zip((3, 2, 1, 0), rows.to_dict("records"), strict=True):
-        labels.append(
-            {
-                "label": f"{QUADRANTS[row['quadrant']]}: {words.plural(row['n_tokens'], 'token')}",
-                "at": base_line + 0.81,
-                "own": row["quadrant"],
-            }
-        )
         edges = np.linspace(row["low"], row["high"], len(row["counts"]) + 1)
         height = _RIDGE * np.asarray(row["counts"], float) / max(*row["counts"], 1)
         # a step at each edge, closed at both ends, within the drawn range
@@ -205,19 +197,11 @@ def _distributions(rows: pd.DataFrame, title: str, low: float, high: float) -> A
     color = alt.Color(
         "own:N", scale=alt.Scale(domain=list(QUADRANTS), range=[ACCENT, TWIN, TWIN, TWIN]), legend=None
     )
-    ink = alt.Color(
-        "own:N", scale=alt.Scale(domain=list(QUADRANTS), range=[ACCENT, MUTED, MUTED, MUTED]), legend=None
-    )
     base = alt.Chart(pd.DataFrame(records))
-    # not through the names
-    lines = [{"at": at, "low": row, "high": row + _RIDGE} for row in range(4) for at in (0, 1)]
-    rules = alt.Chart(pd.DataFrame(lines))
-    named = alt.Chart(pd.DataFrame(labels)).mark_text(align="right", fontSize=11, baseline="middle")
     return (
         alt.layer(
             base.mark_area(interpolate="step-after", opacity=0.6).encode(x=x, y=y, y2="base:Q", color=color),
-            rules.mark_rule(color=MUTED, strokeDash=[2, 3]).encode(x="at:Q", y="low:Q", y2="high:Q"),
-            named.encode(x=alt.value(WIDTH), y=alt.Y("at:Q"), text="label:N", color=ink),
+            *_lines_and_names(rows),
         )
         .resolve_scale(color="independent")
         .properties(
@@ -225,6 +209,32 @@ def _distributions(rows: pd.DataFrame, title: str, low: float, high: float) -> A
             height=192,
             title=alt.TitleParams(title, anchor="start", fontSize=13, color=INK, dx=-14),
         )
+    )
+
+
+def _lines_and_names(rows: pd.DataFrame) -> tuple[Any, Any]:
+    """0 and 1 as a line through each ridge, and the names of the quadrants above them."""
+    import altair as alt
+
+    lines = [{"at": at, "low": row, "high": row + _RIDGE} for row in range(4) for at in (0, 1)]
+    names = [
+        {
+            "label": f"{QUADRANTS[row['quadrant']]}: {words.plural(row['n_tokens'], 'token')}",
+            "at": base_line + 0.81,
+            "own": row["quadrant"],
+        }
+        for base_line, row in zip((3, 2, 1, 0), rows.to_dict("records"), strict=True)
+    ]
+    ink = alt.Color(
+        "own:N", scale=alt.Scale(domain=list(QUADRANTS), range=[ACCENT, MUTED, MUTED, MUTED]), legend=None
+    )
+    return (
+        alt.Chart(pd.DataFrame(lines))
+        .mark_rule(color=MUTED, strokeDash=[2, 3])
+        .encode(x="at:Q", y="low:Q", y2="high:Q"),
+        alt.Chart(pd.DataFrame(names))
+        .mark_text(align="right", fontSize=11, baseline="middle")
+        .encode(x=alt.value(WIDTH), y=alt.Y("at:Q"), text="label:N", color=ink),
     )
 
 

@@ -185,7 +185,7 @@ def require_same(folder: Path, record: dict[str, Any]) -> None:
     changed = sorted(key for key in ours if ours[key] != theirs.get(key))
     told = "; ".join(_difference(key, theirs.get(key), ours[key]) for key in changed)
     raise StaleError(
-        f"{folder}: holds another run ({told or 'it differs in its record'}). Keep both by giving this one another out "
+        f"{folder}: holds another run (it differs in {told or 'its record'}). Keep both by giving this one another out "
         "(--out); force=True (--force) computes this one in its place, and what is there, results and report, is deleted."
     )
 
@@ -193,11 +193,11 @@ def require_same(folder: Path, record: dict[str, Any]) -> None:
 def _difference(key: str, theirs: Any, ours: Any) -> str:
     """What of a record differs, with both values where they are short."""
     if key == "code":
-        return "it differs in code: probekit itself was changed since"
+        return "code: probekit itself was changed since"
     if isinstance(theirs, dict) and isinstance(ours, dict):
         names = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
-        return f"it differs in {key}: {', '.join(_both(name, theirs.get(name), ours.get(name)) for name in names)}"
-    return f"it differs in {_both(key, theirs, ours)}"
+        return f"{key}: {', '.join(_both(name, theirs.get(name), ours.get(name)) for name in names)}"
+    return _both(key, theirs, ours)
 
 
 def _both(name: str, theirs: Any, ours: Any) -> str:
@@ -210,7 +210,10 @@ def _both(name: str, theirs: Any, ours: Any) -> str:
 def _told(name: str, value: Any) -> str:
     if name == "layers" and value is None:
         return "all"
-    return value.partition("@")[0] if isinstance(value, str) else shown(value)
+    if not isinstance(value, str):
+        return shown(value)
+    # objects are held as a bare digest
+    return value.partition("@")[0] if "@" in value or len(value) < 32 else f"{value[:8]}…"
 
 
 def require_same_environment(folder: Path, environment: dict[str, Any]) -> None:
