@@ -2,6 +2,7 @@
 
     python analyses/false_discoveries.py                  # 210 layers, some 8 minutes of one core
     python analyses/false_discoveries.py --layers 12 --out -
+    python analyses/false_discoveries.py --layers 42 --twins 48 --out analyses/results/false_discoveries-48-twins.md
     python analyses/false_discoveries.py --layers 42 --tokens 40000 --out analyses/results/false_discoveries-40000.md
 
 Kinds of layer, in turn: planted 2-ANDs with weak, middling and strong background, on basis-aligned and on superposed
@@ -185,7 +186,8 @@ def page(n_layers: int, size: Size) -> Iterator[str]:
     """The whole page."""
     yield "# Realised share of false discoveries\n"
     yield (
-        f"`python analyses/false_discoveries.py --layers {n_layers} --tokens {size.n_tokens}`: {size.n_neurons} neurons, "
+        f"`python analyses/false_discoveries.py --layers {n_layers} --tokens {size.n_tokens} --twins {size.n_twins}`: "
+        f"{size.n_neurons} neurons, "
         f"{size.n_concepts} concepts, 3 on at a token, {size.n_pairs} planted pairs (channel 5, influence ≤ 2), "
         f"{size.n_tokens:,} tokens in documents of 50, {size.n_twins} PC-sign twins, k = 16, q = {Q}. The share "
         "of a layer is V/max(V + S, 1), V null and S designated pairs flagged; the standard error is that "
@@ -210,9 +212,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--layers", type=int, default=210, help="planted layers, traps and twins in all")
     parser.add_argument("--tokens", type=int, default=Size.n_tokens, help="tokens of a layer")
+    parser.add_argument("--twins", type=int, default=Size.n_twins, help="null layers of a layer")
     parser.add_argument("--out", default=str(RESULTS / "false_discoveries.md"), help="- prints only")
     options = parser.parse_args()
-    write_page(page(options.layers, Size(n_tokens=options.tokens)), options.out)
+    size = Size(n_tokens=options.tokens, n_twins=options.twins)
+    write_page(page(options.layers, size), options.out)
 
 
 if __name__ == "__main__":
