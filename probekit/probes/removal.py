@@ -165,11 +165,29 @@ def _changed(code, gated, gate, linear, rest, on_gate, on_linear, out):  # pragm
 
 @numba.njit(**_FAST)
 @no_type_check
-def _n_held(support):  # pragma: no cover - compiled
+def _without_relay(  # noqa: PLR0913
+    columns, pre, code, gated, tokens, start, held, middle, reads, moved, room, x
+):  # pragma: no cover - compiled
+    """Neurons (less `middle`) of a chunk of entries with the relay removed: for every scramble [neuron entry] into x."""
+    k, n, n_directions = len(held), len(tokens), reads.shape[2]
+    gate, linear, rest, on_gate, on_linear = room[0], room[1], room[2], room[3], room[4]
+    _gather(columns, pre, code, gated, tokens, start, held, middle, gate, linear, rest)
+    for j in range(len(x)):
+        along = moved[n_directions * j * n : n_directions * (j + 1) * n].reshape(n_directions, n)
+        np.dot(reads[0, :k], along, on_gate[: k * n].reshape(k, n))
+        if gated:
+            np.dot(reads[1, :k], along, on_linear[: k * n].reshape(k, n))
+        _changed(code, gated, gate, linear, rest, on_gate, on_linear, x[j, : k * n])
+
+
+@numba.njit(**_FAST)
+@no_type_check
+def _held(support):  # pragma: no cover - compiled
+    """The neurons of a support, unsigned: a signed index is looked at for being negative each time."""
     n = 0
     while n < len(support) and support[n] >= 0:
         n += 1
-    return n
+    return support[:n].astype(np.uint64)
 
 
 @numba.njit(parallel=True, **_FAST)
@@ -192,29 +210,22 @@ def _removed_moments(  # noqa: PLR0913
     means,
     outer,
 ):  # pragma: no cover - compiled
-    n_scrambles, n_directions = len(means), reads.shape[3]
+    n_scrambles, n_moved = len(means), len(means) * reads.shape[3]
     for p in numba.prange(len(support)):
-        k = _n_held(support[p])
-        held = support[p, :k].astype(np.uint64)  # unsigned: a signed index is looked at for being negative
-        middle = shift[held]
-        gate, linear = np.empty(CHUNK * k, np.float32), np.empty(CHUNK * k, np.float32)
-        rest, x = np.empty(CHUNK * k, np.float32), np.empty(CHUNK * k, np.float32)
-        on_gate, on_linear = np.empty(CHUNK * k, np.float32), np.empty(CHUNK * k, np.float32)
+        held = _held(support[p])
+        k, middle = len(held), shift[held]
+        room, x = np.empty((5, CHUNK * k), np.float32), np.empty((n_scrambles, CHUNK * k), np.float32)
         square = np.empty((k, k), np.float32)
         for q in range(4):
             g = 4 * p + q
             for begin in range(low[g], high[g], CHUNK):
-                n = min(CHUNK, high[g] - begin)
-                tokens = token[begin : begin + n]
-                _gather(columns, pre, code, gated, tokens, start, held, middle, gate, linear, rest)
+                tokens = token[begin : min(begin + CHUNK, high[g])]
+                n, at = len(tokens), n_moved * (first[g] + begin - low[g])
+                _without_relay(
+                    columns, pre, code, gated, tokens, start, held, middle, reads[p], moved[at : at + n_moved * n], room, x
+                )  # fmt: skip
                 for j in range(n_scrambles):
-                    at = n_directions * (n_scrambles * (first[g] + begin - low[g]) + j * n)
-                    along = moved[at : at + n_directions * n].reshape(n_directions, n)
-                    np.dot(reads[p, 0, :k], along, on_gate[: k * n].reshape(k, n))
-                    if gated:
-                        np.dot(reads[p, 1, :k], along, on_linear[: k * n].reshape(k, n))
-                    _changed(code, gated, gate, linear, rest, on_gate, on_linear, x[: k * n])
-                    of_neuron = x[: k * n].reshape(k, n)
+                    of_neuron = x[j, : k * n].reshape(k, n)
                     np.dot(of_neuron, of_neuron.T, square)
                     for i in range(k):
                         total = np.float32(0)
@@ -230,31 +241,24 @@ def _removed_moments(  # noqa: PLR0913
 def _removed_values(  # noqa: PLR0913
     columns, pre, code, gated, start, low, high, first, token, support, reads, moved, weights, offset, sums
 ):  # pragma: no cover - compiled
-    n_scrambles, n_directions = len(weights), reads.shape[3]
+    n_scrambles, n_moved = len(weights), len(weights) * reads.shape[3]
     for p in numba.prange(len(support)):
-        k = _n_held(support[p])
-        held, middle = support[p, :k].astype(np.uint64), np.zeros(k, np.float32)
-        gate, linear = np.empty(CHUNK * k, np.float32), np.empty(CHUNK * k, np.float32)
-        rest, x = np.empty(CHUNK * k, np.float32), np.empty(CHUNK * k, np.float32)
-        on_gate, on_linear = np.empty(CHUNK * k, np.float32), np.empty(CHUNK * k, np.float32)
-        values = np.empty(CHUNK, np.float32)
+        held = _held(support[p])
+        k, middle, values = len(held), np.zeros(len(held), np.float32), np.empty(CHUNK, np.float32)
+        room, x = np.empty((5, CHUNK * k), np.float32), np.empty((n_scrambles, CHUNK * k), np.float32)
         for q in range(4):
             g = 4 * p + q
             for begin in range(low[g], high[g], CHUNK):
-                n = min(CHUNK, high[g] - begin)
-                tokens = token[begin : begin + n]
-                _gather(columns, pre, code, gated, tokens, start, held, middle, gate, linear, rest)
+                tokens = token[begin : min(begin + CHUNK, high[g])]
+                n, at = len(tokens), n_moved * (first[g] + begin - low[g])
+                _without_relay(
+                    columns, pre, code, gated, tokens, start, held, middle, reads[p], moved[at : at + n_moved * n], room, x
+                )  # fmt: skip
                 for j in range(n_scrambles):
-                    at = n_directions * (n_scrambles * (first[g] + begin - low[g]) + j * n)
-                    along = moved[at : at + n_directions * n].reshape(n_directions, n)
-                    np.dot(reads[p, 0, :k], along, on_gate[: k * n].reshape(k, n))
-                    if gated:
-                        np.dot(reads[p, 1, :k], along, on_linear[: k * n].reshape(k, n))
-                    _changed(code, gated, gate, linear, rest, on_gate, on_linear, x[: k * n])
                     values[:n] = offset[j, p]
                     for i in range(k):
                         for e in range(n):
-                            values[e] += weights[j, p, i] * x[i * n + e]
+                            values[e] += weights[j, p, i] * x[j, i * n + e]
                     total = square = np.float32(0)
                     for e in range(n):
                         total += values[e]

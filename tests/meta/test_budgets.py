@@ -49,7 +49,7 @@ KERNELS = {
     "probes/logistic.py": {"_newton", "_refit", "_fit_rows"},
     "probes/pairs.py": {"_sample"},
     "probes/refit.py": {"_support_moments"},
-    "probes/removal.py": {"_gather", "_moved", "_removed_moments", "_removed_values"},
+    "probes/removal.py": {"_gather", "_moved", "_removed_moments", "_removed_values", "_without_relay"},
     "probes/select.py": {"_forward"},
 }
 """Compiled code: arrays come one by one, and a loop that is cut up may lose its vector form."""
