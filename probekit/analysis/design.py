@@ -340,19 +340,38 @@ def _testable(
         refused = tuple(_why_not(int(place), counts, concepts, settings) for place in missing)
         index = np.intersect1d(index, wanted)
     if not len(index):
-        emptiest = np.minimum(*(half.n_tokens.min(1) for half in counts.values()))
-        told = refused[:3] or (
-            (_why_not(int(emptiest.argmax()), counts, concepts, settings),) if len(emptiest) else ()
-        )
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in found.excluded.items() if n)
-        raise DegenerateError(
-            f"No testable pair: of {n * (n - 1) // 2:,} pairs of concepts none has {settings.min_support} "
-            f"tokens from {MIN_DOCS} documents in every quadrant of both halves ({reasons or 'no pair asked for'}; the best "
-            f"pair's emptiest quadrant holds {int(emptiest.max(initial=0)):,}). "
-            + "".join(f"{reason}. " for reason in told)
-            + "Raise max_tokens, use a longer corpus or broader concepts, or lower min_support."
-        )
+        raise DegenerateError(_no_pair(counts, concepts, settings, found.excluded, refused))
     return index, found.excluded, refused
+
+
+def _no_pair(
+    counts: dict[Half, QuadrantCounts],
+    concepts: LabelledTokens,
+    settings: Settings,
+    excluded: dict[str, int],
+    refused: tuple[str, ...],
+) -> str:
+    """Why there is nothing to test, and what helps: of the pairs asked for, or of all."""
+    n = concepts.labels.n_concepts
+    emptiest = np.minimum(*(half.n_tokens.min(1) for half in counts.values()))
+    of, beside, told = f"of {len(refused):,} pair{'s' * (len(refused) != 1)} asked for", "", refused[:3]
+    if not refused:
+        of = f"of {n * (n - 1) // 2:,} pairs of concepts"
+        reasons = ", ".join(f"{held:,} {reason}" for reason, held in excluded.items() if held)
+        best = f"the best pair's emptiest quadrant holds {int(emptiest.max(initial=0)):,}"
+        beside = f" ({reasons or 'no pair asked for'}; {best})"
+        told = (_why_not(int(emptiest.argmax()), counts, concepts, settings),) if len(emptiest) else ()
+    helps = "Raise max_tokens, use a longer corpus or broader concepts, or lower min_support."
+    held = np.concatenate([half.n_tokens for half in counts.values()])
+    if held[:, 1:3].any() and not held[:, 0].any():
+        helps = (
+            "No two of these concepts ever hold at the same token, as no token is two words. Give concepts that can: "
+            "Concepts.from_words(words, lags=(0, 1)) has the words of the token before as well."
+        )
+    return (
+        f"No testable pair: {of} none has {settings.min_support} tokens from {MIN_DOCS} documents in every quadrant of both "
+        f"halves{beside}. " + "".join(f"{reason}. " for reason in told) + helps
+    )
 
 
 _QUADRANTS = ("with both", "with the first alone", "with the second alone", "with neither")

@@ -148,7 +148,7 @@ RANKING = {"p_decision": True, "z": False, "d_prime": False, "a": True, "b": Tru
 
 TOP_COLUMNS = (
     "layer", "a", "b", "kind", "d_prime", "d_prime_twins", "d_prime_relay", "d_prime_relay_twins", "p_twin", "p_relay",
-    "p_pair", "q", "relayed", "computed",
+    "p_pair", "q", "relayed", "above_twins", "computed",
 )  # fmt: skip
 """What `Run.top` shows of a pair."""
 

@@ -255,7 +255,7 @@ class Run:
 
     def __repr__(self) -> str:
         name, n = self.summary["model"]["name"], len(self.summary["layers"])
-        return f"Run({name!r}, {n} layers, {self.summary['concepts']['n_tested']} pairs, {str(self.path)!r})"
+        return f"Run({name!r}, {n} layer{'s' * (n != 1)}, {self.summary['concepts']['n_tested']} pairs, {str(self.path)!r})"
 
 
 def _summary(path: Path, digest: Digest | None) -> Summary:

@@ -91,6 +91,33 @@ def test_a_pair_that_never_meets_is_exclusive() -> None:
     assert (0, 1) not in run.pairs
 
 
+def test_words_that_are_never_the_same_token_are_told_to_be_that() -> None:
+    which = np.arange(N_TOKENS) % SCENE.labels.shape[1]
+    one_at_a_time = which[:, None] == np.arange(SCENE.labels.shape[1])
+    with pytest.raises(
+        DegenerateError, match=r"No two of these concepts ever hold at the same token.*lags=\(0, 1\)"
+    ):
+        with_labels(one_at_a_time)
+    # the control: concepts that meet, too seldom, are not told so
+    one_at_a_time[::500, :2] = True
+    with pytest.raises(
+        DegenerateError, match=r"No testable pair: of 15 pairs of concepts .*Raise max_tokens"
+    ):
+        with_labels(one_at_a_time)
+
+
+def test_pairs_asked_for_are_told_of_alone() -> None:
+    labels = SCENE.labels.copy()
+    labels[labels[:, 0], 1] = False
+    neurons = np.random.default_rng(0).standard_normal((N_TOKENS, 8)).astype(np.float32)
+    with pytest.raises(
+        DegenerateError, match=r"No testable pair: of 1 pair asked for none has .* of both halves\. 'a' ∧ 'b'"
+    ):
+        pk.analyze_arrays(
+            neurons, labels, SCENE.doc, names=list("abcdef"), pairs=[("a", "b")], progress=False
+        )
+
+
 def test_one_document_is_refused() -> None:
     with pytest.raises(DegenerateError, match="No testable pair: of 15 pairs"):
         judged(replace(SCENE, doc=np.zeros(N_TOKENS, int)))
