@@ -380,6 +380,9 @@ def page(found: list[Summary], options: argparse.Namespace) -> Iterator[str]:
         f"Wanted: at most {MOST_NULL:.0%} of the null and relayed pairs computed, at least {LEAST_RELAYED:.0%} of the "
         "relayed pairs above plain twins called relayed.\n"
     )
+    n_made = sum(len(one.lines) for one in found)
+    if n_made < options.draws * len(found):
+        yield f"**{n_made:,} of {options.draws * len(found):,} draws have been made;** the same command goes on.\n"
     missed = [one for one in found if not one.holds]
     yield (
         f"**{len(found) - len(missed)} of {len(found)} hold.**"
