@@ -5,7 +5,7 @@
 
 Both clusters are of this machine, with workers of one core. Every worker loads the model for itself, and a cluster takes
 seconds to start: what is timed is the analysis on a cluster that has made one small run already, as a cluster in use has.
-Writes results/cluster.json.
+Writes results/cluster/smollm2.json.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
         same = all(runs[1].pairs(layer).equals(runs[2].pairs(layer)) for layer in asked.layers)
     ratio = float(np.median(seconds[1]) / np.median(seconds[2]))
     record = {"settings": vars(asked), "seconds": seconds, "ratio": ratio, "same_tables": same}
-    write_json(RESULTS / "cluster.json", record)
+    write_json(RESULTS / "cluster" / "smollm2.json", record)
     print(json.dumps(record, indent=1))
 
 
