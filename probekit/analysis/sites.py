@@ -508,8 +508,9 @@ class Layer:
             dense: whether sites that have only readouts over all columns go along.
         """
         pre = self._pre_of(inputs)
-        own = neurons.T.contiguous()
+        own = neurons.T
         if "neurons" in self.sites:
+            own = own.contiguous()
             yield "neurons", own, pre
         if inputs is None:
             return

@@ -177,14 +177,10 @@ class SignFlipped:
 
         Those that stand together in `signs` share products, whichever of them are asked for: the bits are the same.
         """
-        wanted = range(len(self.signs)) if which is None else which
-        for first, group, bias in self._groups:
-            inside = [r for r in wanted if first <= r < first + group.n_twins]
-            if not inside:
-                continue
+        for group, bias, places in self._asked(which):
             pre, neurons = self._of_group(group, bias, rotated, with_pre=with_pre)
-            for r in inside:
-                yield pre[r - first] if with_pre else None, neurons[r - first]
+            for r in places:
+                yield pre[r] if with_pre else None, neurons[r]
 
     def _of_group(
         self, group: SignGroup, bias: list[Tensor | None], rotated: Tensor, *, with_pre: bool
@@ -205,14 +201,10 @@ class SignFlipped:
         self, rotated: Float[Tensor, "token input"], which: Sequence[int] | None, *, with_pre: bool
     ) -> Iterator[tuple[Float[Tensor, "half token"] | None, Float[Tensor, "neuron token"]]]:
         """As `activations`, with each neuron's tokens side by side."""
-        wanted = range(len(self.signs)) if which is None else which
-        for first, group, bias in self._groups:
-            inside = [r for r in wanted if first <= r < first + group.n_twins]
-            if not inside:
-                continue
+        for group, bias, places in self._asked(which):
             pre, neurons = self._columns_of_group(group, bias, rotated, with_pre=with_pre)
-            for r in inside:
-                yield pre[r - first] if with_pre else None, neurons[r - first]
+            for r in places:
+                yield pre[r] if with_pre else None, neurons[r]
 
     def _columns_of_group(
         self, group: SignGroup, bias: list[Tensor | None], rotated: Tensor, *, with_pre: bool
@@ -232,6 +224,15 @@ class SignFlipped:
                 group.columns(flipped, bias, slice(first + start, first + stop), products, out)
             neurons[:, start:stop] = self.weights.activate(*halves)
         return pre, neurons
+
+    def _asked(
+        self, which: Sequence[int] | None
+    ) -> Iterator[tuple[SignGroup, list[Tensor | None], list[int]]]:
+        """The groups that hold a layer that is asked for, with the places of these in the group."""
+        wanted = range(len(self.signs)) if which is None else which
+        for first, group, bias in self._groups:
+            if places := [r - first for r in wanted if first <= r < first + group.n_twins]:
+                yield group, bias, places
 
     @cached_property
     def _groups(self) -> list[tuple[int, SignGroup, list[Tensor | None]]]:

@@ -1,7 +1,7 @@
 """Every pair and every way to meet, tested level by level of the codes; what has been found is explained away first.
 
-In a layer of a single output the neurons that raise it and those that lower it are asked apart: training makes an AND as
-relu(a + b) less relu(a − b), on which the two codes agree here and disagree there.
+In a layer of a single output the neurons that raise it and those that lower it are asked apart: an AND may be made as
+relu(a + b) − relu(a − b), on which the two codes agree here and disagree there.
 
 A set that was found stands in the way of the others: its meetings count as loads of the neurons, its neurons are copies of
 each other as far as both read the same two concepts, and a third concept whose code overlaps with one of the two seems to be
