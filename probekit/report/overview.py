@@ -43,7 +43,7 @@ def chart(rows: Sequence[LayerRow], positive: tuple[str, LayerRow] | None = None
     top = max(1.0, float(frame[["above", "least", "null_high"]].max().max()))
     axis = alt.Axis(
         values=[value for value in (0, 1, 5, 10, 25, 50, 100) if value <= top],
-        labelExpr="datum.value + '\u202f%'", title="share of the tested pairs", labelOverlap=True,
+        labelExpr="datum.value + '\u202f%'", title="share of the tested pairs (square-root scale)", labelOverlap=True,
     )  # fmt: skip
     x = alt.X("above:Q", scale=alt.Scale(type="sqrt", domain=[0, top], nice=False), axis=axis)
     y = alt.Y("row:N", sort=[record["row"] for record in records], title=None, axis=alt.Axis(labelLimit=110))

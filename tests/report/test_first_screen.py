@@ -224,7 +224,7 @@ def test_the_picture_has_the_known_positive_on_top_and_every_layer_below() -> No
         "Layer 1",
     ]
     assert "133 of 1\u202f140 (0.5)" in shown
-    assert "share of the tested pairs" in shown
+    assert "share of the tested pairs (square-root scale)" in shown
     assert {"named", "pair-specific", "null layers"} <= set(shown)
     assert "at least (95 %)" not in shown
     rows[0]["n_at_least_above"] = 40
